@@ -1,0 +1,18 @@
+"""What may be searched: families of networks, their presets, and arrays of architectures."""
+
+from hwnas.spaces.architecture import Architecture
+from hwnas.spaces.block import BlockSpec, make_divisible
+from hwnas.spaces.registry import get_space, space_names
+from hwnas.spaces.space import Choice, Genomes, Slot, Space
+
+__all__ = [
+    "Architecture",
+    "BlockSpec",
+    "Choice",
+    "Genomes",
+    "Slot",
+    "Space",
+    "get_space",
+    "make_divisible",
+    "space_names",
+]

@@ -1,0 +1,44 @@
+"""The families of search spaces; a new family is a new file and one line here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hwnas.errors import UnknownNameError
+from hwnas.spaces import mobilenet_v3
+from hwnas.spaces.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family: its presets, and how to build the space of one of them for a number of classes."""
+
+    presets: Mapping[str, object]
+    build: Callable[[str, int | None], Space]
+
+
+FAMILIES: dict[str, Family] = {
+    mobilenet_v3.FAMILY: Family(mobilenet_v3.PRESETS, mobilenet_v3.mobilenet_v3),
+}
+
+
+def space_names() -> list[str]:
+    """``family/preset`` of every space."""
+    return [f"{name}/{preset}" for name, family in FAMILIES.items() for preset in family.presets]
+
+
+def get_space(name: str, num_classes: int | None = None) -> Space:
+    """The space ``family/preset``, with its default number of classes or the given one.
+
+    Raises:
+        UnknownNameError: there is no such family or preset.
+    """
+    family, _, preset = name.partition("/")
+    if family not in FAMILIES or preset not in FAMILIES[family].presets:
+        known = space_names()
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UnknownNameError(f"There is no space '{name}': {hint}known are {', '.join(known)}.")
+    return FAMILIES[family].build(preset, num_classes)
