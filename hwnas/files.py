@@ -10,13 +10,24 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.errors import BadFileError, UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Document(BaseModel):
+    """Base of the files that hwnas writes: frozen, no unknown fields, with a ``schema`` number.
+
+    A later version of a file overrides ``schema_version`` with its own ``Literal``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
 
 
 @contextlib.contextmanager
@@ -25,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     On any exception, a full disk included, the temporary file is removed and ``path`` is as it was.
     """
-    with _explain_os_errors(path):
+    with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
@@ -61,7 +72,7 @@ def append_json_line(path: Path, value: Any) -> None:
     A torn last line left by a kill is cut off first; :func:`read_json_lines` ignores it likewise.
     """
     line = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)
-    with _explain_os_errors(path):
+    with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as log:
             _drop_torn_line(log.fileno())
@@ -102,7 +113,9 @@ def read_bytes(path: Path, *, what: str = "file") -> bytes:
     except FileNotFoundError as error:
         raise BadFileError(f"{what} {path} does not exist; check the path.") from error
     except OSError as error:
-        raise BadFileError(f"{what} {path} cannot be read ({error.strerror}); check the path and its permissions.") from error
+        raise BadFileError(
+            f"{what} {path} cannot be read ({error.strerror}); check the path and its permissions."
+        ) from error
 
 
 def read_model(path: Path, model: type[Model], *, what: str = "file") -> Model:
@@ -162,13 +175,15 @@ def _drop_torn_line(handle: int) -> None:
 
 
 @contextlib.contextmanager
-def _explain_os_errors(path: Path) -> Iterator[None]:
+def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one clear sentence."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise UserError(f"The disk holding {path} is full; free some space and run the same command again.") from error
+            raise UserError(
+                f"The disk holding {path} is full; free some space and run the same command again."
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"{path} cannot be written ({error.strerror}); check its permissions.") from error
         raise

@@ -130,9 +130,7 @@ def _size(resolution: int, reduction: int) -> int:
 def _stem(p: Preset, resolution: int | None) -> BlockSpec | None:
     if resolution is None:
         return None
-    return BlockSpec(
-        "conv", 3, resolution, resolution, p.stem_width, kernel=3, stride=2, activation="h_swish"
-    )
+    return BlockSpec("conv", 3, resolution, resolution, p.stem_width, kernel=3, stride=2, activation="h_swish")
 
 
 def _first(p: Preset, resolution: int | None) -> BlockSpec | None:

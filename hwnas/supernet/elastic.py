@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from hwnas.spaces import BlockSpec
 from hwnas.supernet.plain import BN_EPS, BN_MOMENTUM, ConvNorm, MBConv, SqueezeExcite, activate
@@ -53,9 +53,7 @@ class ElasticDepthwise(nn.Module):
         self.kernels = tuple(sorted(kernels))
         self.stride = stride
         largest = self.kernels[-1]
-        self.conv = nn.Conv2d(
-            channels, channels, largest, stride, largest // 2, groups=channels, bias=False
-        )
+        self.conv = nn.Conv2d(channels, channels, largest, stride, largest // 2, groups=channels, bias=False)
         self.transforms = nn.ParameterDict(
             {f"to{kernel}": nn.Parameter(torch.eye(kernel**2)) for kernel in self.kernels[:-1]}
         )

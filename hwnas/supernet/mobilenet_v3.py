@@ -22,10 +22,10 @@ class ElasticMobileNetV3(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
-        blocks: list[tuple[str, nn.Module]] = []
+        blocks: dict[str, nn.Module] = {}
         for slot, spec in zip(space.slots, self._slot_specs(space.largest), strict=True):
             assert spec is not None
-            blocks.append((slot.label.replace(".", "_"), self._shared_block(slot.label, spec)))
+            blocks[slot.label.replace(".", "_")] = self._shared_block(slot.label, spec)
         self.blocks = nn.ModuleDict(blocks)
         initialise(self)
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from hwnas.spaces import BlockSpec
 
@@ -23,13 +23,9 @@ def activate(x: Tensor, activation: str) -> Tensor:
 class ConvNorm(nn.Module):
     """Convolution with "same" padding and batch norm; attributes ``conv`` and ``norm``."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +79,7 @@ class MBConv(nn.Module):
         y = activate(self.depthwise(y), self.spec.activation)
         if self.se is not None:
             y = self.se(y)
-        y = self.project(y)
+        y = cast(Tensor, self.project(y))
         return x + y if self.spec.skip else y
 
 

@@ -1,0 +1,20 @@
+"""Networks that share weights, and the plain networks extracted from them."""
+
+from hwnas.supernet.checkpoint import DatasetRecord, SupernetRecord, load_record, load_supernet, save_supernet
+from hwnas.supernet.evaluation import top1
+from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
+from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
+from hwnas.supernet.recalibration import recalibrate
+
+__all__ = [
+    "DatasetRecord",
+    "ElasticMobileNetV3",
+    "PlainNetwork",
+    "SupernetRecord",
+    "load_record",
+    "load_supernet",
+    "mobilenet_v3_small",
+    "recalibrate",
+    "save_supernet",
+    "top1",
+]

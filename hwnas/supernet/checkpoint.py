@@ -1,0 +1,89 @@
+"""Supernet weights on disk: ``weights.safetensors`` and, beside it, ``record.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+
+from hwnas.errors import BadFileError
+from hwnas.files import Document, atomic_path, read_bytes, read_model, sha256_of, write_json
+from hwnas.spaces import get_space
+from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
+
+WEIGHTS_FILE = "weights.safetensors"
+RECORD_FILE = "record.json"
+
+
+class DatasetRecord(BaseModel):
+    """The data a supernet was trained on, as far as its use depends on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    train_images: int
+
+
+class SupernetRecord(Document):
+    """What is known of a supernet: its space, its data, how it was trained, how good it is."""
+
+    space: str
+    num_classes: int
+    weights_sha256: str
+    dataset: DatasetRecord
+    training: dict[str, Any]
+    """Configuration, steps done, seconds, images seen, and the version of torch."""
+    metrics: dict[str, float]
+
+
+def save_supernet(directory: Path, supernet: ElasticMobileNetV3, record: SupernetRecord) -> SupernetRecord:
+    """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
+    tensors = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
+    with atomic_path(directory / WEIGHTS_FILE) as temporary:
+        save_file(tensors, temporary)
+    record = record.model_copy(update={"weights_sha256": sha256_of(directory / WEIGHTS_FILE)})
+    write_json(directory / RECORD_FILE, record)
+    return record
+
+
+def load_record(directory: Path) -> SupernetRecord:
+    """Read the record beside the weights.
+
+    Raises:
+        BadFileError: there is none, or it is not one.
+    """
+    return read_model(directory / RECORD_FILE, SupernetRecord, what="supernet record")
+
+
+def load_supernet(directory: Path) -> tuple[ElasticMobileNetV3, SupernetRecord]:
+    """Read a supernet in evaluation mode, and its record.
+
+    Raises:
+        BadFileError: a file is missing, is not what its record says (hash), or does not fit the space.
+    """
+    record = load_record(directory)
+    path = directory / WEIGHTS_FILE
+    content = read_bytes(path, what="supernet weights")
+    if sha256_of(path) != record.weights_sha256:
+        raise BadFileError(
+            f"supernet weights {path} are corrupt: their SHA-256 is not the one in {RECORD_FILE}; restore both."
+        )
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise BadFileError(f"supernet weights {path} are not safetensors ({error}); restore them.") from error
+    supernet = ElasticMobileNetV3(get_space(record.space, record.num_classes))
+    try:
+        supernet.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BadFileError(f"supernet weights {path} do not fit space {record.space}: {first}") from error
+    return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]

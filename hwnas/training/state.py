@@ -1,0 +1,96 @@
+"""Everything a training run needs to go on after a kill, as safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hwnas.errors import BadFileError
+from hwnas.files import Document, atomic_path, describe
+from hwnas.training.config import TrainingConfig
+
+STATE_FILE = "state.safetensors"
+
+
+class Progress(Document):
+    """How far a run has come, and of which run this is the state."""
+
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    space: str
+    num_classes: int
+    dataset_fingerprint: str
+    config: TrainingConfig
+
+
+@dataclass(slots=True)
+class State:
+    """The tensors of a run. ``average`` is the moving average of the parameters, by name."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    average: dict[str, Tensor]
+
+    def save(self, path: Path, progress: Progress) -> None:
+        """Write the state whole or not at all."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        with atomic_path(path) as temporary:
+            save_file(contiguous, temporary, metadata={"progress": progress.model_dump_json()})
+
+    def restore(self, path: Path) -> None:
+        """Put the tensors of :meth:`save` back in place."""
+        with _opened(path) as file:
+            tensors: Mapping[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with torch.no_grad():
+            self.model.load_state_dict(_below("model.", tensors))
+            for name, tensor in _below("average.", tensors).items():
+                self.average[name].copy_(tensor)
+        parameters = dict(self.model.named_parameters())
+        for key_and_name, tensor in _below("optimizer.", tensors).items():
+            key, name = key_and_name.split(".", 1)
+            parameter = parameters[name]
+            # Scalars such as AdamW's step count stay on the CPU, as torch keeps them.
+            value = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            self.optimizer.state[parameter][key] = value
+
+
+def read_progress(path: Path) -> Progress:
+    """How far the run of a state file had come.
+
+    Raises:
+        BadFileError: it is not a state file of ours.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    try:
+        return Progress.model_validate(json.loads(metadata["progress"]))
+    except (KeyError, ValueError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else "it holds no training progress"
+        raise BadFileError(f"training state {path}: {reason}; delete it to begin the training anew.") from error
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise BadFileError(
+            f"training state {path} cannot be read ({error}); delete it to begin the training anew."
+        ) from error
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
