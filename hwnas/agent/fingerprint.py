@@ -1,0 +1,79 @@
+"""A device as found: *identity*, which decides what a timing depends on and is compared, and *context*, recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from . import sensors
+from .runtimes import Runtime, RuntimeOptions
+
+_ISA_X86 = "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16"
+_ISA_AMX = "amx_tile amx_int8 amx_bf16"
+_ISA_ARM = "neon asimd asimddp asimdhp i8mm bf16 sve sve2"
+_ISA_OF_INTEREST = frozenset(" ".join((_ISA_X86, _ISA_AMX, _ISA_ARM)).split())
+"""The instruction sets by which a runtime chooses its kernels."""
+
+
+def probe(runtime: Runtime, options: RuntimeOptions) -> Dict[str, Any]:
+    """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself."""
+    cpu = _cpu_description()
+    identity = {
+        "machine": platform.machine(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "max_clock_mhz": sensors.maximum_clock_mhz(),
+        "power_mode": sensors.power_mode(),
+        "runtime": dict(runtime.identity(options), name=runtime.name, version=runtime.version()),
+    }
+    return {"identity": identity, "context": _context()}
+
+
+def _context() -> Dict[str, Any]:
+    clocks = sensors.read_clocks()
+    meminfo = Path("/proc/meminfo")
+    return {
+        "kernel": platform.release(),
+        "system": _system_name(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "usable_cores": sorted(os.sched_getaffinity(0)),
+        "virtual_machine": "hypervisor" in _cpuinfo().get("flags", "").split(),
+        "clocks": clocks.as_record(),
+        "temperatures_c": sensors.temperatures_c(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "memory_total_bytes": sensors.memory_bytes("MemTotal", meminfo),
+        "memory_available_bytes": sensors.memory_bytes("MemAvailable", meminfo),
+        "l4t": sensors.read_text(Path("/etc/nv_tegra_release")),
+    }
+
+
+def _cpu_description() -> Dict[str, Any]:
+    """Model, stepping and instruction sets; on Arm, which states no model name, the implementer's numbers."""
+    info = _cpuinfo()
+    arm = [info.get(key) for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision")]
+    model = info.get("model name") or sensors.read_text(Path("/proc/device-tree/model"))
+    flags = (info.get("flags") or info.get("Features") or "").split()
+    return {
+        "model": model or platform.processor() or "unknown",
+        "family": [info[key] for key in ("cpu family", "model", "stepping") if key in info] or [a for a in arm if a],
+        "isa": sorted(_ISA_OF_INTEREST.intersection(flags)),
+    }
+
+
+def _cpuinfo() -> Dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo."""
+    first = (sensors.read_text(Path("/proc/cpuinfo")) or "").split("\n\n")[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _system_name() -> Optional[str]:
+    for line in (sensors.read_text(Path("/etc/os-release")) or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.split("=", 1)[1].strip('"')
+    return platform.system()

@@ -1,0 +1,59 @@
+"""The knobs of the measuring protocol: plain data, shared by agent and host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Dict
+
+from .protocol import Fields, Message
+
+
+@dataclass(frozen=True)
+class MeasuringProtocol:
+    """Every knob of a measurement; it goes into the reply and from there into the tables."""
+
+    min_samples: int = 64
+    """Accepted samples to gather."""
+    min_seconds: float = 0.0
+    """Accepted compute time to gather."""
+    max_seconds: float = 2.0
+    """When to stop, enough or not; warming up is not counted."""
+    gate: bool = True
+    """Whether batches run between canaries; without, all count and none is called gated."""
+    tolerance: float = 0.12
+    """How much slower than the fast state both canaries of a batch that counts may be."""
+    correct_drift: bool = False
+    """Whether the canary's drift within the tolerance is divided out of the gated samples when they are judged."""
+    runs_per_batch: int = 4
+    batch_seconds: float = 0.02
+    """A batch has fewer runs, at least one, where ``runs_per_batch`` would take longer."""
+    warmup_min_seconds: float = 0.005
+    warmup_max_seconds: float = 0.5
+    warmup_tolerance: float = 0.03
+    """Warm is when the medians of two successive windows of runs differ by no more than this fraction."""
+    clock_interval_seconds: float = 0.1
+    """How often the clocks are read while measuring."""
+    clock_tolerance: float = 0.05
+    """The batches between two readings that differ by more than this fraction do not count and are redone."""
+    transfer_runs: int = 8
+    seed: int = 0
+    """Of the inputs' content."""
+
+    @classmethod
+    def from_message(cls, message: Message) -> "MeasuringProtocol":
+        """The knobs that ``message`` names, each checked, and the defaults of the others.
+
+        Raises:
+            AgentError: ``bad-request`` when a knob has a wrong type or is negative.
+        """
+        given = Fields(message)
+        knobs: Dict[str, Any] = {}
+        for knob in fields(MeasuringProtocol):
+            default: Any = knob.default
+            if isinstance(default, bool):
+                knobs[knob.name] = given.flag(knob.name, default)
+            elif isinstance(default, int):
+                knobs[knob.name] = given.integer(knob.name, default, least=0 if knob.name == "seed" else 1)
+            else:
+                knobs[knob.name] = given.number(knob.name, default)
+        return cls(**knobs)

@@ -1,0 +1,181 @@
+"""The measuring protocol: warm up until stable, then short batches between two runs of the canary.
+
+    batch = [canary discarded] [canary timed] [engine discarded] [engine timed] × k [canary discarded] [canary timed]
+
+The discarded runs bring code and data back into the caches: after a large network a canary would otherwise be slow
+because of the network and not because of the machine.  All batches are given back, those that do not count too.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .arrays import Array
+from .judging import Batch, FastState, order_statistic
+from .knobs import MeasuringProtocol
+from .runtimes import Engine, TensorInfo
+from .sensors import Clocks, read_clocks
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The canary as an engine, and the fast state learned with it in this session."""
+
+    engine: Engine
+    state: FastState
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How the engine was warmed up."""
+
+    runs: int
+    seconds: float
+    stable: bool
+    last_median_ns: int
+
+
+class Measurement:
+    """One measurement of one engine by one protocol."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        canary: Optional[Canary],
+        protocol: MeasuringProtocol,
+        clock: Callable[[], float] = time.perf_counter,
+        clocks: Callable[[], Clocks] = read_clocks,
+    ) -> None:
+        """``canary`` is not needed where the protocol does not gate; both clocks are replaced in tests."""
+        if protocol.gate and canary is None:
+            raise ValueError("a gated measurement needs a canary")
+        self._engine = engine
+        self._canary = canary if protocol.gate else None
+        self._protocol = protocol
+        self._clock = clock
+        self._read_clocks = clocks
+        self._batches: List[Batch] = []
+        self._readings: List[Clocks] = []
+
+    def run(self) -> Dict[str, Any]:
+        """Measure; gives the protocol, all batches, the fast state and what else a reader must know."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._run()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _run(self) -> Dict[str, Any]:
+        arrays = seeded_inputs(self._engine.inputs, self._protocol.seed)
+        self._engine.upload(arrays)
+        warm = warm_up(self._engine, self._protocol, self._clock)
+        start = self._clock()
+        complete = self._gather(self._runs_per_batch(warm.last_median_ns), start + self._protocol.max_seconds)
+        elapsed = self._clock() - start
+        uploads, downloads = self._engine.timed_transfers(arrays, self._protocol.transfer_runs)
+        state = None if self._canary is None else self._canary.state.value_ns
+        return {
+            "protocol": asdict(self._protocol),
+            "samples_ns": [batch.samples_ns for batch in self._batches],
+            "canary_ns": [batch.canary_ns for batch in self._batches],
+            "clocks_moved": [batch.clocks_moved for batch in self._batches],
+            "fast_state_ns": state,
+            "complete": complete,
+            "warmup": asdict(warm),
+            "clocks": [reading.as_record() for reading in self._readings],
+            "upload_ns": uploads,
+            "download_ns": downloads,
+            "elapsed_s": elapsed,
+        }
+
+    def _gather(self, runs: int, deadline: float) -> bool:
+        """Gather batches until enough count (true) or the time is over (false)."""
+        self._readings.append(self._read_clocks())
+        while True:
+            first = len(self._batches)
+            self._gather_between_readings(runs, deadline)
+            self._readings.append(self._read_clocks())
+            if self._readings[-1].moved_since(self._readings[-2], self._protocol.clock_tolerance):
+                self._batches[first:] = [replace(batch, clocks_moved=True) for batch in self._batches[first:]]
+            if self._enough():
+                return True
+            if self._clock() >= deadline:
+                return False
+
+    def _gather_between_readings(self, runs: int, deadline: float) -> None:
+        """At least one batch; no longer than the interval of the clock readings, the deadline, and what is needed."""
+        end = min(deadline, self._clock() + self._protocol.clock_interval_seconds)
+        while True:
+            self._batches.append(self._batch(runs))
+            if self._clock() >= end or self._enough():
+                return
+
+    def _batch(self, runs: int) -> Batch:
+        before = self._canary_run()
+        samples = tuple(self._engine.timed_runs(1 + runs)[1:])
+        after = self._canary_run()
+        return Batch(samples, None if before is None or after is None else (before, after))
+
+    def _canary_run(self) -> Optional[int]:
+        if self._canary is None:
+            return None
+        duration = self._canary.engine.timed_runs(2)[1]
+        self._canary.state.observe(duration)
+        return duration
+
+    def _enough(self) -> bool:
+        """Whether the samples that count, by the fast state as known now, suffice."""
+        count, total = 0, 0
+        fast = None if self._canary is None else self._canary.state.value_ns
+        for batch in self._batches:
+            counts = not batch.clocks_moved if fast is None else batch.counts(fast, self._protocol.tolerance)
+            if counts:
+                count += len(batch.samples_ns)
+                total += sum(batch.samples_ns)
+        return count >= self._protocol.min_samples and total >= self._protocol.min_seconds * 1e9
+
+    def _runs_per_batch(self, expected_ns: int) -> int:
+        fitting = int(self._protocol.batch_seconds * 1e9 / max(expected_ns, 1))
+        return max(1, min(self._protocol.runs_per_batch, fitting))
+
+
+def warm_up(engine: Engine, protocol: MeasuringProtocol, clock: Callable[[], float] = time.perf_counter) -> WarmUp:
+    """Run ``engine`` for the protocol's least time, and then until two windows of runs agree or its time is over."""
+    start = clock()
+    window = max(3, min(200, int(1e6 / max(engine.timed_runs(2)[1], 1))))
+    runs, before = 2, None  # type: int, Optional[float]
+    while True:
+        median = order_statistic(engine.timed_runs(window), 0.5)
+        runs += window
+        elapsed = clock() - start
+        stable = before is not None and abs(median - before) <= protocol.warmup_tolerance * before
+        if (stable and elapsed >= protocol.warmup_min_seconds) or elapsed >= protocol.warmup_max_seconds:
+            return WarmUp(runs, elapsed, stable, int(median))
+        before = median
+
+
+def seeded_inputs(tensors: Sequence[TensorInfo], seed: int) -> List[Array]:
+    """Reproducible content without zeros and denormals, whose arithmetic has other speeds than a picture's."""
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for tensor in tensors:
+        if tensor.dtype.startswith("float"):
+            signs = generator.choice([-1.0, 1.0], size=tensor.shape)
+            arrays.append((signs * generator.uniform(0.1, 1.0, size=tensor.shape)).astype(tensor.dtype))
+        else:
+            arrays.append(generator.integers(1, 100, size=tensor.shape).astype(tensor.dtype))
+    return arrays
+
+
+def timer_overhead_ns(count: int = 101) -> int:
+    """The median time between two readings of the clock with nothing between: the floor of every sample."""
+    clock = time.perf_counter_ns
+    gaps: List[Tuple[int, int]] = [(clock(), clock()) for _ in range(count)]
+    return int(order_statistic([after - before for before, after in gaps], 0.5))

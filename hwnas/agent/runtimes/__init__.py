@@ -1,0 +1,34 @@
+"""The runtimes of the agent, imported only when a request names one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Dict
+
+from ..protocol import AgentError, ErrorKind
+from .base import Engine, Runtime, RuntimeOptions, TensorInfo
+
+RUNTIMES: Dict[str, str] = {
+    "onnxruntime": ".onnxruntime:OnnxRuntime",
+}
+"""Name of a runtime to its module and class."""
+
+__all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeOptions", "TensorInfo", "open_runtime"]
+
+
+def open_runtime(name: str) -> Runtime:
+    """The runtime called ``name``.
+
+    Raises:
+        AgentError: ``bad-request`` when there is no such runtime or its library is not installed on the device.
+    """
+    if name not in RUNTIMES:
+        known = ", ".join(sorted(RUNTIMES))
+        raise AgentError(ErrorKind.BAD_REQUEST, "runtime '%s' is unknown to the agent; it has %s" % (name, known))
+    try:
+        module_name, class_name = RUNTIMES[name].split(":")
+        module = importlib.import_module(module_name, __package__)
+    except ImportError as error:
+        raise AgentError(ErrorKind.BAD_REQUEST, "runtime '%s' is not installed here (%s)" % (name, error)) from error
+    runtime: Runtime = getattr(module, class_name)()
+    return runtime

@@ -1,0 +1,129 @@
+"""What a runtime must do to be measured.
+
+A new runtime is a new file here and one line in :data:`hwnas.agent.runtimes.RUNTIMES`; tests/conformance holds the
+suite that it must pass.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ..arrays import Array
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How an engine is compiled and run."""
+
+    provider: str
+    precision: str = "fp32"
+    threads: int = 1
+
+    def as_record(self) -> Dict[str, Any]:
+        """For the ledger and the replies."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of an engine: its name, NumPy type name and static shape."""
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+    def as_record(self) -> Dict[str, Any]:
+        """For the replies."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+
+class Engine(ABC):
+    """A compiled model in the device's memory, with its inputs and outputs allocated once."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> List[TensorInfo]:
+        """The inputs, in the model's order."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> List[TensorInfo]:
+        """The outputs, in the model's order."""
+
+    @abstractmethod
+    def upload(self, arrays: Sequence[Array]) -> None:
+        """Copy the inputs to where :meth:`run` reads them."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Compute once from the uploaded inputs and wait for the end."""
+
+    @abstractmethod
+    def download(self) -> List[Array]:
+        """Copy the outputs of the last :meth:`run` to the host's memory."""
+
+    def timed_runs(self, count: int) -> List[int]:
+        """Run ``count`` times and give each run's compute time in ns, transfers excluded.
+
+        This clock is right where :meth:`run` computes on the calling CPU; a GPU's engine overrides it with events.
+        """
+        run, clock = self.run, time.perf_counter_ns
+        durations = []
+        for _ in range(count):
+            start = clock()
+            run()
+            durations.append(clock() - start)
+        return durations
+
+    def timed_transfers(self, arrays: Sequence[Array], count: int) -> Tuple[List[int], List[int]]:
+        """Times in ns of ``count`` uploads of ``arrays`` and of ``count`` downloads."""
+        clock = time.perf_counter_ns
+        uploads, downloads = [], []
+        for _ in range(count):
+            start = clock()
+            self.upload(arrays)
+            middle = clock()
+            self.download()
+            uploads.append(middle - start)
+            downloads.append(clock() - middle)
+        return uploads, downloads
+
+
+class Runtime(ABC):
+    """What executes a model on this device.  Compiling and running are apart: an engine is a file in between."""
+
+    name: str
+    default_provider: str
+    precisions: Sequence[str]
+
+    @abstractmethod
+    def version(self) -> str:
+        """The version of the library."""
+
+    @abstractmethod
+    def providers(self) -> List[str]:
+        """What this runtime can compute on here."""
+
+    @abstractmethod
+    def identity(self, options: RuntimeOptions) -> Dict[str, Any]:
+        """What, beside name and version, a timing by this runtime depends on; stable from probe to probe."""
+
+    @abstractmethod
+    def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
+        """Compile an ONNX model into the engine file ``output``.
+
+        Raises:
+            AgentError: ``model-refused``, or ``fallback`` when the provider would not execute all of it.
+        """
+
+    @abstractmethod
+    def load(self, engine: bytes, options: RuntimeOptions) -> Engine:
+        """Load the content of an engine file that :meth:`compile` made with the same options.
+
+        Raises:
+            AgentError: as :meth:`compile`.
+        """

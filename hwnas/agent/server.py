@@ -1,0 +1,294 @@
+"""The agent's loop: one request at a time, one reply to each; its handlers only fetch, call and pack."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import select
+import shutil
+import stat
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import BinaryIO, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from . import arrays, memory, protocol
+from .blobs import BlobStore
+from .canary import CANARY_SHA256, canary_onnx
+from .engines import EngineStore
+from .fingerprint import probe
+from .judging import FastState
+from .knobs import MeasuringProtocol
+from .measuring import Canary, Measurement, seeded_inputs, timer_overhead_ns, warm_up
+from .protocol import AgentError, ErrorKind, Fields, Message
+from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
+
+_GRACE_SECONDS = 5.0
+"""How long a request in flight may go on after the host hung up."""
+
+
+class Agent:
+    """What the requests act upon: blobs and engines on disk, canaries in memory."""
+
+    def __init__(self, home: Path) -> None:
+        self._blobs = BlobStore(home / "blobs")
+        self._engines = EngineStore(home / "engines")
+        self._canaries: Dict[Tuple[str, str], Canary] = {}
+        self.finished = False
+        self._handlers: Dict[str, Callable[[Fields], Message]] = {
+            "hello": self._hello,
+            "fingerprint": self._fingerprint,
+            "blob-status": self._blob_status,
+            "put-blob": self._put_blob,
+            "compile": self._compile,
+            "measure": self._measure,
+            "learn-fast-state": self._learn_fast_state,
+            "infer": self._infer,
+            "peak-memory": self._peak_memory,
+            "release": self._release,
+            "quit": self._quit,
+        }
+
+    def answer(self, line: bytes) -> Message:
+        """The reply to one line; whatever goes wrong with it becomes a refusal."""
+        identity = None
+        try:
+            message = protocol.decode(line)
+            identity = message.get("id")
+            fields = Fields(message)
+            return protocol.success(identity, self._handler(fields.text("request"))(fields))
+        except AgentError as error:
+            return protocol.failure(identity, error)
+        except MemoryError:
+            return protocol.failure(identity, AgentError(ErrorKind.OUT_OF_MEMORY, "the device is out of memory"))
+        except OSError as error:
+            return protocol.failure(identity, AgentError(ErrorKind.DISK, "the device's disk failed: %s" % error))
+        except Exception as error:  # the agent outlives a bug in one request; the trace goes to the log
+            traceback.print_exc(file=sys.stderr)
+            reason = "%s: %s" % (type(error).__name__, error)
+            return protocol.failure(identity, AgentError(ErrorKind.INTERNAL, reason))
+
+    def _handler(self, request: str) -> Callable[[Fields], Message]:
+        if request not in self._handlers:
+            known = ", ".join(self._handlers)
+            raise AgentError(
+                ErrorKind.BAD_REQUEST, "request '%s' is unknown; this agent has %s" % (request[:40], known)
+            )
+        return self._handlers[request]
+
+    def _hello(self, _: Fields) -> Message:
+        return {
+            "protocol": protocol.VERSION,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "runtimes": sorted(RUNTIMES),
+            "canary_sha256": CANARY_SHA256,
+            "pid": os.getpid(),
+        }
+
+    def _fingerprint(self, fields: Fields) -> Message:
+        runtime = open_runtime(fields.text("runtime"))
+        return probe(runtime, _options(fields, runtime))
+
+    def _blob_status(self, fields: Fields) -> Message:
+        sha256 = fields.text("sha256")
+        return {"received": self._blobs.received(sha256)}
+
+    def _put_blob(self, fields: Fields) -> Message:
+        received = self._blobs.put(
+            fields.text("sha256"), fields.integer("offset"), fields.integer("size"), fields.text("data")
+        )
+        return {"received": received}
+
+    def _compile(self, fields: Fields) -> Message:
+        runtime = open_runtime(fields.text("runtime"))
+        options = _options(fields, runtime)
+        onnx = self._blobs.read(fields.text("sha256"))
+        start = time.perf_counter()
+        identity = self._engines.build(runtime, onnx, options)
+        built = time.perf_counter()
+        try:
+            engine = self._engines.open(identity)
+        except BaseException:
+            self._engines.drop(identity)
+            raise
+        loaded = time.perf_counter()
+        entry = self._engines.entry(identity)
+        return {
+            "engine": identity,
+            "bytes": entry["bytes"],
+            "sha256": entry["sha256"],
+            "options": entry["options"],
+            "build_s": built - start,
+            "load_s": loaded - built,
+            "inputs": [tensor.as_record() for tensor in engine.inputs],
+            "outputs": [tensor.as_record() for tensor in engine.outputs],
+        }
+
+    def _measure(self, fields: Fields) -> Message:
+        identity = fields.text("engine")
+        knobs = MeasuringProtocol.from_message(fields.record("protocol"))
+        engine = self._engines.open(identity)
+        canary = None
+        if knobs.gate:
+            canary = self._canary(*self._engines.origin(identity), fields)
+        result = Measurement(engine, canary, knobs).run()
+        result["timer_overhead_ns"] = timer_overhead_ns()
+        result["canary_sha256"] = CANARY_SHA256
+        return result
+
+    def _learn_fast_state(self, fields: Fields) -> Message:
+        """Run the canary alone for a while."""
+        runtime = open_runtime(fields.text("runtime"))
+        canary = self._canary(runtime, _options(fields, runtime), fields)
+        end = time.perf_counter() + fields.number("seconds")
+        runs = 0
+        while runs == 0 or time.perf_counter() < end:
+            canary.state.observe(canary.engine.timed_runs(2)[1])
+            runs += 1
+        return {"fast_state_ns": canary.state.value_ns, "runs": runs}
+
+    def _infer(self, fields: Fields) -> Message:
+        engine = self._engines.open(fields.text("engine"))
+        return {"output": arrays.pack(_infer(engine, arrays.unpack(fields.record("input"))))}
+
+    def _peak_memory(self, fields: Fields) -> Message:
+        identity = fields.text("engine")
+        runtime, options = self._engines.origin(identity)
+        return memory.measure_peak(self._engines.content(identity), runtime.name, options)
+
+    def _release(self, fields: Fields) -> Message:
+        """Forget an engine, its ONNX, or both."""
+        if fields.has("engine"):
+            self._engines.drop(fields.text("engine"))
+        if fields.has("sha256"):
+            self._blobs.drop(fields.text("sha256"))
+        return {}
+
+    def _quit(self, _: Fields) -> Message:
+        self.finished = True
+        return {}
+
+    def _canary(self, runtime: Runtime, options: RuntimeOptions, fields: Fields) -> Canary:
+        """The canary of a runtime and provider: one thread, built and warmed on first use, kept for the session."""
+        key = (runtime.name, options.provider)
+        if key not in self._canaries:
+            initial = fields.number("fast_state_ns") if fields.has("fast_state_ns") else None
+            identity = self._engines.build(runtime, canary_onnx(), RuntimeOptions(options.provider))
+            engine = self._engines.open(identity)
+            engine.upload(seeded_inputs(engine.inputs, seed=0))
+            warm_up(engine, MeasuringProtocol(warmup_min_seconds=0.05))
+            self._canaries[key] = Canary(engine, FastState(initial))
+        return self._canaries[key]
+
+
+def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:
+    options = RuntimeOptions(
+        provider=fields.text("provider", runtime.default_provider),
+        precision=fields.text("precision", "fp32"),
+        threads=fields.integer("threads", 1, least=1),
+    )
+    if options.precision not in runtime.precisions:
+        raise AgentError(
+            ErrorKind.BAD_REQUEST,
+            "runtime %s runs %s here, not %s" % (runtime.name, ", ".join(runtime.precisions), options.precision[:20]),
+        )
+    return options
+
+
+def _infer(engine: Engine, images: arrays.Array) -> arrays.Array:
+    """The first output for ``images`` [N, ...] through an engine of static batch, the last batch padded."""
+    if len(engine.inputs) != 1:
+        raise AgentError(ErrorKind.BAD_REQUEST, "the engine has %d inputs; infer needs one" % len(engine.inputs))
+    tensor = engine.inputs[0]
+    if images.ndim != len(tensor.shape) or images.shape[1:] != tensor.shape[1:] or images.dtype.name != tensor.dtype:
+        raise AgentError(
+            ErrorKind.BAD_REQUEST,
+            "the engine takes %s %s a batch, found %s %s"
+            % (tensor.dtype, list(tensor.shape), images.dtype.name, list(images.shape)),
+        )
+    batch = tensor.shape[0]
+    outputs = [np.zeros((0, *engine.outputs[0].shape[1:]), dtype=engine.outputs[0].dtype)]
+    for first in range(0, len(images), batch):
+        part = images[first : first + batch]
+        padding = np.zeros((batch - len(part), *part.shape[1:]), dtype=part.dtype)
+        engine.upload([np.concatenate([part, padding])])
+        engine.run()
+        outputs.append(engine.download()[0][: len(part)])
+    return np.concatenate(outputs)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO, agent: Agent) -> None:
+    """Answer line after line until ``quit`` or the end of ``requests``."""
+    while not agent.finished:
+        line = requests.readline(protocol.MAX_LINE_BYTES)
+        if not line:
+            return
+        if not line.endswith(b"\n"):
+            error = AgentError(ErrorKind.BAD_REQUEST, "the line is torn or exceeds %d bytes" % protocol.MAX_LINE_BYTES)
+            replies.write(protocol.encode(protocol.failure(None, error)))
+            replies.flush()
+            return  # there is no telling where the next message begins
+        if line.strip():
+            replies.write(protocol.encode(agent.answer(line)))
+            replies.flush()
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Serve on stdin and stdout until the host says ``quit`` or hangs up."""
+    parser = argparse.ArgumentParser(prog="hwnas.agent", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="directory for blobs and engines, yours alone")
+    parser.add_argument("--ephemeral", action="store_true", help="remove the directory in the end")
+    options = parser.parse_args(arguments)
+    home = _private_directory(options.home)
+
+    def leave() -> None:
+        if options.ephemeral:
+            shutil.rmtree(str(home), ignore_errors=True)
+
+    replies = _claim_stdout()
+    _end_with_host(sys.stdin.fileno(), leave)
+    try:
+        agent = Agent(home)
+        gc.freeze()
+        with contextlib.suppress(BrokenPipeError):
+            serve(sys.stdin.buffer, replies, agent)
+    finally:
+        leave()
+    return 0
+
+
+def _private_directory(path: Path) -> Path:
+    """``path`` as a directory that its owner alone can enter: what lies in it is loaded as code."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise SystemExit("%s must belong to you alone (chmod 700): engines are loaded from it" % path)
+    return path
+
+
+def _claim_stdout() -> BinaryIO:
+    """Keep stdout for replies, and send what anything else prints there, native libraries too, to stderr."""
+    replies = os.fdopen(os.dup(1), "wb")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return replies
+
+
+def _end_with_host(descriptor: int, leave: Callable[[], None]) -> None:
+    """End this process when the other end of ``descriptor`` is closed, even in the midst of a request."""
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(descriptor, 0)  # a hang-up is always reported; while there is none this costs nothing
+        poll.poll()
+        time.sleep(_GRACE_SECONDS)
+        leave()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-host", daemon=True).start()

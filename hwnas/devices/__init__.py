@@ -1,0 +1,33 @@
+"""Devices as the host sees them: a target's description, a connection to it, and the agent that runs there.
+
+with open_device(load_target("host-cpu")) as device:
+    engine = device.compile(onnx_bytes)
+    measurement = device.measure(engine)
+"""
+
+from __future__ import annotations
+
+from hwnas.devices.base import AgentProcess, Connection
+from hwnas.devices.device import CompileOptions, Device, Engine, MeasureOptions, PeakMemory, open_device
+from hwnas.devices.fingerprint import Fingerprint
+from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
+from hwnas.devices.target import Target, list_targets, load_target, target_directories
+
+__all__ = [
+    "AgentProcess",
+    "CompileOptions",
+    "Connection",
+    "Device",
+    "Engine",
+    "Fingerprint",
+    "MeasureOptions",
+    "Measurement",
+    "PeakMemory",
+    "Statistics",
+    "Target",
+    "fast_state_ms",
+    "list_targets",
+    "load_target",
+    "open_device",
+    "target_directories",
+]

@@ -1,0 +1,39 @@
+"""A device as found by its agent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Fingerprint(BaseModel):
+    """*Identity* is what a timing depends on: it is compared and hashed.  *Context* is recorded beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: dict[str, Any]
+    context: dict[str, Any]
+
+    @property
+    def identity8(self) -> str:
+        """The first eight hexadecimal digits of the identity's SHA-256."""
+        canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """Where the identities differ, as ``name: ours → theirs``; empty when they are the same device."""
+        ours, theirs = _flat(self.identity), _flat(other.identity)
+        names = sorted(ours.keys() | theirs.keys())
+        return [
+            f"{name}: {ours.get(name)} → {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)
+        ]
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,187 @@
+"""The description of a device: ``targets/<name>.yaml``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hwnas.errors import BadFileError, UnknownNameError
+from hwnas.files import describe, read_bytes
+
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Local(_Described):
+    """The device is the machine that hwnas runs on."""
+
+    kind: Literal["local"]
+
+
+class RuntimeSupport(_Described):
+    """What one runtime can do on the device."""
+
+    providers: list[str] = Field(min_length=1)
+    """In the order of preference, by the runtime's own names."""
+    precisions: list[Precision] = Field(min_length=1)
+
+
+class Defaults(_Described):
+    """How models are run unless a command says otherwise."""
+
+    runtime: str
+    provider: str | None = None
+    """``None``: the runtime's first provider."""
+    precision: Precision = "fp32"
+    threads: Count = 1
+    batch: Count = 1
+
+
+class Limits(_Described):
+    """What must not be exceeded on the device; ``None``: no limit is known."""
+
+    workspace_mib: Count | None = None
+    """Memory that compiling an engine may take."""
+    disk_mib: Count | None = None
+    """Disk space for engines and bundles."""
+    temperature_c: float | None = None
+    """Above it, measuring pauses."""
+
+
+class Fact(_Described):
+    """A static fact, and where it is from."""
+
+    value: str | int | float | bool | list[str]
+    unit: str | None = None
+    source: str = Field(min_length=1)
+
+
+class Target(_Described):
+    """A device as described; what is found on it live is its fingerprint."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    description: str
+    kind: Literal["cpu", "gpu", "jetson"]
+    connection: Local
+    runtimes: dict[str, RuntimeSupport] = Field(min_length=1)
+    defaults: Defaults
+    limits: Limits = Limits()
+    facts: dict[str, Fact] = {}
+
+    @model_validator(mode="after")
+    def _defaults_are_supported(self) -> Target:
+        runtime = self.runtimes.get(self.defaults.runtime)
+        if runtime is None:
+            raise ValueError(f"the default runtime '{self.defaults.runtime}' is not among its runtimes")
+        if self.defaults.precision not in runtime.precisions:
+            raise ValueError(f"the default precision '{self.defaults.precision}' is not among its runtime's")
+        if self.defaults.provider is not None and self.defaults.provider not in runtime.providers:
+            raise ValueError(f"the default provider '{self.defaults.provider}' is not among its runtime's")
+        return self
+
+
+def target_directories() -> list[Path]:
+    """Where targets are looked for: ``$HWNAS_HOME/targets``, ``./targets``, those that came with hwnas.
+
+    The last are beside the package in a checkout and under ``share/hwnas/targets`` of the environment elsewhere.
+    """
+    home = os.environ.get("HWNAS_HOME")
+    candidates = [Path(home) / "targets"] if home else []
+    candidates += [Path("targets"), Path(__file__).resolve().parents[2] / "targets"]
+    candidates += [Path(sys.prefix) / "share" / "hwnas" / "targets"]
+    unique = {directory.resolve(): directory for directory in reversed(candidates) if directory.is_dir()}
+    return list(reversed(unique.values()))
+
+
+def list_targets() -> list[Target]:
+    """Every target that is found, by name; the first directory wins.
+
+    Raises:
+        BadFileError: a target's file is wrong.
+    """
+    return [read_target(path) for _, path in sorted(_found().items())]
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """The target of that name, or the one in a YAML file.
+
+    Raises:
+        UnknownNameError: there is no target of that name; the sentence gives near names.
+        BadFileError: the file is missing or wrong; the sentence gives file and field.
+    """
+    text = str(name_or_path)
+    if "/" in text or text.endswith((".yaml", ".yml")):
+        return read_target(Path(text))
+    found = _found()
+    if text in found:
+        return read_target(found[text])
+    known = sorted(found)
+    near = difflib.get_close_matches(text, known)
+    hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(known) or 'none'}"
+    raise UnknownNameError(f"there is no target '{text}' in {_places()}; {hint}?")
+
+
+def read_target(path: Path) -> Target:
+    """The target described in ``path``; its name must be the file's."""
+    content = read_bytes(path, what="target")
+    try:
+        description = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadFileError(f"target {path} is not YAML ({' '.join(str(error).split())[:200]}).") from error
+    try:
+        target = Target.model_validate(description)
+    except ValidationError as error:
+        raise BadFileError(f"target {path}: {_unknown_key(error) or describe(error)}.") from error
+    if target.name != path.stem:
+        raise BadFileError(f"target {path}: field 'name' is '{target.name}' and must be the file's, '{path.stem}'.")
+    return target
+
+
+def _found() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for directory in target_directories():
+        for path in sorted(directory.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def _places() -> str:
+    return ", ".join(str(directory) for directory in target_directories()) or "any targets directory"
+
+
+def _unknown_key(error: ValidationError) -> str | None:
+    """The first unknown key, with the nearest known name of its place."""
+    for problem in error.errors():
+        if problem["type"] == "extra_forbidden":
+            *place, key = problem["loc"]
+            known = _known_keys(place)
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            where = ".".join(str(part) for part in problem["loc"])
+            return f"field '{where}' is unknown; the nearest known name is '{near[0]}'" if near else None
+    return None
+
+
+def _known_keys(place: list[Any]) -> list[str]:
+    """The field names of the model at ``place`` in a target."""
+    model: Any = Target
+    for part in place:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            by_key = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+            model = by_key.get(str(part))
+        else:  # a mapping from names to models
+            model = get_args(model)[-1]
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [field.alias or name for name, field in model.model_fields.items()]
