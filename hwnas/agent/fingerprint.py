@@ -41,7 +41,7 @@ def _context() -> Dict[str, Any]:
         "system": _system_name(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "usable_cores": sorted(os.sched_getaffinity(0)),
+        "usable_cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "virtual_machine": "hypervisor" in _cpuinfo().get("flags", "").split(),
         "clocks": clocks.as_record(),
         "temperatures_c": sensors.temperatures_c(),

@@ -17,7 +17,7 @@ import numpy as np
 
 from .arrays import Array
 from .judging import Batch, FastState, order_statistic
-from .knobs import MeasuringProtocol
+from .knobs import MeasuringProtocol, WarmUp
 from .runtimes import Engine, TensorInfo
 from .sensors import Clocks, read_clocks
 
@@ -28,16 +28,6 @@ class Canary:
 
     engine: Engine
     state: FastState
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """How the engine was warmed up."""
-
-    runs: int
-    seconds: float
-    stable: bool
-    last_median_ns: int
 
 
 class Measurement:
@@ -61,6 +51,7 @@ class Measurement:
         self._read_clocks = clocks
         self._batches: List[Batch] = []
         self._readings: List[Clocks] = []
+        self._tally = _Tally(None, protocol.tolerance)
 
     def run(self) -> Dict[str, Any]:
         """Measure; gives the protocol, all batches, the fast state and what else a reader must know."""
@@ -104,6 +95,7 @@ class Measurement:
             self._readings.append(self._read_clocks())
             if self._readings[-1].moved_since(self._readings[-2], self._protocol.clock_tolerance):
                 self._batches[first:] = [replace(batch, clocks_moved=True) for batch in self._batches[first:]]
+                self._tally = _Tally(self._tally.fast_ns, self._protocol.tolerance)
             if self._enough():
                 return True
             if self._clock() >= deadline:
@@ -132,18 +124,41 @@ class Measurement:
 
     def _enough(self) -> bool:
         """Whether the samples that count, by the fast state as known now, suffice."""
-        count, total = 0, 0
         fast = None if self._canary is None else self._canary.state.value_ns
-        for batch in self._batches:
-            counts = not batch.clocks_moved if fast is None else batch.counts(fast, self._protocol.tolerance)
-            if counts:
-                count += len(batch.samples_ns)
-                total += sum(batch.samples_ns)
-        return count >= self._protocol.min_samples and total >= self._protocol.min_seconds * 1e9
+        if fast != self._tally.fast_ns:
+            self._tally = _Tally(fast, self._protocol.tolerance)
+        self._tally.take(self._batches)
+        return (
+            self._tally.count >= self._protocol.min_samples and self._tally.total_ns >= self._protocol.min_seconds * 1e9
+        )
 
     def _runs_per_batch(self, expected_ns: int) -> int:
         fitting = int(self._protocol.batch_seconds * 1e9 / max(expected_ns, 1))
         return max(1, min(self._protocol.runs_per_batch, fitting))
+
+
+class _Tally:
+    """A running count of the samples that count by one fast state, so that no batch is judged twice by it."""
+
+    def __init__(self, fast_ns: Optional[float], tolerance: float) -> None:
+        self.fast_ns = fast_ns
+        self.count = 0
+        self.total_ns = 0
+        self._tolerance = tolerance
+        self._seen = 0
+
+    def take(self, batches: Sequence[Batch]) -> None:
+        """Count what was added to ``batches`` since the last call."""
+        for batch in batches[self._seen :]:
+            if self._counts(batch):
+                self.count += len(batch.samples_ns)
+                self.total_ns += sum(batch.samples_ns)
+        self._seen = len(batches)
+
+    def _counts(self, batch: Batch) -> bool:
+        if self.fast_ns is None:
+            return not batch.clocks_moved
+        return batch.counts(self.fast_ns, self._tolerance)
 
 
 def warm_up(engine: Engine, protocol: MeasuringProtocol, clock: Callable[[], float] = time.perf_counter) -> WarmUp:

@@ -60,7 +60,7 @@ class Agent:
         identity = None
         try:
             message = protocol.decode(line)
-            identity = message.get("id")
+            identity = message.get("id") if isinstance(message.get("id"), (int, str)) else None
             fields = Fields(message)
             return protocol.success(identity, self._handler(fields.text("request"))(fields))
         except AgentError as error:

@@ -8,13 +8,16 @@ with open_device(load_target("host-cpu")) as device:
 from __future__ import annotations
 
 from hwnas.devices.base import AgentProcess, Connection
-from hwnas.devices.device import CompileOptions, Device, Engine, MeasureOptions, PeakMemory, open_device
+from hwnas.devices.device import CompileOptions, Device, Engine, MeasureOptions, PeakMemory, Tensor, open_device
+from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
 from hwnas.devices.target import Target, list_targets, load_target, target_directories
 
 __all__ = [
+    "AgentLostError",
     "AgentProcess",
+    "AgentTimeoutError",
     "CompileOptions",
     "Connection",
     "Device",
@@ -23,8 +26,10 @@ __all__ = [
     "MeasureOptions",
     "Measurement",
     "PeakMemory",
+    "RefusedError",
     "Statistics",
     "Target",
+    "Tensor",
     "fast_state_ms",
     "list_targets",
     "load_target",

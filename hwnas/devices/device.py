@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -71,6 +73,13 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its content."""
+        import numpy as np
+
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -104,7 +113,7 @@ class Device:
     """A target and the agent on it.
 
     An agent that dies or does not answer costs the request in flight, which raises; the next request starts another
-    in the same directory, where the engines built before are found again.
+    in the same directory, where the engines built before are found again.  Not for several threads at once.
     """
 
     def __init__(self, target: Target, connection: Connection) -> None:
@@ -210,8 +219,8 @@ class Device:
 
         progress = progress or Silent()
         batch = engine.inputs[0].shape[0]
-        fitting = protocol.CHUNK_BYTES // max(1, images[:1].nbytes)
-        piece = max(1, fitting // batch) * batch
+        fitting = protocol.CHUNK_BYTES // max(engine.inputs[0].nbytes, engine.outputs[0].nbytes)
+        piece = max(1, fitting) * batch
         progress.start("inference on the device", len(images), unit="images")
         outputs = []
         for first in range(0, max(1, len(images)), piece):
@@ -278,6 +287,7 @@ class Device:
             self._agent = self._connection.start_agent()
             hello = self._request("hello", "greeting its agent", _SHORT_S)
             if hello["protocol"] != protocol.VERSION:
+                self._agent.stop()
                 raise DeviceError(
                     f"the agent on '{self.target.name}' speaks protocol {hello['protocol']}, this hwnas "
                     f"{protocol.VERSION}; install the same hwnas on both sides."
@@ -290,9 +300,15 @@ class Device:
         return f"the agent on '{self.target.name}' was lost while {doing}: {what}{told}."
 
 
+CONNECTIONS: dict[str, Callable[[Target], Connection]] = {
+    "local": lambda _: LocalConnection(),
+}
+"""Kind of a target's connection to what makes one."""
+
+
 def open_device(target: Target) -> Device:
     """A device for the target; the agent starts with the first request."""
-    return Device(target, LocalConnection())
+    return Device(target, CONNECTIONS[target.connection.kind](target))
 
 
 def _tensors(records: list[dict[str, Any]]) -> tuple[Tensor, ...]:

@@ -23,6 +23,7 @@ _AGENT = (sys.executable, "-m", "hwnas.agent")
 _DISTURBING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "ORT_", "MALLOC_", "PYTHON", "LD_PRELOAD")
 _SECONDS_TO_LEAVE = 2.0
 _LINES_KEPT = 40
+_LONGEST_LINE = 500
 
 
 class LocalConnection(Connection):
@@ -61,6 +62,8 @@ class LocalAgent(AgentProcess):
             raise DeviceError(f"the agent could not be started with {command[0]} ({error.strerror}).") from error
         self._alive = True
         self._expired = False
+        self._killed = False
+        self._lock = threading.Lock()
         self._words: deque[str] = deque(maxlen=_LINES_KEPT)
         self._listener = threading.Thread(target=self._listen, name="agent-stderr", daemon=True)
         self._listener.start()
@@ -101,26 +104,28 @@ class LocalAgent(AgentProcess):
 
     def stop(self) -> None:
         """Hang up, which ends the agent; kill it if that takes too long."""
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._alive = False
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_LEAVE)
         self._kill()
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                self._listener.join(_SECONDS_TO_LEAVE)
-                stream.close()
+        self._process.stdout.close()
+        self._listener.join(_SECONDS_TO_LEAVE)
 
     def _expire(self) -> None:
         self._expired = True
         self._kill()
 
     def _kill(self) -> None:
-        self._alive = False
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill the child's process group, once: afterwards its number may be another's."""
+        with self._lock:
+            self._alive = False
+            if not self._killed:
+                self._killed = True
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _end(self) -> str:
@@ -131,8 +136,9 @@ class LocalAgent(AgentProcess):
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._words.append(line.decode(errors="replace").rstrip()[:500])
+        with self._process.stderr as stream:
+            while line := stream.readline(_LONGEST_LINE):
+                self._words.append(line.decode(errors="replace").rstrip())
 
 
 def _undisturbed_environment() -> dict[str, str]:

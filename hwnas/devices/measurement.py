@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from hwnas.agent import judging
 from hwnas.agent.judging import Batch
+from hwnas.agent.knobs import MeasuringProtocol, WarmUp
+from hwnas.agent.sensors import Clocks
 
 _NS_PER_MS = 1e6
 
@@ -43,8 +45,8 @@ class Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    protocol: dict[str, Any]
-    """Every knob; see :class:`hwnas.agent.knobs.MeasuringProtocol`."""
+    protocol: MeasuringProtocol
+    """Every knob."""
     samples_ns: tuple[tuple[int, ...], ...]
     """Compute time of each run, batch by batch."""
     canary_ns: tuple[tuple[int, int] | None, ...]
@@ -55,8 +57,8 @@ class Measurement(BaseModel):
     """The canary's fast state by which :attr:`gated` judges."""
     complete: bool
     """Whether as much was accepted as the protocol asks for, by the fast state known then."""
-    warmup: dict[str, Any]
-    clocks: tuple[dict[str, float | None], ...]
+    warmup: WarmUp
+    clocks: tuple[Clocks, ...]
     """Readings before, during and after; null where the system tells no clocks."""
     upload_ns: tuple[int, ...]
     download_ns: tuple[int, ...]
@@ -76,12 +78,12 @@ class Measurement(BaseModel):
         parts = zip(self.samples_ns, self.canary_ns, self.clocks_moved, strict=True)
         return tuple(Batch(samples, canary, moved) for samples, canary, moved in parts)
 
-    @cached_property
+    @property
     def gated(self) -> Statistics:
         """The device's capability: of the batches in the fast state with still clocks."""
         return Statistics.of(self.gated_samples_ns())
 
-    @cached_property
+    @property
     def ungated(self) -> Statistics:
         """What the machine gave while it was measured: of every batch."""
         return Statistics.of(judging.all_samples(self.batches))
@@ -105,18 +107,13 @@ class Measurement(BaseModel):
         """The samples behind :attr:`gated`, in order, with drift divided out if the protocol says so."""
         if self.fast_state_ns is None:
             return []
-        tolerance, corrected = self.protocol["tolerance"], self.protocol["correct_drift"]
-        return judging.accepted_samples(self.batches, self.fast_state_ns, tolerance, corrected)
+        return judging.accepted_samples(
+            self.batches, self.fast_state_ns, self.protocol.tolerance, self.protocol.correct_drift
+        )
 
     def judged(self, fast_state_ms: float) -> Measurement:
         """The same batches, judged by another fast state."""
-        # A copy by model_copy would carry the cached figures along.
-        return Measurement.model_construct(
-            **{
-                **{name: getattr(self, name) for name in type(self).model_fields},
-                "fast_state_ns": fast_state_ms * _NS_PER_MS,
-            }
-        )
+        return self.model_copy(update={"fast_state_ns": fast_state_ms * _NS_PER_MS})
 
 
 def fast_state_ms(measurements: Iterable[Measurement]) -> float | None:

@@ -48,17 +48,6 @@ class Defaults(_Described):
     batch: Count = 1
 
 
-class Limits(_Described):
-    """What must not be exceeded on the device; ``None``: no limit is known."""
-
-    workspace_mib: Count | None = None
-    """Memory that compiling an engine may take."""
-    disk_mib: Count | None = None
-    """Disk space for engines and bundles."""
-    temperature_c: float | None = None
-    """Above it, measuring pauses."""
-
-
 class Fact(_Described):
     """A static fact, and where it is from."""
 
@@ -77,7 +66,6 @@ class Target(_Described):
     connection: Local
     runtimes: dict[str, RuntimeSupport] = Field(min_length=1)
     defaults: Defaults
-    limits: Limits = Limits()
     facts: dict[str, Fact] = {}
 
     @model_validator(mode="after")
