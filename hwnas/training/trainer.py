@@ -5,6 +5,7 @@ Every random draw is a function of the seed and the step, so the state on disk i
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -55,7 +56,8 @@ class Trainer:
     def __init__(self, directory: Path, space: Space, dataset: Dataset, config: TrainingConfig) -> None:
         self.directory, self.space, self.dataset, self.config = directory, space, dataset, config
         mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
-        self.accelerator = Accelerator(mixed_precision=mixed)
+        # Without `cpu`, several processes on a machine without a GPU would each train for themselves.
+        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
         if config.batch_size % self.accelerator.num_processes:
             raise UserError(
                 f"A batch of {config.batch_size} cannot be split between {self.accelerator.num_processes} "
@@ -73,7 +75,7 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         model = ElasticMobileNetV3(space).to(self.accelerator.device)
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: ElasticMobileNetV3 = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = _optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
@@ -243,15 +245,13 @@ class Trainer:
 
     def _inputs(self, split: ImageSet, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.accelerator.device
-        for pixels, labels in zip(
-            split.pixels.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-        ):
-            x = to_input(pixels.to(device), resolution, self.dataset.mean, self.dataset.std)
-            yield x.contiguous(memory_format=torch.channels_last), labels.to(device)
+        for start in range(0, len(split), EVALUATION_BATCH):
+            rows = slice(start, start + EVALUATION_BATCH)
+            x = to_input(split.pixels[rows].to(device), resolution, self.dataset.mean, self.dataset.std)
+            yield x.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
 
     def _averaged_model(self) -> ElasticMobileNetV3:
-        averaged = ElasticMobileNetV3(self.space).to(self.accelerator.device)
-        averaged = averaged.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        averaged = copy.deepcopy(self.model)
         averaged.load_state_dict(self.model.state_dict() | self.state.average)
         return averaged.eval()
 

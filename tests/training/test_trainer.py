@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hwnas.errors import BadFileError, UserError
+from hwnas.files import read_json_lines, sha256_of
+from hwnas.spaces import get_space
+from hwnas.supernet import load_supernet
+from hwnas.training import Trainer
+from hwnas.training.sandwich import sandwich
+from hwnas.training.state import STATE_FILE
+
+sys.path.insert(0, str(Path(__file__).parent))
+import toy
+
+PROGRAM = Path(toy.__file__)
+
+
+def start(directory: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *launcher, str(PROGRAM), str(directory), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def steps(directory: Path) -> list[dict[str, float]]:
+    lines = read_json_lines(directory / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_killed_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole, "--optimizer", optimizer).wait() == 0
+    for first_state in (True, False):
+        process = start(broken, "--optimizer", optimizer)
+        # Killed once at its first state file, which is before the sandwich, and once at the next.
+        before = (broken / STATE_FILE).stat().st_mtime_ns if not first_state else 0
+        while process.poll() is None:
+            if (broken / STATE_FILE).exists() and (broken / STATE_FILE).stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (broken / "record.json").exists()
+    assert start(broken, "--optimizer", optimizer).wait() == 0
+    assert sha256_of(broken / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
+    assert steps(broken) == steps(whole)
+    assert not list(broken.glob(".*.part"))
+
+
+def test_it_learns_and_the_checkpoint_reads_back(tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    record = toy.trainer(tmp_path, epochs=5).run()
+    assert record.metrics["validation_top1_largest"] > 0.9
+    assert record.metrics["validation_top1_smallest"] > 0.9
+    supernet, read = load_supernet(tmp_path)
+    assert read == record
+    assert read.dataset.class_names == toy.CLASSES
+    assert supernet.space.name == "mobilenet_v3/small"
+    assert not supernet.training
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = toy.trainer(tmp_path, epochs=1).run()
+    before = steps(tmp_path)
+    second = toy.trainer(tmp_path, epochs=1).run()
+    assert second.weights_sha256 == first.weights_sha256
+    assert steps(tmp_path) == before
+
+
+def test_two_processes_stay_equal_and_learn(tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
+    assert start(tmp_path, launcher=(*launcher, "--rdzv-endpoint", "127.0.0.1:0")).wait() == 0
+    assert (tmp_path / "rank0.sha256").read_text() == (tmp_path / "rank1.sha256").read_text()
+    lines = steps(tmp_path)
+    assert [line["step"] for line in lines] == [6, 12, 18]
+    assert lines[-1]["top1_largest"] > 0.9
+    load_supernet(tmp_path)
+
+
+def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    toy.trainer(tmp_path, epochs=1).run()
+    with pytest.raises(UserError, match=r"state of a run with another config"):
+        toy.trainer(tmp_path, epochs=2).run()
+    with pytest.raises(UserError, match=r"state of a run with another dataset fingerprint"):
+        Trainer(tmp_path, get_space("mobilenet_v3/small", 3), toy.dataset("other"), toy.config(epochs=1)).run()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "foreign"])
+def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
+    toy.trainer(tmp_path, epochs=1).run()
+    state = tmp_path / STATE_FILE
+    content = {"truncated": state.read_bytes()[:-100], "emptied": b"", "foreign": b"PK\x03\x04" * 100}[damage]
+    state.write_bytes(content)
+    with pytest.raises(BadFileError, match=r"state\.safetensors.*delete it"):
+        toy.trainer(tmp_path, epochs=1).run()
+
+
+@pytest.mark.parametrize("damage", ["weights", "record", "missing"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
+    toy.trainer(tmp_path, epochs=1).run()
+    if damage == "weights":
+        content = bytearray((tmp_path / "weights.safetensors").read_bytes())
+        content[-1] ^= 1
+        (tmp_path / "weights.safetensors").write_bytes(content)
+    elif damage == "record":
+        record = json.loads((tmp_path / "record.json").read_text())
+        (tmp_path / "record.json").write_text(json.dumps(record | {"num_classes": "many"}))
+    else:
+        (tmp_path / "weights.safetensors").unlink()
+    message = {"weights": "corrupt", "record": r"field 'num_classes'.*'many'", "missing": "does not exist"}[damage]
+    with pytest.raises(BadFileError, match=message):
+        load_supernet(tmp_path)
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"96 training images, fewer than one batch of 128"):
+        toy.trainer(tmp_path, batch_size=128)
+
+
+def test_a_diverging_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"diverged at step \d+.*lower the learning rate"):
+        toy.trainer(tmp_path, learning_rate=1e30, gradient_clip=1e30).run()
+
+
+def test_a_sandwich_holds_the_extremes_and_depends_on_the_seed_alone() -> None:
+    space = get_space("mobilenet_v3/small")
+    step = sandwich(space, 3, (0, 7))
+    assert (step[0], step[-1], len(step)) == (space.largest, space.smallest, 5)
+    assert step == sandwich(space, 3, (0, 7)) != sandwich(space, 3, (0, 8))
