@@ -1,0 +1,45 @@
+"""Weights for graphs whose values do not matter, only that they are ordinary numbers."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from hwnas.graphs.nodes import Node
+
+Array = npt.NDArray[np.float32]
+
+# A prime, so that the rows of no weight matrix repeat each other in step.
+_POOL_SIZE = 65_537
+_BIAS_STD = 0.1
+
+
+def random_parameter(node: Node, role: str, seed: int, number: int) -> Array:
+    """A parameter of a node, the same for equal arguments; ``number`` tells parameters of one graph apart.
+
+    Weights are scaled so that activations neither vanish into denormal numbers, which are computed more slowly, nor
+    overflow: by He et al. 2015, Sec. 2.2, before an activation, and by Glorot and Bengio 2010 with unit gain
+    elsewhere.
+    """
+    shape = node["parameters"][role]
+    if role == "bias":
+        std = _BIAS_STD
+    else:
+        gain = 1.0 if node["name"].endswith(("project.conv", "classifier")) else 2.0
+        std = math.sqrt(gain / math.prod(shape[1:]))
+    return _normals(seed, number, math.prod(shape)).reshape(shape) * np.float32(std)
+
+
+def _normals(seed: int, number: int, count: int) -> Array:
+    """``count`` normal numbers cut from a pool, since drawing the 10⁷ of a large network takes too long."""
+    start = number * 7919 % _POOL_SIZE
+    return np.resize(_pool(seed)[start : start + _POOL_SIZE], count)
+
+
+@lru_cache(maxsize=8)
+def _pool(seed: int) -> Array:
+    """The pool twice over, so that a slice may begin anywhere in it."""
+    return np.tile(np.random.default_rng(seed).standard_normal(_POOL_SIZE, np.float32), 2)
