@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import kornia.augmentation as kornia
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from hwnas.errors import UserError
@@ -16,6 +16,16 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("the first bound is above the second")
+    return bounds
+
+
+AreaBounds = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+RatioBounds = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 
 
 class AugmentationConfig(BaseModel):
@@ -38,15 +48,15 @@ class AugmentationConfig(BaseModel):
 
     crop: Literal["none", "padded", "resized"] = "padded"
     padding: Annotated[int, Field(ge=0)] = 2
-    resized_area: tuple[Share, Share] = (0.35, 1.0)
-    resized_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    resized_area: AreaBounds = (0.35, 1.0)
+    resized_ratio: RatioBounds = (3 / 4, 4 / 3)
     horizontal_flip: Probability = 0.5
     brightness: Strength = 0.0
     contrast: Strength = 0.0
     saturation: Strength = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     erasing: Probability = 0.25
-    erasing_area: tuple[Share, Share] = (0.02, 0.2)
+    erasing_area: AreaBounds = (0.02, 0.2)
     erasing_value: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 

@@ -101,7 +101,9 @@ def to_input(pixels: Tensor, resolution: int, mean: Triple, std: Triple) -> Tens
     Returns:
         float32 [B, 3, resolution, resolution] on the device of ``pixels``; grey is repeated in the three channels.
     """
-    scaled = pixels if pixels.is_floating_point() else pixels.to(torch.float32).div_(255.0)
+    scaled = pixels.to(torch.float32)
+    if not pixels.is_floating_point():
+        scaled = scaled.div_(255.0)
     if scaled.shape[-2:] != (resolution, resolution):
         size = (resolution, resolution)
         scaled = functional.interpolate(scaled, size, mode="bilinear", antialias=True, align_corners=False)

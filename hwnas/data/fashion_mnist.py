@@ -236,17 +236,12 @@ def _read_idx(directory: Path, file: IdxFile) -> bytearray:
     return bytearray(content)
 
 
-@cache
-def _fingerprint_of(validation: tuple[int, ...], recalibration: tuple[int, ...]) -> str:
+def _fingerprint(record: EmbeddedRecord) -> str:
     content = {
         "name": NAME,
         "classes": CLASS_NAMES,
         "files": [file.content_sha256 for file in IDX_FILES],
-        "validation": validation,
-        "recalibration": recalibration,
+        "validation": record.validation,
+        "recalibration": record.recalibration,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _fingerprint(record: EmbeddedRecord) -> str:
-    return _fingerprint_of(tuple(record.validation), tuple(record.recalibration))

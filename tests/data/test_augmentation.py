@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hwnas.data.augmentation import Augmentation, AugmentationConfig
+from hwnas.errors import UserError
+
+NOTHING = AugmentationConfig(crop="none", horizontal_flip=0, erasing=0)
+EVERYTHING = AugmentationConfig(crop="resized", brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, erasing=0.5)
+
+
+def batch(count: int = 16, channels: int = 1, side: int = 12) -> torch.Tensor:
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(1)).clamp(0.01)
+
+
+configs = st.builds(
+    AugmentationConfig,
+    crop=st.sampled_from(["none", "padded", "resized"]),
+    padding=st.integers(0, 4),
+    horizontal_flip=st.floats(0, 1),
+    brightness=st.floats(0, 1),
+    contrast=st.floats(0, 1),
+    saturation=st.floats(0, 1),
+    hue=st.floats(0, 0.5),
+    erasing=st.floats(0, 1),
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(configs, st.integers(0, 2**63 - 1), st.integers(4, 20))
+def test_any_augmentation_keeps_shape_type_and_range_and_repeats(
+    config: AugmentationConfig, seed: int, side: int
+) -> None:
+    images = batch(5, 3, side)
+    before = images.clone()
+    changed = Augmentation(config)(images, seed=seed)
+    assert changed.shape == images.shape
+    assert changed.dtype == images.dtype
+    assert changed.min() >= -1e-6
+    assert changed.max() <= 1 + 1e-6
+    assert torch.equal(changed, Augmentation(config)(images, seed=seed))
+    assert torch.equal(images, before)
+
+
+def global_states() -> list[object]:
+    numpy_state: Any = np.random.get_state()
+    return [torch.get_rng_state().tolist(), numpy_state[1].tolist(), random.getstate()]
+
+
+def test_the_seed_alone_decides() -> None:
+    augmentation, images = Augmentation(EVERYTHING), batch(channels=3)
+    results = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        np.random.seed(state)
+        random.seed(state)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        results.append(augmentation(images, seed=7))
+        after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], augmentation(images, seed=8))
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    assert torch.equal(Augmentation(NOTHING)(batch(), seed=0), batch())
+
+
+def test_padded_crops_are_windows_of_the_padded_image_at_many_offsets() -> None:
+    images = batch(64)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    config = NOTHING.model_copy(update={"crop": "padded", "padding": 2})
+    offsets = set()
+    for source, result in zip(padded, Augmentation(config)(images, seed=3), strict=True):
+        windows = {(y, x): source[:, y : y + 12, x : x + 12] for y in range(5) for x in range(5)}
+        found = [offset for offset, window in windows.items() if torch.allclose(window, result)]
+        assert len(found) == 1
+        offsets.update(found)
+    assert len(offsets) > 15
+
+
+def test_flips_are_mirror_images_of_about_the_share_asked_for() -> None:
+    images = batch(400)
+    changed = Augmentation(NOTHING.model_copy(update={"horizontal_flip": 0.25}))(images, seed=0)
+    flipped = [torch.equal(new, old.flip(-1)) for new, old in zip(changed, images, strict=True)]
+    kept = [torch.equal(new, old) for new, old in zip(changed, images, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True))
+    assert 60 < sum(flipped) < 140
+
+
+def test_erasing_overwrites_one_rectangle_of_the_area_asked_for() -> None:
+    images = batch(64, side=32)
+    config = NOTHING.model_copy(update={"erasing": 1.0, "erasing_area": (0.05, 0.2), "erasing_value": 0.0})
+    for new, old in zip(Augmentation(config)(images, seed=0), images, strict=True):
+        erased = (new == 0)[0]
+        assert torch.equal(new[0][~erased], old[0][~erased])
+        rows, columns = erased.any(1).nonzero(), erased.any(0).nonzero()
+        height, width = int(rows.max() - rows.min() + 1), int(columns.max() - columns.min() + 1)
+        assert int(erased.sum()) == height * width
+        assert 0.03 < height * width / 1024 < 0.25
+
+
+def test_resized_crops_enlarge_a_part() -> None:
+    ramp = torch.linspace(0, 1, 24).expand(8, 1, 24, 24).contiguous()
+    changed = Augmentation(NOTHING.model_copy(update={"crop": "resized", "resized_area": (0.2, 0.4)}))(ramp, seed=1)
+    spread = changed.amax((1, 2, 3)) - changed.amin((1, 2, 3))
+    assert (spread < 0.8).all()
+    assert (changed.diff(dim=-1) > -1e-4).all()
+
+
+def test_grey_images_have_no_hue() -> None:
+    with pytest.raises(UserError, match="Grey images"):
+        Augmentation(EVERYTHING)(batch(), seed=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"crop": "oval"}, {"padding": -1}, {"erasing": 1.5}, {"hue": 0.7}, {"flip": 0.5}, {"resized_area": (0.9, 0.1)}],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        AugmentationConfig.model_validate(wrong)
