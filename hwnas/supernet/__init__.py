@@ -1,6 +1,13 @@
 """Networks that share weights, and the plain networks extracted from them."""
 
-from hwnas.supernet.checkpoint import DatasetRecord, SupernetRecord, load_record, load_supernet, save_supernet
+from hwnas.supernet.checkpoint import (
+    DatasetRecord,
+    SupernetRecord,
+    load_record,
+    load_supernet,
+    save_supernet,
+    shipped_supernets,
+)
 from hwnas.supernet.evaluation import top1
 from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
 from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
@@ -16,5 +23,6 @@ __all__ = [
     "mobilenet_v3_small",
     "recalibrate",
     "save_supernet",
+    "shipped_supernets",
     "top1",
 ]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from hwnas.errors import BadFileError
-from hwnas.files import Document, atomic_path, read_bytes, read_model, sha256_of, write_json
+from hwnas.files import Document, read_bytes, read_model, sha256_of, write_atomic, write_json
 from hwnas.spaces import get_space
 from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
 
@@ -47,8 +47,7 @@ class SupernetRecord(Document):
 def save_supernet(directory: Path, supernet: ElasticMobileNetV3, record: SupernetRecord) -> SupernetRecord:
     """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
     tensors = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
-    with atomic_path(directory / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary)
+    write_atomic(directory / WEIGHTS_FILE, save(tensors))
     record = record.model_copy(update={"weights_sha256": sha256_of(directory / WEIGHTS_FILE)})
     write_json(directory / RECORD_FILE, record)
     return record
@@ -87,3 +86,8 @@ def load_supernet(directory: Path) -> tuple[ElasticMobileNetV3, SupernetRecord]:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise BadFileError(f"supernet weights {path} do not fit space {record.space}: {first}") from error
     return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+
+
+def shipped_supernets() -> list[Path]:
+    """The checkpoints that come with hwnas."""
+    return sorted(path.parent for path in (Path(__file__).parent / "weights").glob(f"*/{RECORD_FILE}"))

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hwnas.errors import BadFileError
-from hwnas.files import Document, atomic_path, describe
+from hwnas.files import Document, describe, write_atomic
 from hwnas.training.config import TrainingConfig
 
 STATE_FILE = "state.safetensors"
@@ -48,8 +48,7 @@ class State:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with atomic_path(path) as temporary:
-            save_file(contiguous, temporary, metadata={"progress": progress.model_dump_json()})
+        write_atomic(path, save(contiguous, metadata={"progress": progress.model_dump_json()}))
 
     def restore(self, path: Path) -> None:
         """Put the tensors of :meth:`save` back in place."""
