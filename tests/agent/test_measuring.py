@@ -1,0 +1,228 @@
+"""The measuring protocol on a machine whose time, speed and clocks the test decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from hwnas.agent.arrays import Array
+from hwnas.agent.judging import FastState
+from hwnas.agent.knobs import MeasuringProtocol
+from hwnas.agent.measuring import Canary, Measurement, seeded_inputs, warm_up
+from hwnas.agent.protocol import AgentError
+from hwnas.agent.runtimes import Engine, TensorInfo
+from hwnas.agent.sensors import Clocks
+from hwnas.devices.measurement import Measurement as Judged
+
+CANARY_NS = 100_000
+ENGINE_NS = 40_000
+
+
+class Machine:
+    """Virtual time that passes only while engines run; ``slowness(seconds)`` is the machine's state."""
+
+    def __init__(self, slowness: Callable[[float], float] = lambda _: 1.0) -> None:
+        self.now = 0.0
+        self.slowness = slowness
+        self.clocks_mhz: Callable[[float], float | None] = lambda _: None
+
+    def clock(self) -> float:
+        return self.now
+
+    def read_clocks(self) -> Clocks:
+        return Clocks(self.clocks_mhz(self.now), None)
+
+
+class VirtualEngine(Engine):
+    """Takes ``duration_ns`` in the fast state, and three times that in the first run after another engine's."""
+
+    last: VirtualEngine | None = None
+
+    def __init__(self, machine: Machine, duration_ns: int) -> None:
+        self.machine, self.duration_ns = machine, duration_ns
+
+    @property
+    def inputs(self) -> list[TensorInfo]:
+        return [TensorInfo("image", "float32", (1, 3, 4, 4))]
+
+    @property
+    def outputs(self) -> list[TensorInfo]:
+        return [TensorInfo("logits", "float32", (1, 2))]
+
+    def upload(self, arrays: Sequence[Array]) -> None:
+        assert all(np.isfinite(array).all() for array in arrays)
+
+    def download(self) -> list[Array]:
+        return [np.zeros((1, 2), np.float32)]
+
+    def run(self) -> None:
+        self.timed_runs(1)
+
+    def timed_runs(self, count: int) -> list[int]:
+        durations = []
+        for _ in range(count):
+            cold = 3.0 if VirtualEngine.last is not self else 1.0
+            VirtualEngine.last = self
+            durations.append(round(self.duration_ns * cold * self.machine.slowness(self.machine.now)))
+            self.machine.now += durations[-1] / 1e9
+        return durations
+
+
+def measure(
+    machine: Machine, protocol: MeasuringProtocol, state: FastState | None = None, engine_ns: int = ENGINE_NS
+) -> Judged:
+    canary = Canary(VirtualEngine(machine, CANARY_NS), state or FastState())
+    reply = Measurement(VirtualEngine(machine, engine_ns), canary, protocol, machine.clock, machine.read_clocks).run()
+    return Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
+
+
+def test_a_still_machine_gives_its_time_and_no_more_samples_than_asked() -> None:
+    found = measure(Machine(), MeasuringProtocol(min_samples=64))
+    assert found.complete
+    assert found.gated.n == 64
+    assert (found.gated.p50_ms, found.gated.p90_ms) == (0.04, 0.04)
+    assert found.fast_state_ms == 0.1
+    assert found.clocks[0].fastest_mhz is None
+
+
+def test_caches_left_by_the_other_engine_do_not_reach_a_timed_run() -> None:
+    found = measure(Machine(), MeasuringProtocol(min_samples=8))
+    assert {canary for pair in found.canary_ns for canary in pair or ()} == {CANARY_NS}
+    assert {sample for batch in found.samples_ns for sample in batch} == {ENGINE_NS}
+
+
+def test_a_machine_that_jumps_between_speeds_is_measured_in_its_fast_state() -> None:
+    machine = Machine(lambda seconds: 1.8 if math.floor(seconds / 0.005) % 3 else 1.0)
+    found = measure(machine, MeasuringProtocol(min_samples=200))
+    assert found.complete
+    assert found.gated.n >= 200
+    assert found.gated.p50_ms == pytest.approx(0.04)
+    assert found.ungated.n > 2 * found.gated.n
+    assert found.ungated.p50_ms == pytest.approx(0.072)
+
+
+def test_when_the_fast_state_never_comes_nothing_is_called_gated() -> None:
+    found = measure(Machine(lambda _: 1.8), MeasuringProtocol(max_seconds=0.05), FastState(CANARY_NS))
+    assert not found.complete
+    assert found.gated.n == 0
+    assert found.gated.p50_ms is None
+    assert found.ungated.p50_ms == pytest.approx(0.072)
+    assert found.elapsed_s == pytest.approx(0.05, rel=0.1)
+
+
+def test_batches_taken_before_the_fast_state_was_seen_are_judged_again() -> None:
+    machine = Machine(lambda seconds: 1.8 if seconds < 0.03 else 1.0)
+    found = measure(machine, MeasuringProtocol(min_samples=400))
+    assert found.gated.p50_ms == pytest.approx(0.04)
+    assert found.batches[0].canary_ns == (180_000, 180_000)
+    assert not found.batches[0].counts(found.fast_state_ns or 0, 0.12)
+    assert found.judged(0.18).gated.n == found.ungated.n
+
+
+def test_drift_within_the_tolerance_is_divided_out() -> None:
+    machine = Machine(lambda seconds: 1.0 + 0.1 * min(seconds / 0.1, 1.0))
+    found = measure(machine, MeasuringProtocol(min_samples=1000), FastState(CANARY_NS))
+    raw = found.model_copy(update={"protocol": dataclasses.replace(found.protocol, correct_drift=False)})
+    assert found.gated.p50_ms == pytest.approx(0.04, rel=1e-3)
+    assert raw.gated.p50_ms == pytest.approx(0.044, rel=1e-2)
+    assert raw.samples_ns == found.samples_ns
+
+
+def test_a_large_network_has_one_run_in_a_batch() -> None:
+    found = measure(Machine(), MeasuringProtocol(min_samples=3), engine_ns=30_000_000)
+    assert [len(batch) for batch in found.samples_ns] == [1, 1, 1]
+    medium = measure(Machine(), MeasuringProtocol(min_samples=4), engine_ns=9_000_000)
+    assert [len(batch) for batch in medium.samples_ns] == [2, 2]
+
+
+def test_batches_during_which_clocks_moved_are_rejected_and_redone() -> None:
+    machine = Machine()
+    machine.clocks_mhz = lambda seconds: 1500.0 if 0.02 < seconds < 0.1 else 2000.0
+    machine.slowness = lambda seconds: 1.05 if 0.02 < seconds < 0.1 else 1.0
+    found = measure(
+        machine, MeasuringProtocol(min_samples=1000, clock_interval_seconds=0.01, correct_drift=False, tolerance=0.2)
+    )
+    assert found.complete
+    assert any(found.clocks_moved)
+    assert not all(found.clocks_moved)
+    assert found.gated.n >= 1000
+    moved = sum(len(batch) for batch, flag in zip(found.samples_ns, found.clocks_moved, strict=True) if flag)
+    assert found.ungated.n == found.gated.n + moved
+    assert {1500.0, 2000.0} == {reading.fastest_mhz for reading in found.clocks}
+
+
+def test_clocks_that_never_rest_end_with_the_time_and_are_told() -> None:
+    machine = Machine()
+    machine.clocks_mhz = lambda seconds: 1000.0 + 500.0 * (math.floor(seconds / 0.01) % 2)
+    found = measure(machine, MeasuringProtocol(max_seconds=0.2, clock_interval_seconds=0.01, min_samples=2000))
+    assert not found.complete
+    assert sum(found.clocks_moved) > len(found.clocks_moved) / 2
+
+
+def test_warming_up_lasts_until_two_windows_agree() -> None:
+    machine = Machine(lambda seconds: 1.0 + 2.0 * math.exp(-seconds / 0.02))
+    warm = warm_up(VirtualEngine(machine, 1_000_000), MeasuringProtocol(warmup_min_seconds=0.0), machine.clock)
+    assert warm.stable
+    assert warm.last_median_ns == pytest.approx(1_000_000, rel=0.25)
+    assert warm.seconds > 0.04
+
+
+def test_an_engine_that_never_settles_is_measured_after_a_while_and_marked() -> None:
+    machine = Machine(lambda seconds: 1.0 + 50.0 * seconds)
+    warm = warm_up(VirtualEngine(machine, 1_000_000), MeasuringProtocol(warmup_max_seconds=0.2), machine.clock)
+    assert not warm.stable
+    assert warm.seconds >= 0.2
+
+
+def test_enough_means_samples_and_seconds() -> None:
+    found = measure(Machine(), MeasuringProtocol(min_samples=4, min_seconds=0.01))
+    assert sum(map(sum, found.samples_ns)) >= 0.01 * 1e9
+
+
+def test_without_gating_there_is_no_canary_and_no_gated_figure() -> None:
+    machine = Machine()
+    reply = Measurement(
+        VirtualEngine(machine, ENGINE_NS), None, MeasuringProtocol(gate=False), machine.clock, machine.read_clocks
+    ).run()
+    found = Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
+    assert found.complete
+    assert found.gated.n == 0
+    assert found.ungated.n == 64
+    with pytest.raises(ValueError, match="canary"):
+        Measurement(VirtualEngine(machine, 1), None, MeasuringProtocol())
+
+
+def test_inputs_are_reproducible_and_without_zeros_and_denormals() -> None:
+    tensors = [TensorInfo("a", "float32", (1, 3, 8, 8)), TensorInfo("b", "int64", (4,))]
+    first, again, other = (seeded_inputs(tensors, seed) for seed in (1, 1, 2))
+    assert all((x == y).all() for x, y in zip(first, again, strict=True))
+    assert (first[0] != other[0]).any()
+    assert (np.abs(first[0]) >= 0.0999).all()
+    assert (first[1] > 0).all()
+    assert [array.dtype.name for array in first] == ["float32", "int64"]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"min_samples": 0},
+        {"min_samples": 1.5},
+        {"max_seconds": -1},
+        {"max_seconds": "2"},
+        {"gate": 1},
+        {"tolerance": float("nan")},
+        {"runs_per_batch": True},
+    ],
+)
+def test_a_bad_knob_is_refused(knobs: dict[str, object]) -> None:
+    with pytest.raises(AgentError, match=next(iter(knobs))):
+        MeasuringProtocol.from_message(knobs)
+
+
+def test_knobs_not_named_have_their_defaults() -> None:
+    assert MeasuringProtocol.from_message({}) == MeasuringProtocol()
+    assert MeasuringProtocol.from_message({"seed": 0, "min_samples": 5}).min_samples == 5

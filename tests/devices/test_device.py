@@ -1,0 +1,359 @@
+"""A device and its agent: what works, and what a broken agent costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from hwnas.agent.canary import canary_onnx
+from hwnas.agent.protocol import CHUNK_BYTES, ErrorKind
+from hwnas.devices import (
+    AgentLostError,
+    AgentTimeoutError,
+    CompileOptions,
+    Device,
+    Measurement,
+    MeasureOptions,
+    RefusedError,
+    fast_state_ms,
+    load_target,
+    open_device,
+)
+from hwnas.devices.local import LocalConnection
+from hwnas.errors import DeviceError
+
+HERE = Path(__file__).parent
+FAULTY = CompileOptions(runtime="faulty", timeout_s=60)
+QUICK = MeasureOptions(min_samples=8, max_seconds=10.0)
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    with open_device(load_target("host-cpu")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def faulty() -> Iterator[Device]:
+    with connected([sys.executable, str(HERE / "faulty_agent.py")]) as opened:
+        yield opened
+
+
+def connected(command: list[str]) -> Device:
+    return Device(load_target("host-cpu"), LocalConnection(command))
+
+
+def classifier(weight: NDArray[np.float32], batch: int = 1, side: int = 8) -> bytes:
+    """Mean over each channel, then a linear layer."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, side, side])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, len(weight)])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def test_the_fingerprint_is_the_same_whenever_it_is_probed(device: Device) -> None:
+    first = device.fingerprint()
+    with open_device(load_target("host-cpu")) as other:
+        second = other.fingerprint()
+    assert first.identity == second.identity
+    assert first.identity8 == second.identity8
+    assert len(first.identity8) == 8
+    assert first.differences(second) == []
+
+
+def test_the_fingerprint_tells_configurations_apart(device: Device) -> None:
+    one, two = (device.fingerprint(CompileOptions(threads=threads)) for threads in (1, 2))
+    assert one.identity8 != two.identity8
+    assert one.differences(two) == ["runtime.threads: 1 → 2"]
+    assert one.identity["runtime"]["name"] == "onnxruntime"
+    assert one.context["kernel"] == os.uname().release
+
+
+def test_a_measurement_keeps_every_batch_and_survives_a_file(device: Device) -> None:
+    engine = device.compile(canary_onnx())
+    found = device.measure(engine, QUICK)
+    assert found.ungated.n == sum(map(len, found.samples_ns)) >= 8
+    assert all(pair is not None and min(pair) > 0 for pair in found.canary_ns)
+    assert found.protocol.min_samples == 8
+    assert min(found.upload_ns) > 0
+    assert min(found.download_ns) > 0
+    again = Measurement.model_validate_json(found.model_dump_json())
+    assert again == found
+    assert again.gated == found.gated
+    assert found.judged(1e-6).gated.n == 0
+    assert found.judged(1e6).gated.n == found.ungated.n
+    state = fast_state_ms([found])
+    assert state is not None
+    assert found.judged(state).gated.n >= 0
+    device.release(engine)
+
+
+def test_measurements_that_contradict_themselves_are_refused(device: Device) -> None:
+    found = device.measure(device.compile(canary_onnx()), QUICK)
+    record = found.model_dump()
+    with pytest.raises(ValueError, match="number of batches"):
+        Measurement.model_validate({**record, "clocks_moved": []})
+
+
+def test_the_fast_state_is_learned_and_handed_on(device: Device) -> None:
+    learned = device.learn_fast_state(0.05)
+    assert learned > 0
+    found = device.measure(device.compile(canary_onnx()), QUICK)
+    assert found.fast_state_ms is not None
+    assert found.fast_state_ms <= learned
+    with open_device(load_target("host-cpu")) as other:
+        impossible = other.measure(
+            other.compile(canary_onnx()), MeasureOptions(min_samples=4, max_seconds=0.05, fast_state_ms=1e-6)
+        )
+    assert not impossible.complete
+    assert impossible.gated.p50_ms is None
+    assert impossible.ungated.p50_ms
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 7), (4, 10), (4, 0)])
+def test_inference_gives_every_image_its_logits(device: Device, batch: int, count: int) -> None:
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((5, 3)).astype(np.float32)
+    images = generator.standard_normal((count, 3, 8, 8)).astype(np.float32)
+    logits = device.infer(device.compile(classifier(weight, batch)), images)
+    assert logits.shape == (count, 5)
+    np.testing.assert_allclose(logits, images.mean((2, 3)) @ weight.T, atol=1e-5)
+
+
+def test_images_beyond_one_message_pass_in_pieces(device: Device) -> None:
+    side = 64
+    count = 2 * CHUNK_BYTES // (3 * side * side * 4) + 3
+    images = np.random.default_rng(0).standard_normal((count, 3, side, side)).astype(np.float32)
+    steps: list[float] = []
+
+    class Steps:
+        def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None:
+            assert total == count
+
+        def advance(self, amount: float = 1.0, note: str = "") -> None:
+            steps.append(amount)
+
+        def finish(self) -> None:
+            assert sum(steps) == count
+
+    weight = np.eye(3, dtype=np.float32)
+    logits = device.infer(device.compile(classifier(weight, side=side)), images, Steps())
+    assert len(steps) == 3
+    np.testing.assert_allclose(logits, images.mean((2, 3)), atol=1e-5)
+
+
+def test_images_of_another_shape_are_refused(device: Device) -> None:
+    engine = device.compile(canary_onnx())
+    with pytest.raises(RefusedError, match=r"takes float32 \[1, 3, 32, 32\].*found float64 \[2, 3, 32, 32\]"):
+        device.infer(engine, np.zeros((2, 3, 32, 32)))
+
+
+def test_a_model_larger_than_one_message_arrives(device: Device) -> None:
+    weight = np.random.default_rng(0).standard_normal((500_000, 3)).astype(np.float32)
+    assert weight.nbytes > CHUNK_BYTES
+    assert device.compile(classifier(weight)).outputs[0].shape == (1, 500_000)
+
+
+def test_a_larger_network_needs_more_memory(device: Device) -> None:
+    small = device.peak_memory(device.compile(canary_onnx()))
+    weight = np.ones((4_000_000, 3), np.float32)
+    large = device.peak_memory(device.compile(classifier(weight)))
+    assert small.engine_mib > 0
+    assert large.engine_mib > small.engine_mib + weight.nbytes / 2**20
+
+
+def test_a_released_engine_is_gone(device: Device) -> None:
+    engine = device.compile(canary_onnx())
+    device.release(engine)
+    device.release(engine)
+    with pytest.raises(RefusedError, match="was released") as refused:
+        device.measure(engine, QUICK)
+    assert refused.value.kind == ErrorKind.UNKNOWN_ENGINE
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "kind", "sentence"),
+    [
+        (b"no model", CompileOptions(), ErrorKind.MODEL_REFUSED, "refused the model"),
+        (b"", CompileOptions(), ErrorKind.UNKNOWN_BLOB, "is not on the device"),
+        (None, CompileOptions(runtime="abacus"), ErrorKind.BAD_REQUEST, "'abacus' is unknown.*onnxruntime"),
+        (None, CompileOptions(precision="int8"), ErrorKind.BAD_REQUEST, "runs fp32 here, not int8"),
+        (None, CompileOptions(threads=0), ErrorKind.BAD_REQUEST, "'threads' must be a whole number of at least 1"),
+        (None, CompileOptions(provider="TensorrtExecutionProvider"), ErrorKind.FALLBACK, "not in this build"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_in_a_sentence(
+    device: Device, content: bytes | None, options: CompileOptions, kind: str, sentence: str
+) -> None:
+    with pytest.raises(RefusedError, match=sentence) as refused:
+        device.compile(canary_onnx() if content is None else content, options)
+    assert refused.value.kind == kind
+    assert "\n" not in str(refused.value)
+    assert device.fingerprint(), "the agent lives on"
+
+
+def test_an_agent_killed_in_the_midst_costs_one_request_and_no_engine(device: Device) -> None:
+    engine = device.compile(canary_onnx())
+    pid = device._request("hello", "greeting it", 60)["pid"]
+    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.5); os.kill({pid}, 9)"])
+    with pytest.raises(AgentLostError, match="was lost while measuring an engine: it was killed by SIGKILL"):
+        device.measure(engine, MeasureOptions(min_samples=10**9, max_seconds=10**4))
+    assert killer.wait() == 0
+    assert device.measure(engine, QUICK).ungated.n >= 8
+    assert device._request("hello", "greeting it", 60)["pid"] != pid
+
+
+@pytest.mark.parametrize("when", ["compile", "run"])
+def test_an_agent_that_hangs_is_killed_in_time(faulty: Device, when: str) -> None:
+    pid = faulty._request("hello", "greeting it", 60)["pid"]
+    with pytest.raises(AgentTimeoutError, match="did not answer within 1 s"):
+        engine = faulty.compile(f"{when}:hang".encode(), CompileOptions(runtime="faulty", timeout_s=1))
+        faulty.measure(engine, MeasureOptions(timeout_s=1))
+    assert gone(pid)
+    assert faulty.compile(b"fine", FAULTY).outputs[0].shape == (1, 2)
+
+
+def test_what_a_hanging_agent_started_is_killed_too(faulty: Device) -> None:
+    pid = faulty._request("hello", "greeting it", 60)["pid"]
+    with pytest.raises(AgentTimeoutError):
+        faulty.compile(b"compile:descend", CompileOptions(runtime="faulty", timeout_s=1))
+    assert eventually(lambda: not living_members(pid))
+
+
+def test_the_last_words_of_an_agent_are_told(faulty: Device) -> None:
+    with pytest.raises(AgentLostError, match="killed by SIGKILL; its last words: about to be killed") as lost:
+        faulty.compile(b"compile:kill", FAULTY)
+    assert "while compiling a model" in str(lost.value)
+    assert faulty.fingerprint()
+
+
+def test_noise_on_stdout_does_not_reach_the_protocol(faulty: Device) -> None:
+    engine = faulty.compile(b"run:chatter", FAULTY)
+    assert faulty.measure(engine, MeasureOptions(min_samples=4, max_seconds=0.1)).ungated.n >= 4
+
+
+@pytest.mark.parametrize(("what", "kind"), [("memory", ErrorKind.OUT_OF_MEMORY), ("bug", ErrorKind.INTERNAL)])
+def test_the_agent_outlives_what_a_runtime_raises(faulty: Device, what: str, kind: str) -> None:
+    pid = faulty._request("hello", "greeting it", 60)["pid"]
+    with pytest.raises(RefusedError) as refused:
+        faulty.compile(f"compile:{what}".encode(), FAULTY)
+    assert refused.value.kind == kind
+    assert faulty._request("hello", "greeting it", 60)["pid"] == pid
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ("garbage", "its answer was not JSON"),
+        ("other", "it answered something else"),
+        ("list", "it answered something else"),
+        ("torn", "it ended with exit code 0|killed by SIGKILL"),
+        ("version", "speaks protocol 99"),
+    ],
+)
+def test_an_agent_that_answers_nonsense_is_given_up(answer: str, sentence: str) -> None:
+    with connected([sys.executable, str(HERE / "lying_agent.py"), answer]) as device:
+        for _ in range(2):
+            with pytest.raises(DeviceError, match=sentence):
+                device.fingerprint()
+
+
+def test_an_agent_that_answers_twice_is_not_believed_the_second_time() -> None:
+    with connected([sys.executable, str(HERE / "lying_agent.py"), "twice"]) as device:
+        assert device.fingerprint().identity == {}
+        with pytest.raises(AgentLostError, match="something else"):
+            device.fingerprint()
+        assert device.fingerprint().identity == {}
+
+
+def test_an_agent_that_cannot_start_is_explained() -> None:
+    with (
+        connected([sys.executable, "-c", "raise SystemExit('no NumPy here')"]) as device,
+        pytest.raises(AgentLostError, match="ended with exit code 1; its last words: no NumPy here"),
+    ):
+        device.fingerprint()
+    with connected(["/no/such/python"]) as device, pytest.raises(DeviceError, match="could not be started"):
+        device.fingerprint()
+
+
+def test_an_interrupted_request_leaves_no_late_reply_behind(device: Device) -> None:
+    engine = device.compile(canary_onnx())
+    interrupter = subprocess.Popen(
+        [sys.executable, "-c", f"import os, time; time.sleep(0.5); os.kill({os.getpid()}, {signal.SIGINT})"]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        device.measure(engine, MeasureOptions(min_samples=10**9, max_seconds=10**4))
+    interrupter.wait()
+    assert device.measure(engine, QUICK).ungated.n >= 8
+
+
+def test_a_host_killed_outright_leaves_neither_agent_nor_directory(tmp_path: Path) -> None:
+    host = (
+        "import os, sys\n"
+        "from hwnas.devices import load_target, open_device\n"
+        "device = open_device(load_target('host-cpu'))\n"
+        "print(device._request('hello', 'greeting it', 60)['pid'], device._connection._home, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", host], capture_output=True, check=False, cwd=HERE.parents[1]).stdout
+    pid, home = printed.decode().split()
+    assert eventually(lambda: gone(int(pid)) and not Path(home).exists())
+
+
+def test_the_environment_of_the_agent_is_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "PYTHONSTARTUP", "LD_PRELOAD_X", "ORT_LOGGING", "HWNAS_KEPT"):
+        monkeypatch.setenv(name, "7")
+    command = [sys.executable, "-c", "import os, sys; sys.exit(' '.join(sorted(os.environ)))"]
+    with connected(command) as device, pytest.raises(AgentLostError) as told:
+        device.fingerprint()
+    assert "HWNAS_KEPT" in str(told.value)
+    assert not {"OMP_NUM_THREADS", "PYTHONSTARTUP", "LD_PRELOAD_X", "ORT_LOGGING"} & set(str(told.value).split())
+
+
+def living_members(group: int) -> list[int]:
+    """The processes of a process group that are not zombies."""
+    members = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields: Any = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            members.append(int(entry.name))
+    return members
+
+
+def gone(pid: int) -> bool:
+    return not living_members(pid)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether ``condition`` comes true within a generous time."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

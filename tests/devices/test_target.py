@@ -1,0 +1,104 @@
+"""Descriptions of devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hwnas.devices import list_targets, load_target, target_directories
+from hwnas.errors import BadFileError, UnknownNameError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / "targets").glob("*.yaml"))
+
+
+@pytest.fixture
+def description() -> dict[str, object]:
+    content: dict[str, object] = yaml.safe_load((ROOT / "targets" / "host-cpu.yaml").read_text())
+    return content
+
+
+def write(folder: Path, description: object, name: str = "host-cpu") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(description) if not isinstance(description, str) else description)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_target_is_valid(path: Path) -> None:
+    assert load_target(path).name == path.stem
+
+
+def test_targets_are_found_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HWNAS_HOME", raising=False)
+    assert load_target("host-cpu").defaults.threads == 1
+    assert "host-cpu" in [target.name for target in list_targets()]
+
+
+def test_one_s_own_targets_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, description: dict[str, object]
+) -> None:
+    for place, text in (("home", "from home"), ("here", "from here")):
+        (tmp_path / place / "targets").mkdir(parents=True)
+        write(tmp_path / place / "targets", {**description, "description": text})
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("HWNAS_HOME", raising=False)
+    assert load_target("host-cpu").description == "from here"
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    assert load_target("host-cpu").description == "from home"
+    assert target_directories()[0] == tmp_path / "home" / "targets"
+    assert [target.description for target in list_targets() if target.name == "host-cpu"] == ["from home"]
+
+
+def test_an_unknown_target_is_answered_with_near_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"no target 'host-gpu'.*did you mean host-cpu\?"):
+        load_target("host-gpu")
+    with pytest.raises(UnknownNameError, match=r"known are .*host-cpu"):
+        load_target("zzz")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("runtime", {}, "field 'runtime' is unknown; the nearest known name is 'runtimes'"),
+        ("defaults", {"runtime": "onnxruntime", "thread": 1}, "'defaults.thread' is unknown.*'threads'"),
+        (
+            "runtimes",
+            {"onnxruntime": {"providers": ["CPUExecutionProvider"], "precision": ["fp32"], "precisions": ["fp32"]}},
+            "'runtimes.onnxruntime.precision' is unknown.*'precisions'",
+        ),
+        ("schema", 2, "field 'schema'"),
+        ("name", "Host CPU", "field 'name'"),
+        ("name", "other", "must be the file's, 'host-cpu'"),
+        ("kind", "toaster", "field 'kind'.*found 'toaster'"),
+        ("connection", {"kind": "telepathy"}, "telepathy"),
+        ("runtimes", {}, "field 'runtimes'"),
+        ("defaults", {"runtime": "tensorrt"}, "default runtime 'tensorrt'"),
+        ("defaults", {"runtime": "onnxruntime", "precision": "int8"}, "default precision 'int8'"),
+        ("defaults", {"runtime": "onnxruntime", "provider": "X"}, "default provider 'X'"),
+        ("defaults", {"runtime": "onnxruntime", "threads": 0}, "field 'defaults.threads'"),
+        ("facts", {"memory": {"value": 8}}, "field 'facts.memory.source'"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    tmp_path: Path, description: dict[str, object], key: str, value: object, sentence: str
+) -> None:
+    path = write(tmp_path, {**description, key: value})
+    with pytest.raises(BadFileError, match=sentence) as refused:
+        load_target(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["a: [1", "", "- 1", "\x00"])
+def test_a_file_that_is_no_description_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(BadFileError, match=r"host-cpu\.yaml"):
+        load_target(write(tmp_path, content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match="does not exist"):
+        load_target(tmp_path / "none.yaml")
