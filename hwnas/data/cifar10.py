@@ -65,7 +65,7 @@ def cifar10_source(root: Path | None, *, download: bool, progress: Progress) -> 
 
 def _archive_source(archive: Path) -> Source:
     archive = archive.resolve()
-    identity = identity_of(archive.parent, [archive], {})
+    identity = identity_of([archive], {})
     return Source(NAME, str(archive), identity, partial(_open, archive))
 
 

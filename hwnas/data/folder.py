@@ -41,7 +41,7 @@ def folder_source(root: Path, storage_size: int | None) -> Source:
             if name not in class_names:
                 raise UserError(f"{root}: the {split} split has a class '{name}' that the training split lacks.")
     files = [file for listing in listings.values() for paths in listing.values() for file in paths]
-    identity = identity_of(root, files, {"side": storage_size})
+    identity = identity_of(files, {"side": storage_size})
     opener = partial(_open, listings, class_names, storage_size, str(root))
     return Source(root.resolve().name, str(root), identity, opener)
 

@@ -60,7 +60,7 @@ def parquet_source(
     """
     files = parquet_files(path)
     options = {"side": storage_size, "image": image_column, "label": label_column}
-    identity = identity_of(Path("/"), (file.resolve() for file in files), options)
+    identity = identity_of(files, options)
     name = name or (path.resolve().stem if path.is_file() else path.resolve().name)
     opener = partial(_open, _by_split(files, path), storage_size, image_column, label_column, str(path))
     return Source(name, str(path), identity, opener)

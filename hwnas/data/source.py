@@ -59,10 +59,10 @@ class Source:
     open: Callable[[], Contents]
 
 
-def identity_of(root: Path, files: Iterable[Path], options: Mapping[str, Any]) -> str:
-    """SHA-256 over the files' names, sizes and times of change, and the options that they are read with."""
-    found = [(str(file.relative_to(root)), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-    return hashlib.sha256(json.dumps([str(root.resolve()), found, options]).encode()).hexdigest()
+def identity_of(files: Iterable[Path], options: Mapping[str, Any]) -> str:
+    """SHA-256 over the files' paths, sizes and times of change, and the options that they are read with."""
+    found = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps([found, options]).encode()).hexdigest()
 
 
 def checked_contents(contents: Contents, where: str) -> Contents:

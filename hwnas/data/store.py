@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -145,7 +146,9 @@ def _write(contents: Contents, plan: SplitPlan, name: str, staging: Path, progre
     for split in sorted(plan.selections):
         selection = plan.selections[split]
         labels = contents.parts[selection.part].labels[selection.indices]
-        np.save(staging / f"{split}.labels.npy", labels, allow_pickle=False)
+        with (staging / f"{split}.labels.npy").open("wb") as file:
+            np.save(file, labels, allow_pickle=False)
+            _flush(file)
         sizes[split] = len(labels)
         digest.update(split.encode() + labels.astype("<i8").tobytes() + writers[split].digest())
     digest.update(plan.recalibration.astype("<i8").tobytes())
@@ -197,7 +200,8 @@ class _SplitWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with self._file:
+            _flush(self._file)
 
     def add(self, image: Pixels) -> None:
         """Append one image, uint8 [3, side, side]."""
@@ -219,6 +223,12 @@ class _SplitWriter:
         variance = self._sum_of_squares / self._values / 255**2 - mean**2
         std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))
         return _triple(mean), _triple(std)
+
+
+def _flush(file: BinaryIO) -> None:
+    """Have the content on the disk before the rename that declares it whole."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:
