@@ -1,4 +1,4 @@
-"""Peak memory of an engine, in a process of its own: what a process with only the runtime loaded does not need."""
+"""Peak resident memory of a process that does nothing but load and run one engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from . import sensors
 from .measuring import seeded_inputs
@@ -50,15 +50,14 @@ def main() -> None:
     name, options = sys.argv[1], RuntimeOptions(**json.loads(sys.argv[2]))
     runtime = open_runtime(name)
     _forget_peak()
-    baseline = _resident("VmHWM")
+    baseline = sensors.memory_bytes("VmHWM")
     engine = runtime.load(content, options)
     engine.upload(seeded_inputs(engine.inputs, seed=0))
     for _ in range(_RUNS):
         engine.run()
     engine.download()
-    peak = _resident("VmHWM")
-    known = peak is not None and baseline is not None
-    sys.stdout.write(json.dumps({"peak_bytes": peak, "baseline_bytes": baseline if known else None}) + "\n")
+    peak = sensors.memory_bytes("VmHWM")
+    sys.stdout.write(json.dumps({"peak_bytes": peak, "baseline_bytes": baseline}) + "\n")
 
 
 def _forget_peak() -> None:
@@ -67,10 +66,6 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
-
-
-def _resident(field: str) -> Optional[int]:
-    return sensors.memory_bytes(field)
 
 
 if __name__ == "__main__":

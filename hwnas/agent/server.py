@@ -253,13 +253,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
     replies = _claim_stdout()
     _end_with_host(sys.stdin.fileno(), leave)
-    try:
-        agent = Agent(home)
-        gc.freeze()
-        with contextlib.suppress(BrokenPipeError):
-            serve(sys.stdin.buffer, replies, agent)
-    finally:
-        leave()
+    agent = Agent(home)
+    gc.freeze()
+    with contextlib.suppress(BrokenPipeError):
+        serve(sys.stdin.buffer, replies, agent)
+    leave()  # not after a crash: the next agent goes on in the same directory
     return 0
 
 

@@ -8,10 +8,11 @@ with open_device(load_target("host-cpu")) as device:
 from __future__ import annotations
 
 from hwnas.devices.base import AgentProcess, Connection
-from hwnas.devices.device import CompileOptions, Device, Engine, MeasureOptions, PeakMemory, Tensor, open_device
+from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
+from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.target import Target, list_targets, load_target, target_directories
 
 __all__ = [

@@ -30,8 +30,12 @@ class AgentProcess(ABC):
         """The last lines that the agent wrote to its stderr."""
 
     @abstractmethod
+    def kill(self) -> None:
+        """End the agent and everything it started at once; the directory stays as it is for the next one."""
+
+    @abstractmethod
     def stop(self) -> None:
-        """Let the agent end, or else kill it and everything it started; calling it again does nothing."""
+        """Let the agent end and remove its directory, or else kill it; calling it again does nothing."""
 
 
 class Connection(ABC):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hwnas.agent import protocol
-from hwnas.agent.knobs import MeasuringProtocol
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.errors import AgentLostError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
+from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.target import Target
 from hwnas.errors import DeviceError
 from hwnas.progress import Progress, Silent
@@ -29,84 +27,8 @@ _SHORT_S = 60.0
 _NS_PER_MS = 1e6
 
 
-@dataclass(frozen=True)
-class CompileOptions:
-    """How a model is compiled and run; ``provider`` ``None`` is the runtime's first choice on the target."""
-
-    runtime: str = "onnxruntime"
-    precision: str = "fp32"
-    threads: int = 1
-    provider: str | None = None
-    timeout_s: float = 600.0
-
-    def as_request(self) -> dict[str, Any]:
-        """The fields of a request."""
-        named = {"runtime": self.runtime, "precision": self.precision, "threads": self.threads}
-        return named if self.provider is None else {**named, "provider": self.provider}
-
-
-@dataclass(frozen=True)
-class MeasureOptions(MeasuringProtocol):
-    """The protocol's knobs, and two that are not of the protocol."""
-
-    fast_state_ms: float | None = None
-    """The canary's fast state as an earlier session of the same device learned it."""
-    timeout_s: float | None = None
-    """When to give the agent up; ``None``: long after it should have ended."""
-
-    def as_protocol(self) -> dict[str, Any]:
-        """The protocol's knobs alone."""
-        return {knob.name: getattr(self, knob.name) for knob in fields(MeasuringProtocol)}
-
-    @property
-    def patience_s(self) -> float:
-        """How long the host waits for the agent."""
-        expected = self.max_seconds + self.warmup_max_seconds
-        return 2 * _SHORT_S + 3 * expected if self.timeout_s is None else self.timeout_s
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output: name, NumPy type name, static shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its content."""
-        import numpy as np
-
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A model compiled on the device.  Every compilation gives another ``id``, so that builds can be told apart."""
-
-    id: str
-    size_bytes: int
-    build_s: float
-    load_s: float
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    onnx_sha256: str
-    options: CompileOptions
-
-
-@dataclass(frozen=True)
-class PeakMemory:
-    """Resident memory of a fresh process that loads and runs an engine."""
-
-    peak_bytes: int
-    baseline_bytes: int
-    """With the runtime imported and the engine not yet loaded."""
-
-    @property
-    def engine_mib(self) -> float:
-        """What loading and running the engine added, MiB."""
-        return (self.peak_bytes - self.baseline_bytes) / 2**20
+Reply = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Device:
@@ -146,8 +68,7 @@ class Device:
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
         """The device as it is now, as a runtime with these options uses it."""
         options = options or self.default_options()
-        reply = self._request("fingerprint", "probing it", _SHORT_S, **options.as_request())
-        return Fingerprint.model_validate(reply)
+        return self._request("fingerprint", "probing it", _SHORT_S, Fingerprint.model_validate, **options.as_request())
 
     def compile(self, onnx: bytes, options: CompileOptions | None = None) -> Engine:
         """Compile an ONNX model of static shapes; every call is a separate build.
@@ -158,16 +79,21 @@ class Device:
         """
         options = options or self.default_options()
         sha256 = self._send_blob(onnx)
-        reply = self._request("compile", "compiling a model", options.timeout_s, sha256=sha256, **options.as_request())
-        return Engine(
-            id=reply["engine"],
-            size_bytes=reply["bytes"],
-            build_s=reply["build_s"],
-            load_s=reply["load_s"],
-            inputs=_tensors(reply["inputs"]),
-            outputs=_tensors(reply["outputs"]),
-            onnx_sha256=sha256,
-            options=options,
+
+        def engine(reply: Reply) -> Engine:
+            return Engine(
+                id=reply["engine"],
+                size_bytes=reply["bytes"],
+                build_s=reply["build_s"],
+                load_s=reply["load_s"],
+                inputs=_tensors(reply["inputs"]),
+                outputs=_tensors(reply["outputs"]),
+                onnx_sha256=sha256,
+                options=options,
+            )
+
+        return self._request(
+            "compile", "compiling a model", options.timeout_s, engine, sha256=sha256, **options.as_request()
         )
 
     def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
@@ -178,15 +104,15 @@ class Device:
         options = options or MeasureOptions()
         key = (engine.options.runtime, engine.options.provider)
         known_ms = options.fast_state_ms or self._fast_states_ms.get(key)
-        reply = self._request(
+        measurement = self._request(
             "measure",
             "measuring an engine",
             options.patience_s,
+            Measurement.model_validate,
             engine=engine.id,
             protocol=options.as_protocol(),
             **_fast_state_field(known_ms),
         )
-        measurement = Measurement.model_validate(reply)
         if measurement.fast_state_ms is not None:
             self._fast_states_ms[key] = measurement.fast_state_ms
         return measurement
@@ -195,21 +121,22 @@ class Device:
         """Run the canary alone for a while, and give its fast state in ms."""
         options = options or self.default_options()
         key = (options.runtime, options.provider)
-        reply = self._request(
+        state_ns = self._request(
             "learn-fast-state",
             "learning its fast state",
             2 * _SHORT_S + seconds,
+            lambda reply: float(reply["fast_state_ns"]),
             seconds=seconds,
             **_fast_state_field(self._fast_states_ms.get(key)),
             **options.as_request(),
         )
-        self._fast_states_ms[key] = float(reply["fast_state_ns"]) / _NS_PER_MS
+        self._fast_states_ms[key] = state_ns / _NS_PER_MS
         return self._fast_states_ms[key]
 
     def infer(
         self, engine: Engine, images: NDArray[Any], progress: Progress | None = None, timeout_s: float = 600.0
     ) -> NDArray[Any]:
-        """The engine's first output for ``images`` [N, ...], [N, ...]; they pass through its static batch in turn.
+        """The engine's first output [N, ...] for ``images`` [N, ...], which pass through its static batch in turn.
 
         ``timeout_s`` is for each piece of a few MiB.
         """
@@ -225,8 +152,15 @@ class Device:
         outputs = []
         for first in range(0, max(1, len(images)), piece):
             packed = arrays.pack(images[first : first + piece])
-            reply = self._request("infer", "running an engine", timeout_s, engine=engine.id, input=packed)
-            outputs.append(arrays.unpack(reply["output"]))
+            output = self._request(
+                "infer",
+                "running an engine",
+                timeout_s,
+                lambda reply: arrays.unpack(reply["output"]),
+                engine=engine.id,
+                input=packed,
+            )
+            outputs.append(output)
             progress.advance(min(piece, len(images) - first))
         progress.finish()
         return np.concatenate(outputs)
@@ -237,59 +171,66 @@ class Device:
         Raises:
             DeviceError: the device's system does not tell (it is not Linux).
         """
-        reply = self._request("peak-memory", "measuring an engine's memory", timeout_s, engine=engine.id)
-        if reply["peak_bytes"] is None or reply["baseline_bytes"] is None:
+        peak, baseline = self._request(
+            "peak-memory",
+            "measuring an engine's memory",
+            timeout_s,
+            lambda reply: (reply["peak_bytes"], reply["baseline_bytes"]),
+            engine=engine.id,
+        )
+        if peak is None or baseline is None:
             raise DeviceError(f"target '{self.target.name}' does not tell a process's peak memory.")
-        return PeakMemory(reply["peak_bytes"], reply["baseline_bytes"])
+        return PeakMemory(peak, baseline)
 
     def release(self, engine: Engine) -> None:
         """Remove an engine and its ONNX from the device."""
-        self._request("release", "releasing an engine", _SHORT_S, engine=engine.id, sha256=engine.onnx_sha256)
+        self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.onnx_sha256)
 
     def _send_blob(self, content: bytes) -> str:
         """Send ``content`` in chunks, from where an earlier attempt broke off; gives its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
-        status = self._request("blob-status", "receiving a model", _SHORT_S, sha256=sha256)
-        offset = int(status["received"])
+        offset = self._request(
+            "blob-status", "receiving a model", _SHORT_S, lambda reply: int(reply["received"]), sha256=sha256
+        )
         while offset < len(content):
             chunk = content[offset : offset + protocol.CHUNK_BYTES]
             data = base64.b64encode(chunk).decode("ascii")
-            fields_of_chunk = {"sha256": sha256, "offset": offset, "size": len(content), "data": data}
-            status = self._request("put-blob", "receiving a model", _SHORT_S, **fields_of_chunk)
-            offset = int(status["received"])
+            chunk_fields = {"sha256": sha256, "offset": offset, "size": len(content), "data": data}
+            self._request("put-blob", "receiving a model", _SHORT_S, dict, **chunk_fields)
+            offset += len(chunk)
         return sha256
 
-    def _request(self, request: str, doing: str, timeout_s: float, **payload: Any) -> dict[str, Any]:
-        """One request and its result; ``doing`` says for people what the device was at when it failed."""
+    def _request(
+        self, request: str, doing: str, timeout_s: float, read: Callable[[Reply], Result], **payload: Any
+    ) -> Result:
+        """One request and what ``read`` makes of its result; ``doing`` says what the device was at if it failed."""
         agent = self._running_agent()
         self._requests += 1
         line = protocol.encode({"id": self._requests, "request": request, **payload})
         try:
             reply = json.loads(agent.exchange(line, timeout_s))
+            if reply["id"] == self._requests and reply["ok"] is True:
+                return read(reply["result"])
+            if reply["id"] == self._requests and reply["ok"] is False:
+                kind, message = str(reply["error"]["kind"]), str(reply["error"]["message"])
+                raise RefusedError(kind, f"target '{self.target.name}', {doing}: {message}.")
         except AgentLostError as error:
             raise type(error)(self._lost(agent, doing, str(error))) from error
-        except ValueError as error:
-            agent.stop()
-            raise AgentLostError(self._lost(agent, doing, "its answer was not JSON")) from error
-        if not isinstance(reply, dict) or reply.get("id") != self._requests:
-            agent.stop()
-            raise AgentLostError(self._lost(agent, doing, "it answered something else"))
-        if reply.get("ok") is not True:
-            problem = reply["error"]
-            raise RefusedError(problem["kind"], f"target '{self.target.name}', {doing}: {problem['message']}.")
-        result: dict[str, Any] = reply["result"]
-        return result
+        except (ValueError, TypeError, LookupError, protocol.AgentError):
+            pass  # not JSON, or not an answer to this request
+        agent.kill()
+        raise AgentLostError(self._lost(agent, doing, "it answered something else"))
 
     def _running_agent(self) -> AgentProcess:
         if self._agent is None or not self._agent.alive:
             if self._agent is not None:
                 self._agent.stop()
             self._agent = self._connection.start_agent()
-            hello = self._request("hello", "greeting its agent", _SHORT_S)
-            if hello["protocol"] != protocol.VERSION:
+            version = self._request("hello", "greeting its agent", _SHORT_S, lambda reply: reply["protocol"])
+            if version != protocol.VERSION:
                 self._agent.stop()
                 raise DeviceError(
-                    f"the agent on '{self.target.name}' speaks protocol {hello['protocol']}, this hwnas "
+                    f"the agent on '{self.target.name}' speaks protocol {version}, this hwnas "
                     f"{protocol.VERSION}; install the same hwnas on both sides."
                 )
         return self._agent

@@ -89,7 +89,7 @@ class LocalAgent(AgentProcess):
         finally:
             watchdog.cancel()
             if not reply.endswith(b"\n"):
-                self._kill()
+                self.kill()
         if reply.endswith(b"\n"):
             return reply
         if self._expired:
@@ -102,23 +102,7 @@ class LocalAgent(AgentProcess):
             self._listener.join(_SECONDS_TO_LEAVE)
         return "\n".join(self._words)
 
-    def stop(self) -> None:
-        """Hang up, which ends the agent; kill it if that takes too long."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._alive = False
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_SECONDS_TO_LEAVE)
-        self._kill()
-        self._process.stdout.close()
-        self._listener.join(_SECONDS_TO_LEAVE)
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._kill()
-
-    def _kill(self) -> None:
+    def kill(self) -> None:
         """Kill the child's process group, once: afterwards its number may be another's."""
         with self._lock:
             self._alive = False
@@ -127,6 +111,22 @@ class LocalAgent(AgentProcess):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def stop(self) -> None:
+        """Hang up, which ends the agent; kill it if that takes too long."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._alive = False
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_LEAVE)
+        self.kill()
+        self._process.stdout.close()
+        self._listener.join(_SECONDS_TO_LEAVE)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.kill()
 
     def _end(self) -> str:
         code = self._process.returncode

@@ -1,7 +1,8 @@
 """A measurement as the agent gave it, with every batch, and the figures that follow from a fast state.
 
 The fast state is better known at the end of a session than while it is learned, so figures are computed from the
-batches when asked for: :meth:`Measurement.judged` states them for another fast state.
+batches when asked for: :meth:`Measurement.judged` states them for another fast state.  With drift divided out, gated
+figures are proportional to the fast state; those that are compared or added must be judged by the same one.
 """
 
 from __future__ import annotations

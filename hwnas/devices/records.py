@@ -1,0 +1,91 @@
+"""What is asked of a device and what it gives, as plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hwnas.agent.knobs import MeasuringProtocol
+
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a model is compiled and run; ``provider`` ``None`` is the runtime's first choice on the target."""
+
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    threads: int = 1
+    provider: str | None = None
+    timeout_s: float = 600.0
+
+    def as_request(self) -> dict[str, Any]:
+        """The fields of a request."""
+        named = {"runtime": self.runtime, "precision": self.precision, "threads": self.threads}
+        return named if self.provider is None else {**named, "provider": self.provider}
+
+
+@dataclass(frozen=True)
+class MeasureOptions(MeasuringProtocol):
+    """The protocol's knobs, and two that are not of the protocol."""
+
+    fast_state_ms: float | None = None
+    """The canary's fast state as an earlier session of the same device learned it."""
+    timeout_s: float | None = None
+    """When to give the agent up; ``None``: long after it should have ended."""
+
+    def as_protocol(self) -> dict[str, Any]:
+        """The protocol's knobs alone."""
+        return {knob.name: getattr(self, knob.name) for knob in fields(MeasuringProtocol)}
+
+    @property
+    def patience_s(self) -> float:
+        """How long the host waits for the agent."""
+        expected = self.max_seconds + self.warmup_max_seconds
+        return _PATIENCE_S + 3 * expected if self.timeout_s is None else self.timeout_s
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output: name, NumPy type name, static shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its content."""
+        import numpy as np
+
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model compiled on the device.  Every compilation gives another ``id``, so that builds can be told apart."""
+
+    id: str
+    size_bytes: int
+    build_s: float
+    load_s: float
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    onnx_sha256: str
+    options: CompileOptions
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Resident memory of a fresh process that loads and runs an engine."""
+
+    peak_bytes: int
+    baseline_bytes: int
+    """With the runtime imported and the engine not yet loaded."""
+
+    @property
+    def engine_mib(self) -> float:
+        """What loading and running the engine added, MiB."""
+        return (self.peak_bytes - self.baseline_bytes) / 2**20
