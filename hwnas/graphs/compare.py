@@ -52,7 +52,9 @@ def _canonical(model: ModelProto) -> list[_CanonicalNode]:
     opset = max((entry.version for entry in model.opset_import if entry.domain == ""), default=1)
     source = _sources(model.graph)
     return [
-        _CanonicalNode(node.op_type, _attributes(node, opset), tuple(source[name] for name in node.input))
+        _CanonicalNode(
+            node.op_type, _attributes(node, opset), tuple(source.get(name, "nothing") for name in node.input)
+        )
         for node in model.graph.node
     ]
 
@@ -99,4 +101,4 @@ def _ends(values: Iterable[ValueInfoProto]) -> list[tuple[str, str, list[int | s
 
 def _output_sources(graph: GraphProto) -> list[str]:
     source = _sources(graph)
-    return [source[value.name] for value in graph.output]
+    return [source.get(value.name, "nothing") for value in graph.output]
