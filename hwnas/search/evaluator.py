@@ -1,0 +1,158 @@
+"""The accuracy of a subnet with the supernet's weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hwnas.data.dataset import Dataset, ImageSet, to_input
+from hwnas.errors import UserError
+from hwnas.spaces import Architecture
+from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, recalibrate, top1
+from hwnas.supernet.plain import ConvNorm
+
+CACHE_BYTES = 768 << 20
+
+
+class Evaluator(Protocol):
+    """Gives the top-1 of an architecture, the same each time."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the accuracies do: weights, data, protocol."""
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Top-1 on the validation split, in 0..1."""
+
+
+class SubnetEvaluator:
+    """Extracts a subnet, recalibrates its batch norms and counts its hits on the validation split.
+
+    Deterministic for a number of threads.  The images of as many resolutions as fit are kept ready for the network.
+
+    Args:
+        supernet: trained weights.
+        dataset: ``recalibration`` images set the batch norms, ``validation`` images are scored.
+        threads: of torch, while evaluating.
+        batch_size: images at a time; of recalibration too, whose statistics depend on it slightly.
+        cache_bytes: most that prepared images may take.
+
+    Raises:
+        UserError: the data set has another number of classes than the supernet.
+    """
+
+    def __init__(
+        self,
+        supernet: ElasticMobileNetV3,
+        dataset: Dataset,
+        *,
+        threads: int = 1,
+        batch_size: int = 100,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if dataset.num_classes != supernet.space.num_classes:
+            raise UserError(
+                f"Data set {dataset.name} has {dataset.num_classes} classes, the supernet "
+                f"{supernet.space.num_classes}; use the data it was trained for."
+            )
+        self._supernet = supernet
+        self._dataset = dataset
+        self._threads = threads
+        self._batch_size = batch_size
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[int, _Prepared] = OrderedDict()
+
+    @property
+    def identity(self) -> str:
+        """Digest of weights, data and protocol."""
+        digest = hashlib.sha256()
+        for name, tensor in self._supernet.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        protocol = f"{self._dataset.fingerprint}|threads={self._threads}|batch={self._batch_size}"
+        digest.update(protocol.encode())
+        return digest.hexdigest()[:16]
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Top-1 of the subnet on the validation split, in 0..1."""
+        network = self._supernet.extract(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared = self._prepared(architecture.resolution)
+        with _threads(self._threads):
+            recalibrate(network, prepared.recalibration())
+            return top1(fold_batch_norms(network), prepared.validation())
+
+    def _prepared(self, resolution: int) -> _Prepared:
+        if resolution in self._cache:
+            self._cache.move_to_end(resolution)
+            return self._cache[resolution]
+        prepared = _Prepared(self._dataset, resolution, self._batch_size)
+        if prepared.nbytes <= self._cache_bytes:
+            while prepared.nbytes + sum(kept.nbytes for kept in self._cache.values()) > self._cache_bytes:
+                self._cache.popitem(last=False)
+            prepared.keep()
+            self._cache[resolution] = prepared
+        return prepared
+
+
+class _Prepared:
+    """The evaluator's images at one resolution: made when asked for, or kept."""
+
+    def __init__(self, dataset: Dataset, resolution: int, batch_size: int) -> None:
+        self._dataset = dataset
+        self._resolution = resolution
+        self._batch_size = batch_size
+        self._recalibration: list[Tensor] | None = None
+        self._validation: list[tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What the images take in float32."""
+        images = len(self._dataset.recalibration) + len(self._dataset.validation)
+        return images * 3 * self._resolution**2 * 4
+
+    def keep(self) -> None:
+        """Make all and keep them."""
+        self._recalibration, self._validation = list(self.recalibration()), list(self.validation())
+
+    def recalibration(self) -> Iterator[Tensor]:
+        """Batches [b, 3, r, r]."""
+        if self._recalibration is not None:
+            yield from self._recalibration
+        else:
+            yield from (images for images, _ in self._batches(self._dataset.recalibration))
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches [b, 3, r, r] and labels [b]."""
+        yield from self._batches(self._dataset.validation) if self._validation is None else self._validation
+
+    def _batches(self, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(images), self._batch_size):
+            batch, labels = (part[start : start + self._batch_size] for part in (images.pixels, images.labels))
+            inputs = to_input(batch, self._resolution, self._dataset.mean, self._dataset.std)
+            yield inputs.contiguous(memory_format=torch.channels_last), labels
+
+
+def fold_batch_norms(network: PlainNetwork) -> PlainNetwork:
+    """Put each batch norm of a network in evaluation mode into the convolution before it; changes the network."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = cast(nn.BatchNorm2d, nn.Identity())
+    return network
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,49 @@
+"""NNI as hwnas uses it, imported in this one place (about a second).
+
+``NNI_FRAMEWORK`` must be set before the first import: without it NNI wants pytorch_lightning.  Nothing of
+``nni.nas.nn`` is used, whose import rewrites files in site-packages.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+os.environ["NNI_FRAMEWORK"] = "none"
+
+import nni
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
+from nni.experiment import RunMode
+from nni.mutable import Categorical, LabeledMutable, MutableDict, Sample, SampleValidationError
+from nni.nas.evaluator import Evaluator
+from nni.nas.experiment import NasExperiment
+from nni.nas.experiment.config import NasExperimentConfig, SequentialEngineConfig, SimplifiedModelFormatConfig
+from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.strategy import Random, RegularizedEvolution
+from nni.nas.strategy.base import Strategy
+
+# NNI prints its log to stdout; what it says belongs into the experiment's log file.
+nni.silence_stdout()
+logging.getLogger("nni").addHandler(logging.NullHandler())
+logging.getLogger("nni").propagate = False
+
+__all__ = [
+    "Categorical",
+    "Evaluator",
+    "ExecutableModelSpace",
+    "LabeledMutable",
+    "ModelStatus",
+    "MutableDict",
+    "NasExperiment",
+    "NasExperimentConfig",
+    "Random",
+    "RegularizedEvolution",
+    "RunMode",
+    "Sample",
+    "SampleValidationError",
+    "SequentialEngineConfig",
+    "SimplifiedModelFormatConfig",
+    "Strategy",
+    "TpeTuner",
+    "nni",
+]

@@ -1,0 +1,54 @@
+"""How a search is run."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hwnas.errors import UnknownNameError, UserError
+
+STRATEGIES: dict[str, str] = {
+    "hwnas": "hwnas.search.strategies.surrogate:surrogate_evolution",
+    "random": "hwnas.search.strategies.nni_own:random",
+    "regularized_evolution": "hwnas.search.strategies.nni_own:regularized_evolution",
+    "tpe": "hwnas.search.strategies.tpe:tree_parzen",
+}
+"""Name of each strategy to its factory, ``module:function``, imported when the search starts."""
+
+DEFAULT_STRATEGY = "hwnas"
+
+
+class SearchOptions(BaseModel):
+    """Everything that the candidates of a search depend on beside space, latency model and budget.
+
+    Raises:
+        UnknownNameError: there is no such strategy.
+        UserError: the seed is negative, or there is nothing to evaluate.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str = DEFAULT_STRATEGY
+    evaluations: int = 48
+    """Candidates to evaluate with real weights."""
+    seed: int = 0
+    initial: int = Field(default=16, ge=2)
+    """Candidates that ``hwnas`` and ``tpe`` evaluate before they learn."""
+    batch: int = Field(default=8, ge=1)
+    """Candidates that ``hwnas`` proposes at a time."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.strategy not in STRATEGIES:
+            near = difflib.get_close_matches(self.strategy, STRATEGIES, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UnknownNameError(
+                f"There is no search strategy '{self.strategy}': {hint}known are {', '.join(STRATEGIES)}."
+            )
+        if self.evaluations < 1:
+            raise UserError(f"A search evaluates at least one candidate, not {self.evaluations}.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"The seed of a search is between 0 and 2**32 - 1, not {self.seed}.")
+        return self

@@ -1,0 +1,126 @@
+"""The default strategy: surrogate-assisted evolution under the budget.
+
+A Gaussian process learns accuracy from what was evaluated; a vectorised evolution over its predictions and the latency
+model proposes a batch; the batch is evaluated with real weights; and so on (after Jin 2011, "Surrogate-assisted
+evolutionary computation", and Cai et al. 2020, Sec. 3.4, whose predictor is not updated).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.search.accuracy import PREDICTORS, AccuracyPredictor
+from hwnas.search.budget import Floats
+from hwnas.search.evolution import evolve
+from hwnas.search.nni_setup import Strategy
+from hwnas.search.nni_space import Candidate, CandidateSpace
+from hwnas.search.options import SearchOptions
+from hwnas.search.screen import distinct
+from hwnas.spaces import Genomes
+
+POOL = 1024
+NEAR_BUDGET = 0.6
+"""The first candidates spread over latencies from this fraction of the greatest within the budget."""
+OPTIMISM = 1.5
+"""Most optimistic member of a batch: it is chosen by mean + this many standard deviations."""
+LEAST_DIFFERENCE = 2
+"""Choices in which members of a batch differ, where the candidates allow it."""
+
+
+def surrogate_evolution(options: SearchOptions) -> Strategy:
+    """The default strategy with a Gaussian process."""
+    return SurrogateEvolution(options)
+
+
+class SurrogateEvolution(Strategy):  # type: ignore[misc]
+    """Evaluates a first sample, then batch after batch of what the surrogate thinks best or does not know."""
+
+    def __init__(self, options: SearchOptions, predictor: str = "gaussian_process") -> None:
+        super().__init__()
+        self._options = options
+        self._predictor = predictor
+        self._evaluated: list[Candidate] = []
+
+    def _run(self) -> None:
+        space: CandidateSpace = self.model_space
+        predictor = PREDICTORS[self._predictor](space.screen.space)
+        going_on = self._evaluate(space.candidates(self._first(space), "initial"))
+        generation = 0
+        while going_on and len(self._evaluated) > 1:
+            generation += 1
+            rng = np.random.default_rng([self._options.seed, generation])
+            batch = self._propose(space, predictor, rng)
+            going_on = self._evaluate(space.candidates(batch, f"generation {generation}"))
+
+    def _evaluate(self, candidates: list[Candidate]) -> bool:
+        """Evaluate a batch, results in the order of proposal; whether there was any, and there may be another."""
+        submitted = []
+        for candidate in candidates:
+            if not self.wait_for_resource():
+                break
+            self.engine.submit_models(candidate)
+            submitted.append(candidate)
+        self.engine.wait_models(*submitted)
+        self._evaluated += submitted
+        return bool(submitted) and self.engine.budget_available()
+
+    def _first(self, space: CandidateSpace) -> Genomes:
+        """The most MACs and the most parameters within the budget, and a random sample spread over latency near it."""
+        screen = space.screen
+        rng = np.random.default_rng([self._options.seed, 0])
+        sample = screen.sample(rng, POOL)
+        most_macs = evolve(screen, screen.space.macs, rng, sample)
+        most_params = evolve(screen, screen.space.params, rng, sample)
+        extremes = distinct(np.concatenate([most_macs[:1], most_params[:1]]))
+        pool = distinct(np.concatenate([sample, most_macs, most_params]))
+        spread = _spread(screen.latency(pool), self._options.initial, rng)
+        return distinct(np.concatenate([extremes, pool[spread]]))[: self._options.initial]
+
+    def _propose(self, space: CandidateSpace, predictor: AccuracyPredictor, rng: np.random.Generator) -> Genomes:
+        """The next batch, [≤ batch, choices]; empty when no new architecture within the budget is found."""
+        screen, size = space.screen, self._options.batch
+        genomes = np.concatenate([candidate.genome for candidate in self._evaluated])
+        top1 = np.array([candidate.top1 for candidate in self._evaluated])
+        predictor.fit(genomes, top1)
+
+        def optimistic(rows: Genomes) -> Floats:
+            mean, std = predictor.predict(rows)
+            return mean + OPTIMISM * std
+
+        start = distinct(np.concatenate([genomes, screen.sample(rng, POOL)]))
+        best = evolve(screen, lambda rows: predictor.predict(rows)[0], rng, start)
+        promising = evolve(screen, optimistic, rng, start)
+        pool = space.unseen(distinct(np.concatenate([best, promising])))
+        if len(pool) < size:
+            pool = space.unseen(distinct(np.concatenate([pool, start])))
+        return pool[_diverse(pool, *predictor.predict(pool), size)] if len(pool) else pool
+
+
+def _spread(latency: Floats, n: int, rng: np.random.Generator) -> list[int]:
+    """Indices of up to ``n`` entries spread evenly over latency, from near the greatest downwards."""
+    targets = np.linspace(latency.max(), max(latency.min(), NEAR_BUDGET * latency.max()), n)
+    free = np.ones(len(latency), np.bool_)
+    order = rng.permutation(len(latency))
+    chosen: list[int] = []
+    for target in targets[: len(latency)]:
+        distance = np.where(free[order], np.abs(latency[order] - target), np.inf)
+        nearest = int(order[np.argmin(distance)])
+        free[nearest] = False
+        chosen.append(nearest)
+    return chosen
+
+
+def _diverse(pool: Genomes, mean: Floats, std: Floats, n: int) -> list[int]:
+    """Indices of up to ``n`` rows: from the best by mean to the best by optimistic estimate, unlike each other."""
+    chosen: list[int] = []
+    apart = np.ones(len(pool), np.bool_)
+    free = np.ones(len(pool), np.bool_)
+    for optimism in np.linspace(0.0, OPTIMISM, n):
+        if not free.any():
+            break
+        allowed = free & apart if (free & apart).any() else free
+        index = int(np.argmax(np.where(allowed, mean + optimism * std, -np.inf)))
+        chosen.append(index)
+        free[index] = False
+        apart &= (pool != pool[index]).sum(axis=1) >= LEAST_DIFFERENCE
+    return chosen
