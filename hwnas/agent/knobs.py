@@ -29,7 +29,7 @@ class MeasuringProtocol:
     and by 0.3 to 0.8 % with (four trials, fresh builds).
     """
     runs_per_batch: int = 4
-    batch_seconds: float = 0.02
+    batch_seconds: float = 0.005
     """A batch has fewer runs, at least one, where ``runs_per_batch`` would take longer."""
     warmup_min_seconds: float = 0.005
     warmup_max_seconds: float = 0.5
