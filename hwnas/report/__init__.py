@@ -1,0 +1,41 @@
+"""One self-contained HTML page that says what was asked, what was found and how far it can be trusted."""
+
+from hwnas.report.data import (
+    Asked,
+    BlockTime,
+    Candidate,
+    DeviceFound,
+    Finalist,
+    HeldOutNetwork,
+    Latency,
+    LatencyFigures,
+    LatencyModelQuality,
+    Measurement,
+    Network,
+    ReportData,
+    Search,
+    Step,
+    Table,
+    Winner,
+)
+from hwnas.report.page import write_report
+
+__all__ = [
+    "Asked",
+    "BlockTime",
+    "Candidate",
+    "DeviceFound",
+    "Finalist",
+    "HeldOutNetwork",
+    "Latency",
+    "LatencyFigures",
+    "LatencyModelQuality",
+    "Measurement",
+    "Network",
+    "ReportData",
+    "Search",
+    "Step",
+    "Table",
+    "Winner",
+    "write_report",
+]

@@ -1,0 +1,226 @@
+"""Scatter figures of a report: the accuracy-latency plane, the search's progress, predicted against measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from markupsafe import Markup
+
+from hwnas.report import svg
+from hwnas.report.data import Candidate, Finalist, ReportData
+from hwnas.report.formats import milliseconds, percent, shortened, spread
+from hwnas.report.svg import Figure, Frame, LegendEntry, Scale
+
+WIDE, NARROW = 720.0, 358.0
+HALF_WIDE = 528.0
+ORDER_CLASSES = 6
+"""Colours from the first evaluation to the last: classes o0 … o5 of the style sheet."""
+BAND = 0.10
+
+
+def accuracy_latency_plane(data: ReportData) -> Figure:
+    """Every evaluated candidate, the Pareto front, the budget, the finalists and the winner."""
+    candidates, asked = data.search.candidates, data.asked
+    title = "Accuracy against latency"
+    if not candidates:
+        return Figure("plane", title, "No candidate was evaluated, so there is no plane to draw.")
+    by_id = {candidate.id: candidate for candidate in candidates}
+    front = sorted((by_id[key] for key in data.search.front), key=lambda c: (c.predicted_ms, c.top1))
+    summary = (
+        f"{len(candidates)} evaluated candidates between {milliseconds(min(c.predicted_ms for c in candidates))} and "
+        f"{milliseconds(max(c.predicted_ms for c in candidates))} and between "
+        f"{percent(min(c.top1 for c in candidates))} and {percent(max(c.top1 for c in candidates))} validation top-1; "
+        f"the budget is {milliseconds(asked.budget_ms)}."
+    )
+
+    def draw(width: float, height: float) -> Iterator[Markup]:
+        horizontal, vertical = svg.plot_area(width, height)
+        accuracies = [c.top1 for c in candidates] + [f.top1 for f in data.search.finalists]
+        measured = [ms for finalist in data.search.finalists if (ms := _measured_ms(finalist, data)) is not None]
+        frame = Frame(
+            Scale.around([asked.budget_ms, *(c.predicted_ms for c in candidates), *measured], *horizontal),
+            Scale.around([100 * top1 for top1 in accuracies], *vertical),
+        )
+        yield frame.axes(
+            f"predicted {asked.statistic} latency on {shortened(asked.target, 20)}, ms", "validation top-1, %"
+        )
+        yield from _budget_line(frame, asked.budget_ms)
+        if front:
+            stairs = [(frame.x(c.predicted_ms), frame.y(100 * c.top1)) for c in front]
+            yield svg.tag("polyline", points=svg.steps(stairs), class_="front")
+        yield from (
+            svg.dot(frame.x(c.predicted_ms), frame.y(100 * c.top1), 4, order_class(c, candidates), _tooltip(c))
+            for c in candidates
+        )
+        for finalist in data.search.finalists:
+            yield from _finalist_marks(frame, finalist, data)
+        winner = by_id.get(data.winner.id)
+        if winner is not None:
+            x, y = frame.x(winner.predicted_ms), frame.y(100 * winner.top1)
+            yield svg.star(x, y, 10, "winner", f"winner · {_tooltip(winner)}")
+            yield svg.text(x - 13, y - 9, "winner", class_="mark-label", anchor="end")
+
+    legend = [*_order_legend(), LegendEntry(svg.line(0, 8, 16, 8, "front"), "Pareto front")]
+    if data.search.finalists:
+        legend.append(LegendEntry(svg.dot(8, 8, 6.5, "finalist"), "finalist, joined to its measured latency"))
+    legend.append(LegendEntry(svg.line(8, 0, 8, 16, "budget"), "budget"))
+    return _figure("plane", title, summary, draw, ((WIDE, 430), (NARROW, 330)), legend)
+
+
+def search_progress(data: ReportData) -> Figure:
+    """Validation top-1 of each evaluation and the best so far."""
+    candidates = data.search.candidates
+    title = "Progress of the search"
+    if not candidates:
+        return Figure("progress", title, "No candidate was evaluated, so there is no progress to draw.")
+    best: list[float] = []
+    for candidate in candidates:
+        best.append(max(candidate.top1, best[-1] if best else 0.0))
+    first = best.index(best[-1])
+    summary = (
+        f"The best validation top-1 rose from {percent(best[0])} to {percent(best[-1])}, "
+        f"reached at evaluation {candidates[first].index + 1} of {len(candidates)}."
+    )
+
+    def draw(width: float, height: float) -> Iterator[Markup]:
+        horizontal, vertical = svg.plot_area(width, height)
+        frame = Frame(
+            Scale(candidates[0].index + 0.5, candidates[-1].index + 1.5, *horizontal),
+            Scale.around([100 * c.top1 for c in candidates], *vertical),
+        )
+        yield frame.axes("evaluation", "validation top-1, %", least_x_step=1)
+        stairs = [(frame.x(c.index + 1), frame.y(100 * top1)) for c, top1 in zip(candidates, best, strict=True)]
+        yield svg.tag("polyline", points=svg.steps(stairs), class_="best")
+        yield from (
+            svg.dot(frame.x(c.index + 1), frame.y(100 * c.top1), 3.5, order_class(c, candidates), _tooltip(c))
+            for c in candidates
+        )
+
+    legend = [*_order_legend(), LegendEntry(svg.line(0, 8, 16, 8, "best"), "best so far")]
+    return _figure("progress", title, summary, draw, ((WIDE, 340), (NARROW, 300)), legend)
+
+
+def predicted_against_measured(data: ReportData) -> Figure:
+    """Held-out networks and finalists, with the line of identity and a band of ± 10 %."""
+    title = "Predicted against measured latency"
+    held_out = data.latency_model.held_out
+    finalists = [(f, ms) for f in data.search.finalists if (ms := _measured_ms(f, data)) is not None]
+    if not held_out and not finalists:
+        return Figure("agreement", title, "No held-out network was measured, so the prediction stands unchecked.")
+    pairs = [(n.measured_ms, n.predicted_ms) for n in held_out] + [(ms, f.predicted_ms) for f, ms in finalists]
+    inside = sum(abs(predicted - measured) <= BAND * measured for measured, predicted in pairs)
+    summary = (
+        f"{len(held_out)} held-out networks and {len(finalists)} finalists; "
+        f"{inside} of {len(pairs)} predictions lie within 10 % of what was measured."
+    )
+
+    def draw(width: float, height: float) -> Iterator[Markup]:
+        horizontal, vertical = svg.plot_area(width, height)
+        frame = Frame(
+            Scale.around([value for pair in pairs for value in pair], *horizontal),
+            Scale.around([value for pair in pairs for value in pair], *vertical),
+        )
+        yield _band(frame)
+        yield frame.axes("measured, ms", "predicted, ms")
+        corners = [(frame.x(value), frame.y(value)) for value in (frame.x.low, frame.x.high)]
+        yield svg.tag("polyline", points=svg.points(corners), class_="identity")
+        for network in held_out:
+            tip = _agreement(network.id, network.measured_ms, network.predicted_ms, network.std_ms)
+            yield svg.dot(frame.x(network.measured_ms), frame.y(network.predicted_ms), 3.5, "held-out", tip)
+        for finalist, ms in finalists:
+            tip = _agreement(f"finalist {finalist.id}", ms, finalist.predicted_ms, finalist.std_ms)
+            yield svg.dot(frame.x(ms), frame.y(finalist.predicted_ms), 6.5, "finalist", tip)
+
+    legend = [
+        LegendEntry(svg.dot(8, 8, 4, "held-out"), "held-out network"),
+        LegendEntry(svg.line(0, 16, 16, 0, "identity"), "equal"),
+        LegendEntry(svg.tag("rect", x=0, y=2, width=16, height=12, class_="band"), "within 10 %"),
+    ]
+    if finalists:
+        legend.insert(1, LegendEntry(svg.dot(8, 8, 6.5, "finalist"), "finalist"))
+    return _figure("agreement", title, summary, draw, ((HALF_WIDE, 400), (NARROW, 330)), legend)
+
+
+def order_class(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
+    """The colour class of a candidate by when it was evaluated."""
+    return f"candidate o{ORDER_CLASSES * candidate.index // (candidates[-1].index + 1)}"
+
+
+def _figure(
+    name: str,
+    title: str,
+    summary: str,
+    draw: Callable[[float, float], Iterator[Markup]],
+    sizes: tuple[tuple[float, float], tuple[float, float]],
+    legend: Sequence[LegendEntry],
+) -> Figure:
+    wide, narrow = (
+        svg.drawing(f"{title}: {summary}", width, height, *draw(width, height), variant=variant)
+        for variant, (width, height) in zip(("wide", "narrow"), sizes, strict=True)
+    )
+    return Figure(name, title, summary, wide, narrow, tuple(legend))
+
+
+def _budget_line(frame: Frame, budget_ms: float) -> Iterator[Markup]:
+    x = frame.x(budget_ms)
+    at_left = x < (frame.x.start + frame.x.end) / 2
+    yield svg.line(x, frame.y.start, x, frame.y.end, "budget")
+    yield svg.text(
+        x + (6 if at_left else -6),
+        frame.y.start - 8,
+        f"budget {milliseconds(budget_ms)}",
+        class_="mark-label",
+        anchor="start" if at_left else "end",
+    )
+
+
+def _finalist_marks(frame: Frame, finalist: Finalist, data: ReportData) -> Iterator[Markup]:
+    """A ring at the prediction and a whisker from there to what was measured."""
+    x, y = frame.x(finalist.predicted_ms), frame.y(100 * finalist.top1)
+    measured = _measured_ms(finalist, data)
+    told = f"finalist {finalist.id} · {percent(finalist.top1)} · predicted {milliseconds(finalist.predicted_ms)}"
+    if measured is not None:
+        reached = frame.x(measured)
+        yield svg.line(x, y, reached, y, "whisker")
+        yield svg.line(reached, y - 5, reached, y + 5, "whisker")
+        told += f", measured {milliseconds(measured)}"
+    yield svg.dot(x, y, 6.5, "finalist", told)
+
+
+def _band(frame: Frame) -> Markup:
+    """The area within ± 10 % of the measured value, cut to the frame."""
+    low, high = frame.x.low, frame.x.high
+
+    def edge(factor: float) -> list[tuple[float, float]]:
+        """The line predicted = factor · measured where it is inside the square [low, high]²."""
+        start = max(low, low / factor)
+        end = min(high, high / factor)
+        return [(start, start * factor), (end, end * factor)]
+
+    upper, lower = edge(1 + BAND), edge(1 - BAND)
+    if upper[0][0] > upper[1][0] or low < 0 or lower[0][0] > lower[1][0]:
+        corners = [(low, low), (low, high), (high, high), (high, low)]  # the whole square is within the band
+    else:
+        corners = [(low, low), *upper, (high, high), *reversed(lower)]
+    return svg.tag("polygon", points=svg.points((frame.x(x), frame.y(y)) for x, y in corners), class_="band")
+
+
+def _order_legend() -> list[LegendEntry]:
+    ends = ((0, "evaluated early"), (ORDER_CLASSES - 1, "evaluated late"))
+    return [LegendEntry(svg.dot(8, 8, 5, f"candidate o{position}"), name) for position, name in ends]
+
+
+def _measured_ms(finalist: Finalist, data: ReportData) -> float | None:
+    found = finalist.measured.figure(data.asked.statistic)
+    return None if found is None else found[0]
+
+
+def _tooltip(candidate: Candidate) -> str:
+    origin = f" · {candidate.origin}" if candidate.origin else ""
+    latency = spread(candidate.predicted_ms, candidate.std_ms)
+    return f"evaluation {candidate.index + 1} · {percent(candidate.top1)} · {latency} · {candidate.id}{origin}"
+
+
+def _agreement(name: str, measured: float, predicted: float, std: float | None) -> str:
+    error = percent(predicted / measured - 1, 1)
+    return f"{name} · measured {milliseconds(measured)}, predicted {spread(predicted, std)} ({error})"

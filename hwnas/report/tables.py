@@ -1,0 +1,181 @@
+"""The tables of a report: rows of text, ready for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hwnas.report import formats
+from hwnas.report.data import Latency, LatencyFigures, Network, ReportData
+from hwnas.report.formats import ABSENT, decimal, milliseconds, percent, spread
+from hwnas.report.verdict import speed_up
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: a caption, the heads of its columns, its rows; the first column names the row."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def benchmark(data: ReportData) -> Grid:
+    """The winner beside the yardsticks: a column each, so that it can be read on a telephone."""
+    networks = (data.winner.network, *data.yardsticks)
+    statistic = data.asked.statistic
+
+    def latency(gated: bool, pick: Callable[[Latency], float | None]) -> Callable[[Network], str]:
+        def cell(network: Network) -> str:
+            measured = network.measured
+            found = None if measured is None else measured.gated if gated else measured.ungated
+            return ABSENT if found is None else milliseconds(pick(found))
+
+        return cell
+
+    def speed(network: Network) -> str:
+        factor = 1.0 if network is data.winner.network else speed_up(data, network)
+        return ABSENT if factor is None else formats.ratio(factor)
+
+    quantities: tuple[tuple[str, Callable[[Network], str]], ...] = (
+        ("p50, gated", latency(True, lambda found: found.p50_ms)),
+        ("p90, gated", latency(True, lambda found: found.p90_ms)),
+        ("p99, gated", latency(True, lambda found: found.p99_ms)),
+        ("p50, ungated", latency(False, lambda found: found.p50_ms)),
+        ("p90, ungated", latency(False, lambda found: found.p90_ms)),
+        ("p99, ungated", latency(False, lambda found: found.p99_ms)),
+        (f"{statistic} against the winner's", speed),
+        ("predicted", lambda n: milliseconds(n.predicted_ms)),
+        ("test top-1, compiled", lambda n: percent(n.top1_test)),
+        ("validation top-1", lambda n: percent(n.top1_validation)),
+        ("input", lambda n: f"{n.resolution}{formats.NBSP}px"),
+        ("throughput", lambda n: formats.per_second(n.throughput)),
+        ("multiply-accumulates", lambda n: formats.count(n.macs)),
+        ("parameters", lambda n: formats.count(n.params)),
+        ("ONNX file", lambda n: formats.size(n.onnx_bytes)),
+        ("engine", lambda n: formats.size(n.engine_bytes)),
+        ("peak memory", lambda n: formats.mebibytes(n.peak_memory_mib)),
+        ("build", lambda n: formats.duration(n.build_seconds)),
+        ("parity with torch", lambda n: ABSENT if n.parity is None else formats.significant(n.parity, 2)),
+    )
+    rows = ((name, *map(cell, networks)) for name, cell in quantities)
+    known = tuple(row for row in rows if any(cell != ABSENT for cell in row[1:]))
+    return Grid("The winner beside the yardsticks", ("", *(n.name for n in networks)), known)
+
+
+def candidates(data: ReportData) -> Grid:
+    """Every evaluation, in order."""
+    front = set(data.search.front)
+    heads = ("evaluation", "validation top-1", "predicted", "front", "proposed by", "architecture")
+    rows = tuple(
+        (
+            str(c.index + 1),
+            percent(c.top1),
+            spread(c.predicted_ms, c.std_ms),
+            "yes" if c.id in front else "",
+            c.origin,
+            c.id,
+        )
+        for c in data.search.candidates
+    )
+    return Grid("Evaluated candidates", heads, rows)
+
+
+def finalists(data: ReportData) -> Grid:
+    """The finalists as predicted and as measured."""
+    statistic = data.asked.statistic
+    gated, ungated = f"{statistic}, gated", f"{statistic}, ungated"
+    heads = ("finalist", "validation top-1", "predicted", gated, "budget", ungated, "architecture")
+
+    def stated(latency: Latency | None) -> str:
+        return ABSENT if latency is None else milliseconds(latency.of(statistic))
+
+    rows = tuple(
+        (
+            f"{number}, winner" if f.id == data.winner.id else str(number),
+            percent(f.top1),
+            milliseconds(f.predicted_ms),
+            stated(f.measured.gated),
+            "kept" if f.keeps_budget else "exceeded",
+            stated(f.measured.ungated),
+            f.id,
+        )
+        for number, f in enumerate(data.search.finalists, start=1)
+    )
+    return Grid("Finalists, measured on the device", heads, rows)
+
+
+def model_figures(data: ReportData) -> Grid:
+    """The latency model beside simpler predictors: a column each."""
+    model = data.latency_model
+    columns = (*([model.figures] if model.figures else []), *model.baselines)
+    quantities: tuple[tuple[str, Callable[[LatencyFigures], str]], ...] = (
+        ("mean error (MAPE)", lambda f: f"{formats.significant(f.mape_percent)}{formats.NBSP}%"),
+        ("within ±5 %", lambda f: percent(f.within_5_percent, 1)),
+        ("within ±10 %", lambda f: percent(f.within_10_percent, 1)),
+        ("Kendall τ", lambda f: decimal(f.kendall_tau)),
+        ("Spearman ρ", lambda f: decimal(f.spearman)),
+        ("RMSE", lambda f: milliseconds(f.rmse_ms)),
+        ("inside the 95 % interval", lambda f: percent(f.coverage_95, 1)),
+        ("networks", lambda f: str(f.n)),
+    )
+    rows = tuple((name, *map(cell, columns)) for name, cell in quantities) if columns else ()
+    return Grid("On held-out networks", ("", *(f.predictor for f in columns)), rows)
+
+
+def held_out(data: ReportData) -> Grid:
+    """The held-out networks one by one."""
+    rows = tuple(
+        (n.id, milliseconds(n.measured_ms), spread(n.predicted_ms, n.std_ms), _error(n.predicted_ms, n.measured_ms))
+        for n in data.latency_model.held_out
+    )
+    return Grid("Held-out networks", ("network", "measured", "predicted", "error"), rows)
+
+
+def blocks(data: ReportData) -> Grid:
+    """The blocks of the winner."""
+    rows = tuple(
+        (b.label, milliseconds(b.ms), formats.count(b.spec.macs), formats.count(b.spec.params), b.spec.key)
+        for b in data.winner.blocks
+    )
+    return Grid("Blocks of the winner", ("block", "latency", "MACs", "parameters", "key"), rows)
+
+
+def steps(data: ReportData) -> Grid:
+    """What each step of the run took."""
+    rows = [(step.name, step.note, formats.duration(step.seconds)) for step in data.steps]
+    if rows:
+        rows.append(("together", "", formats.duration(sum(step.seconds for step in data.steps))))
+    return Grid("Time of the steps", ("step", "", "time"), tuple(rows))
+
+
+def asked(data: ReportData) -> tuple[tuple[str, str], ...]:
+    """The request, as names and values."""
+    a = data.asked
+    return (
+        ("target", a.target),
+        ("space", a.space),
+        ("data set", a.dataset),
+        ("runtime", f"{a.runtime}, {a.mode}, {a.precision}"),
+        ("batch, threads", f"{a.batch}, {a.threads}"),
+        ("budget", f"{a.statistic} ≤ {milliseconds(a.budget_ms)}"),
+        ("confidence", percent(a.confidence, 0)),
+        ("strategy, seed", f"{a.strategy}, {a.seed}"),
+        ("evaluations", f"{len(data.search.candidates)} of {a.evaluations} asked for"),
+    )
+
+
+def table_facts(data: ReportData) -> tuple[tuple[str, str], ...]:
+    """The latency table, then every knob of its protocol."""
+    table = data.table
+    return (
+        ("table", table.name),
+        ("kind", table.kind),
+        ("created", formats.moment(table.created)),
+        ("blocks measured", f"{table.blocks_measured} of {table.blocks}"),
+        *formats.facts(table.protocol),
+    )
+
+
+def _error(predicted: float, measured: float) -> str:
+    return percent(predicted / measured - 1, 1)

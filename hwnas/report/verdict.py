@@ -1,0 +1,158 @@
+"""What the first screen says: the warnings, whether the budget held when measured, the few figures that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hwnas.report.data import Network, ReportData, Sampling
+from hwnas.report.formats import apart, milliseconds, percent, points, ratio, spread
+
+State = Literal["kept", "exceeded", "unmeasured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the budget held, in a headline, and what the figure rests on, in sentences."""
+
+    state: State
+    headline: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One of the large figures of the first screen."""
+
+    label: str
+    value: str
+    note: str
+
+
+def warnings(data: ReportData) -> tuple[str, ...]:
+    """What a reader must know before any figure: what follows from the data, then what the caller adds."""
+    asked, table = data.asked, data.table
+    found = []
+    if data.winner.network.measured is None:
+        found.append(f"Not measured on the device: the latency of this network on {asked.target} is a prediction.")
+    if table.kind != "measured":
+        found.append(f"The latency table {table.name} is {table.kind}: its times were not taken on this device.")
+    if table.stale:
+        found.append(
+            f"The latency table {table.name} was measured on a device whose fingerprint differs from the one found; "
+            "it was used because stale tables were allowed."
+        )
+    if verdict(data).state == "exceeded":
+        found.append("The budget was exceeded when measured: this network must not be shipped under it.")
+    return (*found, *data.warnings)
+
+
+def verdict(data: ReportData) -> Verdict:
+    """Whether the winner's measured latency keeps the budget."""
+    asked, network = data.asked, data.winner.network
+    figure = None if network.measured is None else network.measured.figure(asked.statistic)
+    if figure is None or network.measured is None:
+        return Verdict(
+            "unmeasured",
+            f"Budget {milliseconds(asked.budget_ms)}: not measured",
+            (f"No {asked.statistic} latency was measured.", *_prediction(network)),
+        )
+    value, sampling = figure
+    shown, budget = apart(value, asked.budget_ms)
+    kept = value <= asked.budget_ms
+    unused = abs(1 - value / asked.budget_ms)
+    state_meant = " in the device's fast state" if kept and not _kept_ungated(data) else ""
+    builds = "one build" if network.measured.builds == 1 else f"{network.measured.builds} fresh builds"
+    return Verdict(
+        "kept" if kept else "exceeded",
+        f"Budget {budget}: {'kept' if kept else 'exceeded'} at {shown}{state_meant}",
+        (
+            f"Measured {asked.statistic} of {builds} on {asked.target}, {_meaning(sampling)}; "
+            f"{percent(unused, 1)} {'of the budget is unused' if kept else 'over the budget'}.",
+            *_ungated(data, sampling),
+            *_prediction(network),
+        ),
+    )
+
+
+def tiles(data: ReportData) -> tuple[Tile, ...]:
+    """Latency, accuracy, and the yardsticks."""
+    asked, network = data.asked, data.winner.network
+    figure = None if network.measured is None else network.measured.figure(asked.statistic)
+    if figure is None:
+        latency = Tile(f"predicted {asked.statistic}", milliseconds(network.predicted_ms), "not measured")
+    else:
+        latency = Tile(f"measured {asked.statistic}", milliseconds(figure[0]), _other_percentiles(network, figure[1]))
+    if network.top1_test is not None:
+        accuracy = Tile(
+            "test top-1", percent(network.top1_test), f"of the compiled engine; validation {_validation(network)}"
+        )
+    else:
+        accuracy = Tile("validation top-1", _validation(network), network.note or "not scored on the test split")
+    return (latency, accuracy, *(_against(data, yardstick) for yardstick in data.yardsticks))
+
+
+def speed_up(data: ReportData, yardstick: Network) -> float | None:
+    """How many times the yardstick's latency is the winner's; None unless both state it of like samples."""
+    winner = data.winner.network
+    if winner.measured is None or yardstick.measured is None:
+        return None
+    ours, theirs = (m.figure(data.asked.statistic) for m in (winner.measured, yardstick.measured))
+    if ours is None or theirs is None or ours[1] != theirs[1]:
+        return None
+    return theirs[0] / ours[0]
+
+
+def _against(data: ReportData, yardstick: Network) -> Tile:
+    factor = speed_up(data, yardstick)
+    label = f"against {yardstick.name}"
+    if factor is None:
+        return Tile(label, "not comparable", "no like measurement of both")
+    value = f"{ratio(factor)} faster" if factor >= 1 else f"{ratio(1 / factor)} slower"
+    ours, theirs = data.winner.network.top1_test, yardstick.top1_test
+    if ours is None or theirs is None:
+        return Tile(label, value, yardstick.note or "no accuracy to compare")
+    return Tile(label, value, f"{points(ours - theirs)} of test top-1 ({percent(theirs)} there)")
+
+
+def _validation(network: Network) -> str:
+    return "not scored" if network.top1_validation is None else percent(network.top1_validation)
+
+
+def _meaning(sampling: Sampling) -> str:
+    if sampling == "gated":
+        return "gated: in the fast state of the device, which is its capability"
+    return "ungated: every sample, whatever else the machine did"
+
+
+def _kept_ungated(data: ReportData) -> bool:
+    """Whether the budget held for all samples too, or nothing is known of those."""
+    measured = data.winner.network.measured
+    ungated = None if measured is None or measured.ungated is None else measured.ungated.of(data.asked.statistic)
+    return ungated is None or ungated <= data.asked.budget_ms
+
+
+def _ungated(data: ReportData, sampling: Sampling) -> tuple[str, ...]:
+    """What the machine gave that day, where the verdict rests on gated samples."""
+    measured = data.winner.network.measured
+    ungated = None if measured is None or measured.ungated is None else measured.ungated.of(data.asked.statistic)
+    if sampling == "ungated" or ungated is None:
+        return ()
+    shown, budget = apart(ungated, data.asked.budget_ms)
+    against = f"within the {budget}" if ungated <= data.asked.budget_ms else f"over the {budget} of the budget"
+    return (f"Ungated, as the machine ran that day, it took {shown}, {against}.",)
+
+
+def _prediction(network: Network) -> tuple[str, ...]:
+    if network.predicted_ms is None:
+        return ()
+    return (f"Predicted: {spread(network.predicted_ms, network.predicted_std_ms)}.",)
+
+
+def _other_percentiles(network: Network, sampling: Sampling) -> str:
+    measured = network.measured
+    latency = None if measured is None else measured.gated if sampling == "gated" else measured.ungated
+    if latency is None:
+        return sampling
+    stated = [(name, ms) for name, ms in (("p90", latency.p90_ms), ("p99", latency.p99_ms)) if ms is not None]
+    return ", ".join([sampling, *(f"{name} {milliseconds(ms)}" for name, ms in stated)])
