@@ -1,0 +1,136 @@
+"""What the command line draws: progress bars, tables, one-sentence errors."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+P = ParamSpec("P")
+
+out = Console()
+err = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines, and nothing else.")]
+
+
+class _Rate(ProgressColumn):
+    """Units a second, or seconds a unit where that is slower."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("–")
+        unit = task.fields["unit"] or "it"
+        return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}")
+
+
+class Bars:
+    """Draws :class:`hwnas.progress.Progress` tasks, one bar after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: list[Any] = []
+
+    def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None:
+        """Begin a task; tasks may be nested."""
+        self._tasks.append(
+            self._progress.add_task(description, total=total, completed=int(done), unit=unit.rstrip("s"), note="")
+        )
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Move the innermost task's bar."""
+        if self._tasks:
+            self._progress.update(self._tasks[-1], advance=amount, note=note)
+
+    def finish(self) -> None:
+        """End the innermost task."""
+        if self._tasks:
+            task = self._tasks.pop()
+            self._progress.update(task, completed=self._progress.tasks[self._index(task)].total or 0, note="")
+            self._progress.stop_task(task)
+
+    def _index(self, task: Any) -> int:
+        return [known.id for known in self._progress.tasks].index(task)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Progress bars on the standard error stream, with rate and time left."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=False, refresh_per_second=4) as progress:
+        yield Bars(progress)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on one line of the standard output."""
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A table for people; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Make a command of a function: known errors become one sentence and an exit code, Ctrl-C ends cleanly."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        from hwnas.errors import HwnasError
+
+        if not os.environ.get("HWNAS_DEBUG"):
+            logging.getLogger("hwnas").addHandler(logging.NullHandler())
+        try:
+            function(*args, **kwargs)
+        except HwnasError as error:
+            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            err.print("Interrupted; the same command goes on from here.")
+            raise typer.Exit(130) from error
+
+    return guarded
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency with three significant decimals, or a dash."""
+    return "–" if value is None else f"{value:.4g} ms"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent, or a dash."""
+    return "–" if value is None else f"{100 * value:.2f} %"

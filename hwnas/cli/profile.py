@@ -1,0 +1,59 @@
+"""``hwnas profile``: a latency table of a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.console import JsonOption, bars, command, out, print_json
+from hwnas.cli.tables import print_figures
+
+
+@command
+def profile(
+    target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
+    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
+    minutes: Annotated[float, typer.Option(min=0.05, help="Time to measure; what is missing then is said.")] = 10.0,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes; default: the preset's own.")] = None,
+    resolutions: Annotated[
+        str | None, typer.Option(help="Resolutions to measure, such as 24,44,64; default: as many as fit the time.")
+    ] = None,
+    tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
+    seed: int = 0,
+    json: JsonOption = False,
+) -> None:
+    """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
+
+    Killed or interrupted, the same command goes on where it stopped.
+    """
+    from hwnas.devices import load_target, open_device
+    from hwnas.errors import UserError
+    from hwnas.latency import ProfileOptions
+    from hwnas.latency import profile as measure
+    from hwnas.spaces import get_space
+
+    chosen = None
+    if resolutions is not None:
+        try:
+            chosen = tuple(int(part) for part in resolutions.split(","))
+        except ValueError as error:
+            raise UserError(f"--resolutions takes pixels with commas between, not '{resolutions}'.") from error
+    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed)
+    with open_device(load_target(target)) as device, bars() as progress:
+        table, path = measure(device, get_space(space, classes), tables, options, progress)
+    if json:
+        figures = table.validation.model_dump(mode="json") if table.validation else None
+        print_json(
+            {
+                "table": str(path),
+                "blocks": len(table.blocks),
+                "networks": len(table.networks),
+                "missing": table.missing.model_dump(mode="json"),
+                "validation": figures,
+            }
+        )
+        return
+    out.print(f"[bold]{path}[/]: {len(table.blocks)} blocks and {len(table.networks)} networks", soft_wrap=True)
+    print_figures(table)

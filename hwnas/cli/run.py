@@ -1,0 +1,106 @@
+"""``hwnas run``: the whole way, from a device and a data set to a benchmarked network and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.pipeline.documents import Summary
+
+
+@command
+def run(
+    name: Annotated[str, typer.Option(help="Of the run; the same one goes on where it stopped.")],
+    target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
+    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
+    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
+    data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
+    supernet: Annotated[
+        Path | None, typer.Option(help="Directory of trained weights; default: those shipped, else train.")
+    ] = None,
+    train_epochs: Annotated[int, typer.Option(min=1, help="If a supernet must be trained.")] = 30,
+    table: Annotated[Path | None, typer.Option(help="Latency table to use; default: profile the target.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Time to profile.")] = 10.0,
+    budget: Annotated[
+        float | None, typer.Option(help="Limit on the p50 latency, ms; default: the space's median.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
+    strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
+    evaluations: Annotated[int, typer.Option(help="Candidates to evaluate with the supernet's weights.")] = 48,
+    finalists: Annotated[int, typer.Option(min=1, help="Candidates to measure before one is chosen.")] = 5,
+    builds: Annotated[int, typer.Option(min=1, help="Fresh compilations of each finalist.")] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that evaluate candidates.")] = 1,
+    allow_stale: Annotated[
+        bool, typer.Option(help="Use a table measured on another device; the report says so.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Directory of all runs.")] = Path("runs"),
+    json: JsonOption = False,
+) -> None:
+    """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
+    from hwnas.cli.checks import check_budget, check_name
+    from hwnas.pipeline.config import RunConfig
+    from hwnas.pipeline.run import Run
+
+    check_name(name)
+    check_budget(budget, confidence)
+    config = RunConfig(
+        target=target,
+        space=space,
+        dataset=data,
+        data_root=None if data_root is None else str(data_root),
+        download=download,
+        supernet=None if supernet is None else str(supernet),
+        train_epochs=train_epochs,
+        table=None if table is None else str(table),
+        minutes=minutes,
+        budget_ms=budget,
+        confidence=confidence,
+        strategy=strategy,
+        evaluations=evaluations,
+        finalists=finalists,
+        builds=builds,
+        seed=seed,
+        threads=threads,
+        allow_stale=allow_stale,
+    )
+    with bars() as progress:
+        summary = Run(runs / name, config, progress).execute()
+    if json:
+        print_json(summary.model_dump(mode="json", by_alias=True))
+    else:
+        print_summary(summary)
+
+
+def print_summary(summary: Summary) -> None:
+    """The figures of a run, for people."""
+    rows = [
+        ["budget", milliseconds(summary.budget_ms), "", "", summary.budget_source],
+        ["predicted", milliseconds(summary.predicted_ms), "", "", f"± {milliseconds(summary.predicted_std_ms)}"],
+        [
+            f"measured: {summary.architecture}",
+            milliseconds(summary.measured_p50_ms),
+            milliseconds(summary.measured_p99_ms),
+            percent(summary.top1),
+            "keeps the budget" if summary.budget_kept else "over the budget",
+        ],
+    ]
+    rows += [
+        [
+            f"yardstick: {yardstick.name}",
+            milliseconds(yardstick.measured_p50_ms),
+            milliseconds(yardstick.measured_p99_ms),
+            percent(yardstick.top1),
+            "" if yardstick.top1 is not None else "not trained",
+        ]
+        for yardstick in summary.yardsticks
+    ]
+    title = f"{summary.space} on {summary.target}, {summary.dataset}: {summary.evaluations} candidates evaluated"
+    print_table(title, ["", "p50", "p99", "test top-1", ""], rows)
+    out.print(f"Report: [bold]{summary.report}[/]", soft_wrap=True)

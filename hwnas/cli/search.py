@@ -1,0 +1,86 @@
+"""``hwnas search``: candidates under a latency budget, from a table and a supernet that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+
+
+@command
+def search(
+    budget: Annotated[float, typer.Option(help="Limit on the p50 latency, ms.")],
+    directory: Annotated[Path, typer.Option("--out", help="Of the search; the same one goes on where it stopped.")],
+    target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
+    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
+    data: Annotated[str, typer.Option(help="Data set whose validation split scores candidates.")] = "fashion-mnist",
+    data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    supernet: Annotated[Path | None, typer.Option(help="Directory of trained weights; default: those shipped.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Latency table; default: this device's below --tables.")] = None,
+    tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
+    confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
+    strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
+    evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 48,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that evaluate candidates.")] = 1,
+    allow_stale: Annotated[bool, typer.Option(help="Use a table measured on another device.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
+    from hwnas.cli.checks import check_budget
+
+    check_budget(budget, confidence)
+
+    from hwnas.data import load_dataset
+    from hwnas.devices import load_target, open_device
+    from hwnas.errors import UserError
+    from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_table
+    from hwnas.pipeline.networks import open_supernet
+    from hwnas.pipeline.training import find_supernet
+    from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
+    from hwnas.spaces import get_space
+
+    dataset = load_dataset(data, root=data_root)
+    searched = get_space(space, dataset.num_classes)
+    options = SearchOptions(strategy=strategy, evaluations=evaluations, seed=seed)
+    weights = supernet or find_supernet(space, dataset)
+    if weights is None:
+        raise UserError(f"No weights for {space} on {dataset.name} come with hwnas; train some with `hwnas train`.")
+    evaluator = SubnetEvaluator(open_supernet(weights, searched, dataset), dataset, threads=threads)
+    with open_device(load_target(target)) as device, bars() as progress:
+        latency = (
+            open_table(device, searched, table, allow_stale=allow_stale)
+            if table
+            else find_and_open_table(device, searched, tables, allow_stale=allow_stale)
+        )
+        result = run_search(
+            searched,
+            latency.model,
+            Budget(device.target.name, "latency_ms", budget, confidence=confidence),
+            evaluator,
+            directory,
+            options,
+            progress,
+            measure_fastest=lambda architecture: measure_architecture(device, searched, architecture),
+        )
+    if json:
+        print_json(
+            {
+                "table": str(latency.path),
+                "stale": latency.stale,
+                "stopped": result.stopped,
+                "kendall_tau": result.kendall_tau,
+                "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],
+                "front": [e.architecture.id for e in result.front],
+            }
+        )
+        return
+    rows = [
+        [e.architecture.id, percent(e.top1), milliseconds(e.predicted_ms), milliseconds(e.std_ms), e.origin]
+        for e in result.finalists(10)
+    ]
+    print_table("Best candidates", ["architecture", "validation top-1", "predicted", "±", "origin"], rows)
+    out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")

@@ -1,0 +1,100 @@
+"""``hwnas tables``: the latency tables that are there, and how good they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.latency import LatencyTable
+
+app = typer.Typer(help="List and show latency tables.", no_args_is_help=True)
+
+
+@app.command("list")
+@command
+def list_tables(
+    tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
+    json: JsonOption = False,
+) -> None:
+    """List the latency tables."""
+    from hwnas.latency import load_table
+
+    found = {path: load_table(path) for path in sorted(tables.glob("*/*.json"))}
+    if json:
+        print_json([_brief(path, table) for path, table in found.items()])
+        return
+    if not found:
+        out.print(f"There are no latency tables in {tables}; make one with `hwnas profile`.")
+        return
+    rows = [
+        [
+            table.target,
+            table.space,
+            f"{table.runtime}-{table.mode}",
+            table.precision,
+            str(table.created),
+            str(len(table.blocks)),
+            str(len(table.networks)),
+            f"{table.validation.mape:.2f} %" if table.validation else "–",
+            path.name,
+        ]
+        for path, table in found.items()
+    ]
+    header = ["target", "space", "runtime", "precision", "date", "blocks", "networks", "MAPE", "file"]
+    print_table(f"Latency tables in {tables}", header, rows)
+
+
+@app.command("show")
+@command
+def show(path: Annotated[Path, typer.Argument(help="A table's file.")], json: JsonOption = False) -> None:
+    """Show one table: where and how it was measured, and its held-out figures."""
+    from hwnas.latency import load_table
+
+    table = load_table(path)
+    if json:
+        print_json(table.model_dump(mode="json", by_alias=True))
+        return
+    out.print(f"[bold]{path}[/]", soft_wrap=True)
+    identity = [[name, str(value)] for name, value in table.fingerprint.identity.items()]
+    missing = table.missing
+    facts = [
+        ["target", table.target],
+        ["space", f"{table.space}, {table.num_classes} classes"],
+        ["runtime", f"{table.runtime}-{table.mode}, {table.precision}, batch {table.batch}, {table.threads} thread(s)"],
+        ["measured", f"{table.created}, {table.profile_seconds:.0f} s"],
+        ["resolutions", ", ".join(map(str, table.resolutions))],
+        ["blocks", f"{len(table.blocks)} measured, {missing.blocks} missing"],
+        ["networks", f"{len(table.networks)} measured, {missing.calibration + missing.validation} missing"],
+        *identity,
+    ]
+    print_table("Latency table", ["", "value"], facts)
+    print_figures(table)
+
+
+def print_figures(table: LatencyTable) -> None:
+    """How well the table's model, and simpler ones, predict its held-out networks."""
+    figures = table.validation
+    if figures is None:
+        out.print("No network was held out, so nothing is known of how well this table predicts.")
+        return
+    rows = [
+        [
+            name,
+            f"{f.mape:.2f} %",
+            percent(f.within_5pct),
+            percent(f.within_10pct),
+            "–" if f.kendall_tau is None else f"{f.kendall_tau:.3f}",
+        ]
+        for name, f in {"latency model": figures, **figures.baselines}.items()
+    ]
+    print_table(f"{figures.n} held-out networks", ["predictor", "MAPE", "within 5 %", "within 10 %", "Kendall τ"], rows)
+
+
+def _brief(path: Path, table: LatencyTable) -> dict[str, object]:
+    brief = table.model_dump(mode="json", by_alias=True, exclude={"blocks", "networks", "protocol", "fingerprint"})
+    return {"path": str(path), "identity8": table.fingerprint.identity8, **brief}

@@ -1,0 +1,47 @@
+"""``hwnas train``: a supernet for a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.console import JsonOption, bars, command, percent, print_json, print_table
+
+
+@command
+def train(
+    out: Annotated[Path, typer.Option(help="Directory of the run; the same one goes on where it stopped.")],
+    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
+    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
+    data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file of training settings (see docs/training.md).")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a once-for-all supernet; under torchrun, in several processes."""
+    from hwnas.data import load_dataset
+    from hwnas.files import read_json
+    from hwnas.pipeline.training import train_supernet, training_config
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    settings = read_json(config, what="training settings") if config else {}
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    with bars() as progress:
+        dataset = load_dataset(data, root=data_root, download=download, progress=progress)
+        record = train_supernet(out, space, dataset, training_config(settings, config), progress)
+    if json:
+        print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
+        return
+    rows = [[name.replace("_", " "), percent(value)] for name, value in record.metrics.items()]
+    print_table(f"Supernet {record.space} in {out}", ["", "top-1"], rows)

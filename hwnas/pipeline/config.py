@@ -1,0 +1,61 @@
+"""What a run was asked for, frozen in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from hwnas.errors import UserError
+from hwnas.files import Document, read_model, write_json
+
+CONFIG_FILE = "config.json"
+
+
+class RunConfig(Document):
+    """Everything that the result of ``hwnas run`` depends on, beside the device itself."""
+
+    target: str
+    space: str
+    dataset: str
+    data_root: str | None = None
+    download: bool = False
+    supernet: str | None = None
+    """Directory of trained weights; None: those that come with hwnas if they fit, else they are trained."""
+    train_epochs: int = Field(default=30, ge=1)
+    table: str | None = None
+    """Latency table to search with; None: the device is profiled."""
+    minutes: float = Field(default=10.0, gt=0)
+    """Time for profiling."""
+    budget_ms: float | None = Field(default=None, gt=0)
+    """Limit on the p50 latency; None: the median prediction over random architectures."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    strategy: str = "hwnas"
+    evaluations: int = Field(default=48, ge=1)
+    finalists: int = Field(default=5, ge=1)
+    builds: int = Field(default=3, ge=1)
+    """Fresh compilations of each finalist."""
+    seed: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
+    """CPU threads that evaluate candidates; the accuracies depend on it in the last digit."""
+    allow_stale: bool = False
+
+
+def freeze_config(directory: Path, config: RunConfig) -> None:
+    """Write the configuration of a new run, or check that an old one is gone on with as it was begun.
+
+    Raises:
+        UserError: the directory holds a run of another configuration.
+    """
+    path = directory / CONFIG_FILE
+    if not path.exists():
+        write_json(path, config)
+        return
+    before = read_model(path, RunConfig, what="run configuration")
+    changed = [name for name in RunConfig.model_fields if getattr(before, name) != getattr(config, name)]
+    if changed:
+        name = changed[0]
+        raise UserError(
+            f"{directory} is a run with {name} = {getattr(before, name)}, not {getattr(config, name)}; "
+            "give the same settings to go on with it, or another --name to begin a new one."
+        )

@@ -1,0 +1,86 @@
+"""The small files that the steps of a run leave for each other and for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from hwnas.files import Document
+from hwnas.report import Finalist
+
+
+class BudgetChoice(Document):
+    """The latency budget of a run, and where it is from."""
+
+    limit_ms: float
+    source: str
+
+
+class YardstickSummary(BaseModel):
+    """A network that everybody can compare with, measured in the same run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    measured_p50_ms: float | None
+    measured_p99_ms: float | None
+    top1: float | None
+
+
+class Summary(Document):
+    """``summary.json``: the figures of a run. Latencies in ms, accuracies in 0..1.
+
+    ``measured_*`` are gated figures (the device's capability) of the exported, compiled winner; the ``ungated_*``
+    are what the machine gave meanwhile. ``top1`` is that of the compiled engine on the test split.
+    """
+
+    run: str
+    target: str
+    space: str
+    dataset: str
+    budget_ms: float
+    budget_source: str
+    budget_kept: bool
+    architecture: str
+    predicted_ms: float
+    predicted_std_ms: float
+    measured_p50_ms: float
+    measured_p99_ms: float | None
+    ungated_p50_ms: float | None
+    ungated_p99_ms: float | None
+    top1: float
+    top1_validation: float
+    yardsticks: tuple[YardstickSummary, ...]
+    evaluations: int
+    seconds_per_step: dict[str, float]
+    report: str
+
+
+class FinalistsDocument(Document):
+    """``finalists.json``: what was measured on the device before a winner was chosen, the most accurate first."""
+
+    finalists: tuple[Finalist, ...]
+    architectures: dict[str, dict[str, Any]]
+    """Architectures as JSON, by id."""
+
+
+class WinnerDocument(Document):
+    """``winner.json``: the finalist that kept the budget again when it was benchmarked on a build of its own."""
+
+    id: str
+    architecture: dict[str, Any]
+    benchmark: str
+    """Path of its benchmark below the run directory."""
+    broke_budget: tuple[str, ...]
+    """Finalists of higher accuracy that did not keep it that second time."""
+
+
+class ExportRecord(Document):
+    """What was exported, beside the ONNX file."""
+
+    sha256: str
+    opset: int
+    ir_version: int
+    parity: float
+    """Largest absolute difference of a logit between torch and ONNX Runtime on real images."""

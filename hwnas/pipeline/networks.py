@@ -1,0 +1,113 @@
+"""From a supernet to ONNX files of its subnets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hwnas.data import Dataset, to_input
+from hwnas.errors import BadFileError, UserError
+from hwnas.export import ExportedModel, export_onnx, model_metadata
+from hwnas.files import read_json
+from hwnas.search.record import read_evaluations
+from hwnas.spaces import Architecture, Space
+from hwnas.supernet import (
+    ElasticMobileNetV3,
+    PlainNetwork,
+    load_supernet,
+    mobilenet_v3_small,
+    recalibrate,
+)
+
+PARITY_IMAGES = 64
+RECALIBRATION_BATCH = 250
+
+
+def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticMobileNetV3:
+    """Read trained weights and check that they are of this space and for these classes.
+
+    Raises:
+        BadFileError: the checkpoint is missing or corrupt.
+        UserError: it is of another space, or was trained on other classes.
+    """
+    supernet, record = load_supernet(directory)
+    if record.space != space.name:
+        raise UserError(f"The supernet in {directory} is of space {record.space}, not {space.name}; give another.")
+    if record.dataset.class_names != dataset.class_names:
+        raise UserError(
+            f"The supernet in {directory} was trained on {record.dataset.name}, whose classes are not those of "
+            f"{dataset.name}; train one for this data with `hwnas train`."
+        )
+    return supernet
+
+
+def ready_subnet(supernet: ElasticMobileNetV3, architecture: Architecture, dataset: Dataset) -> PlainNetwork:
+    """The subnet of an architecture with weights of its own and batch norms recalibrated."""
+    network = supernet.extract(architecture)
+    inputs = (
+        to_input(pixels, architecture.resolution, dataset.mean, dataset.std)
+        for pixels in torch.split(dataset.recalibration.pixels, RECALIBRATION_BATCH)
+    )
+    recalibrate(network, inputs)
+    return network
+
+
+def export_subnet(
+    supernet: ElasticMobileNetV3, architecture: Architecture, dataset: Dataset, path: Path
+) -> ExportedModel:
+    """Write the subnet of an architecture as ONNX, compared with torch on real images.
+
+    Raises:
+        ParityError: the exported model computes something else.
+    """
+    return _export(ready_subnet(supernet, architecture, dataset), architecture.resolution, architecture, dataset, path)
+
+
+def export_yardstick(resolution: int, dataset: Dataset, path: Path) -> ExportedModel:
+    """Write MobileNetV3-Small as ONNX with random weights: its latency is the yardstick, it is not trained."""
+    torch.manual_seed(0)
+    network = PlainNetwork(mobilenet_v3_small(resolution, dataset.num_classes)).eval()
+    return _export(network, resolution, None, dataset, path)
+
+
+def _export(
+    network: PlainNetwork, resolution: int, architecture: Architecture | None, dataset: Dataset, path: Path
+) -> ExportedModel:
+    images = to_input(dataset.validation.pixels[:PARITY_IMAGES], resolution, dataset.mean, dataset.std)
+    metadata = model_metadata(
+        architecture=architecture, class_names=dataset.class_names, mean=dataset.mean, std=dataset.std
+    )
+    return export_onnx(network, resolution, path, metadata=metadata, images=images)
+
+
+def read_architecture(space: Space, text: str) -> Architecture:
+    """An architecture as users name it.
+
+    Args:
+        text: ``largest``, ``smallest``, a JSON file, or ``SEARCH_DIRECTORY:ID`` of an evaluated candidate.
+
+    Raises:
+        BadFileError: a file is missing or holds no architecture.
+        UserError: the search has no such candidate, or the architecture is of another space.
+    """
+    if text in ("largest", "smallest"):
+        return space.largest if text == "largest" else space.smallest
+    directory, _, wanted = text.rpartition(":")
+    if directory:
+        evaluations = read_evaluations(Path(directory), space)
+        found = [e.architecture for e in evaluations if e.architecture.id == wanted]
+        if not found:
+            raise UserError(
+                f"The search in {directory} has evaluated no architecture {wanted}; see `evaluations.jsonl`."
+            )
+        return found[0]
+    data = read_json(Path(text), what="architecture")
+    try:
+        architecture = Architecture.from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadFileError(
+            f"{text} holds no architecture: an object with 'space' and 'choices' is expected."
+        ) from error
+    space.encode([architecture])
+    return architecture

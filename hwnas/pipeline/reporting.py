@@ -1,0 +1,276 @@
+"""From the files of a run to the data of its report and its summary."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas import report
+from hwnas.devices import Statistics
+from hwnas.export import BenchmarkResult, Timing
+from hwnas.files import read_model
+from hwnas.latency import Figures, LatencyTable, genomes_of
+from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
+from hwnas.pipeline.documents import YardstickSummary as Yardstick
+from hwnas.search import Evaluation, Finalist
+from hwnas.spaces import Architecture
+
+if TYPE_CHECKING:
+    from hwnas.pipeline.run import Run
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "nni", "numpy")
+NAMES = {"largest": "largest subnet", "mobilenet_v3_small": "MobileNetV3-Small"}
+
+
+def finalists_document(measured: Sequence[tuple[Evaluation, Finalist]]) -> FinalistsDocument:
+    """The finalists with what was foretold of them, the most accurate first."""
+    return FinalistsDocument(
+        finalists=tuple(_finalist(evaluation, finalist) for evaluation, finalist in measured),
+        architectures={e.architecture.id: e.architecture.to_json() for e, _ in measured},
+    )
+
+
+def assemble(run: Run) -> report.ReportData:
+    """Everything that the page of a finished run shows."""
+    documents = _Documents(run)
+    latency = run.latency
+    fingerprint = run.device.fingerprint()
+    options = run.device.default_options()
+    return report.ReportData(
+        run=run.directory.name,
+        created=datetime.now(UTC),
+        command=f"hwnas run --name {run.directory.name}",
+        versions={"hwnas": version("hwnas"), "python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+        warnings=_warnings(run, documents),
+        asked=report.Asked(
+            target=run.config.target,
+            space=run.space.name,
+            dataset=run.dataset.name,
+            runtime=options.runtime,
+            mode=latency.table.mode,
+            precision=options.precision,
+            batch=latency.table.batch,
+            threads=options.threads,
+            budget_ms=documents.budget.limit_ms,
+            confidence=run.config.confidence,
+            strategy=run.config.strategy,
+            seed=run.config.seed,
+            evaluations=run.config.evaluations,
+        ),
+        winner=_winner(run, documents),
+        yardsticks=tuple(_network(run, name) for name in NAMES),
+        search=_search(run, documents),
+        latency_model=_quality(run),
+        table=report.Table(
+            name=latency.path.name,
+            kind=latency.table.kind,
+            created=datetime.combine(latency.table.created, datetime.min.time(), UTC),
+            protocol=latency.table.protocol,
+            blocks=len(run.space.distinct_blocks),
+            blocks_measured=len(latency.table.blocks),
+            stale=latency.stale,
+        ),
+        device=report.DeviceFound(
+            description=run.device.target.description,
+            identity8=fingerprint.identity8,
+            identity=fingerprint.identity,
+            context=fingerprint.context,
+        ),
+        steps=tuple(
+            report.Step(name=name, seconds=seconds, note="done before" if name in run.steps.skipped else "")
+            for name, seconds in run.steps.seconds().items()
+        ),
+    )
+
+
+def summarise(run: Run, page: Path) -> Summary:
+    """The figures of a finished run."""
+    documents = _Documents(run)
+    bench, evaluation = documents.benchmark, documents.evaluation
+    assert bench.gated.p50_ms is not None and bench.top1 is not None, "the winner was chosen by them"
+    yardsticks = [_benchmark_of(run, name) for name in NAMES]
+    return Summary(
+        run=run.directory.name,
+        target=run.config.target,
+        space=run.space.name,
+        dataset=run.dataset.name,
+        budget_ms=documents.budget.limit_ms,
+        budget_source=documents.budget.source,
+        budget_kept=bench.gated.p50_ms <= documents.budget.limit_ms,
+        architecture=documents.winner.id,
+        predicted_ms=evaluation.predicted_ms,
+        predicted_std_ms=evaluation.std_ms,
+        measured_p50_ms=bench.gated.p50_ms,
+        measured_p99_ms=bench.gated.p99_ms,
+        ungated_p50_ms=bench.ungated.p50_ms,
+        ungated_p99_ms=bench.ungated.p99_ms,
+        top1=bench.top1,
+        top1_validation=evaluation.top1,
+        yardsticks=tuple(
+            Yardstick(
+                name=NAMES[yardstick.name],
+                measured_p50_ms=yardstick.gated.p50_ms,
+                measured_p99_ms=yardstick.gated.p99_ms,
+                top1=yardstick.top1,
+            )
+            for yardstick in yardsticks
+        ),
+        evaluations=len(run.search_result.evaluations),
+        seconds_per_step=run.steps.seconds(),
+        report=str(page),
+    )
+
+
+class _Documents:
+    """The files of a finished run that both the report and the summary need."""
+
+    def __init__(self, run: Run) -> None:
+        self.budget = read_model(run.directory / "budget.json", BudgetChoice, what="budget")
+        self.finalists = read_model(run.directory / "finalists.json", FinalistsDocument, what="finalists")
+        self.winner = read_model(run.directory / "winner.json", WinnerDocument, what="winner")
+        self.benchmark = read_model(run.directory / self.winner.benchmark, BenchmarkResult, what="benchmark")
+        self.architecture = Architecture.from_json(self.winner.architecture)
+        self.evaluation = next(e for e in run.search_result.evaluations if e.architecture.id == self.winner.id)
+
+
+def _warnings(run: Run, documents: _Documents) -> tuple[str, ...]:
+    warnings = []
+    if documents.winner.broke_budget:
+        names = ", ".join(documents.winner.broke_budget)
+        warnings.append(f"More accurate finalists kept the budget once and broke it when measured again: {names}.")
+    if run.latency.table.missing.blocks:
+        warnings.append(f"{run.latency.table.missing.blocks} blocks were not measured; their times are interpolated.")
+    return tuple(warnings)
+
+
+def _winner(run: Run, documents: _Documents) -> report.Winner:
+    architecture, evaluation = documents.architecture, documents.evaluation
+    attribution = run.latency.model.blocks_ms(architecture)
+    network = _network(run, architecture.id).model_copy(
+        update={
+            "predicted_ms": evaluation.predicted_ms,
+            "predicted_std_ms": evaluation.std_ms,
+            "top1_validation": evaluation.top1,
+        }
+    )
+    return report.Winner(
+        id=architecture.id,
+        choices=dict(architecture.choices),
+        network=network,
+        blocks=tuple(report.BlockTime(label=cost.slot, spec=cost.block, ms=cost.ms) for cost in attribution.blocks),
+        overhead_ms=attribution.overhead_ms,
+    )
+
+
+def _search(run: Run, documents: _Documents) -> report.Search:
+    result = run.search_result
+    return report.Search(
+        candidates=tuple(
+            report.Candidate(
+                index=e.index,
+                id=e.architecture.id,
+                top1=e.top1,
+                predicted_ms=e.predicted_ms,
+                std_ms=e.std_ms,
+                origin=e.origin,
+            )
+            for e in result.evaluations
+        ),
+        front=tuple(e.architecture.id for e in result.front),
+        finalists=documents.finalists.finalists,
+        predictor_kendall_tau=result.kendall_tau,
+    )
+
+
+def _quality(run: Run) -> report.LatencyModelQuality:
+    """The latency model on the networks that it was not fitted to."""
+    table, model = run.latency.table, run.latency.model
+    held_out = table.with_role("validation")
+    if not held_out:
+        return report.LatencyModelQuality()
+    mean, std = model.predict(genomes_of(run.space, held_out))
+    return report.LatencyModelQuality(
+        held_out=tuple(
+            report.HeldOutNetwork(
+                id=entry.architecture.id,
+                measured_ms=entry.median_ms,
+                predicted_ms=float(predicted),
+                std_ms=float(spread),
+            )
+            for entry, predicted, spread in zip(held_out, mean, std, strict=True)
+        ),
+        **_all_figures(table),
+    )
+
+
+def _all_figures(table: LatencyTable) -> dict[str, report.LatencyFigures | tuple[report.LatencyFigures, ...] | None]:
+    validation = table.validation
+    if validation is None:
+        return {"figures": None, "baselines": ()}
+    baselines = tuple(_figures(name, found) for name, found in validation.baselines.items())
+    return {"figures": _figures("latency model", validation), "baselines": baselines}
+
+
+def _figures(predictor: str, found: Figures) -> report.LatencyFigures:
+    return report.LatencyFigures(
+        predictor=predictor.replace("_", " "),
+        n=found.n,
+        mape_percent=found.mape,
+        within_5_percent=found.within_5pct,
+        within_10_percent=found.within_10pct,
+        kendall_tau=found.kendall_tau,
+        spearman=found.spearman,
+        rmse_ms=found.rmse_ms,
+        coverage_95=found.coverage_95,
+    )
+
+
+def _finalist(evaluation: Evaluation, finalist: Finalist) -> report.Finalist:
+    return report.Finalist(
+        id=evaluation.architecture.id,
+        top1=evaluation.top1,
+        predicted_ms=evaluation.predicted_ms,
+        std_ms=evaluation.std_ms,
+        measured=report.Measurement(
+            gated=_latency(finalist.gated), ungated=_latency(finalist.ungated), builds=len(finalist.builds)
+        ),
+        keeps_budget=finalist.keeps_gated_p50,
+    )
+
+
+def _benchmark_of(run: Run, name: str) -> BenchmarkResult:
+    return read_model(run.directory / "benchmarks" / f"{name}.json", BenchmarkResult, what="benchmark")
+
+
+def _network(run: Run, name: str) -> report.Network:
+    """A benchmarked network as the report shows it."""
+    bench = _benchmark_of(run, name)
+    model = run.model_of(name, bench.resolution)
+    specs = model.specs
+    export = read_model(model.path.with_suffix(".json"), ExportRecord, what="export record")
+    return report.Network(
+        name=NAMES.get(name, "chosen network"),
+        resolution=bench.resolution,
+        measured=report.Measurement(gated=_latency(bench.gated), ungated=_latency(bench.ungated)),
+        top1_test=bench.top1,
+        throughput=bench.gated.images_per_s,
+        macs=sum(spec.macs for spec in specs),
+        params=sum(spec.params for spec in specs),
+        onnx_bytes=bench.onnx_bytes,
+        engine_bytes=bench.engine_bytes,
+        peak_memory_mib=bench.peak_memory_mib,
+        build_seconds=bench.build_s,
+        parity=export.parity,
+        note=bench.top1_missing or "",
+    )
+
+
+def _latency(found: Statistics | Timing) -> report.Latency | None:
+    if found.p50_ms is None:
+        return None
+    return report.Latency(p50_ms=found.p50_ms, p90_ms=found.p90_ms, p99_ms=found.p99_ms, samples=found.n)

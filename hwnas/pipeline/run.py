@@ -1,0 +1,365 @@
+"""``hwnas run``: from a device and a data set to a network whose latency budget holds when measured.
+
+Every step leaves its results in the run directory and is skipped if it was done with the same inputs, so a run
+that was killed goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.data import Dataset, load_dataset
+from hwnas.devices import load_target, open_device
+from hwnas.errors import InfeasibleBudgetError
+from hwnas.export import BenchmarkResult, ExportedModel, benchmark
+from hwnas.files import read_model, sha256_of, write_json
+from hwnas.latency import ProfileOptions, profile
+from hwnas.pipeline.config import RunConfig, freeze_config
+from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
+from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table
+from hwnas.pipeline.logs import log_file
+from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
+from hwnas.pipeline.reporting import assemble, finalists_document, summarise
+from hwnas.pipeline.steps import Steps
+from hwnas.pipeline.training import find_supernet, train_supernet, training_config
+from hwnas.progress import Progress, Silent
+from hwnas.report import write_report
+from hwnas.search import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Finalist,
+    SearchOptions,
+    SearchResult,
+    SubnetEvaluator,
+    measure_finalists,
+    run_search,
+)
+from hwnas.spaces import Architecture, BlockSpec, Space, get_space
+from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
+
+log = logging.getLogger(__name__)
+
+BUDGET_SAMPLE = 10_000
+YARDSTICK = "mobilenet_v3_small"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An exported network: its ONNX file and its blocks."""
+
+    path: Path
+    specs: tuple[BlockSpec, ...]
+
+
+class Run:
+    """One run in a directory; the steps are its methods, in order."""
+
+    def __init__(self, directory: Path, config: RunConfig, progress: Progress | None = None) -> None:
+        self.directory = directory
+        self.config = config
+        self.progress = progress or Silent()
+        self.steps = Steps(directory)
+
+    def execute(self) -> Summary:
+        """Do what is not done yet, and return the figures.
+
+        Raises:
+            InfeasibleBudgetError: no architecture keeps the budget.
+            UserError: a name or file that the configuration gives is wrong; nothing is left half-written.
+        """
+        # Names are checked before anything is written, so that a typing error leaves no directory behind.
+        target = load_target(self.config.target)
+        SearchOptions(strategy=self.config.strategy, evaluations=self.config.evaluations, seed=self.config.seed)
+        log_line = f"{self.space.name} on {target.name} with {self.dataset.name}"
+        freeze_config(self.directory, self.config)
+        with log_file(self.directory / "log.txt"), open_device(target) as self.device:
+            log.info("run: %s", log_line)
+            self._provide_supernet()
+            self._provide_table()
+            self._choose_budget()
+            self._search()
+            self._measure_finalists()
+            self._benchmark()
+            return self._report()
+
+    # --- what the steps share -----------------------------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        root = Path(self.config.data_root) if self.config.data_root else None
+        return load_dataset(self.config.dataset, root=root, download=self.config.download, progress=self.progress)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space, with the data set's number of classes."""
+        return get_space(self.config.space, self.dataset.num_classes)
+
+    @cached_property
+    def supernet_directory(self) -> Path:
+        """Where the weights are, or will be when they are trained."""
+        if self.config.supernet:
+            return Path(self.config.supernet)
+        return find_supernet(self.space.name, self.dataset) or self.directory / "supernet"
+
+    @cached_property
+    def supernet(self) -> ElasticMobileNetV3:
+        """The trained weights."""
+        return open_supernet(self.supernet_directory, self.space, self.dataset)
+
+    @cached_property
+    def latency(self) -> LoadedTable:
+        """The table and the model fitted to it."""
+        path = Path(self.config.table) if self.config.table else self.steps.output("profile", ".json")
+        return open_table(self.device, self.space, path, allow_stale=self.config.allow_stale)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The latency budget."""
+        limit = read_model(self.directory / "budget.json", BudgetChoice, what="budget").limit_ms
+        return Budget(self.config.target, "latency_ms", limit, confidence=self.config.confidence)
+
+    @cached_property
+    def search_result(self) -> SearchResult:
+        """What the search found; the strategy is replayed from the record, and nothing is evaluated."""
+        return self._run_search()
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def _provide_supernet(self) -> None:
+        directory = self.supernet_directory
+        if directory != self.directory / "supernet":
+            self.supernet  # noqa: B018 - checked before minutes are spent on measuring
+            return
+        config = training_config({"epochs": self.config.train_epochs, "seed": self.config.seed})
+        self.steps.do(
+            "supernet",
+            {"space": self.space.name, "dataset": self.dataset.fingerprint, "config": config.model_dump(mode="json")},
+            lambda: [directory / "weights.safetensors", directory / "record.json"],
+            lambda: train_supernet(directory, self.space.name, self.dataset, config, self.progress),
+        )
+
+    def _provide_table(self) -> None:
+        if self.config.table:
+            self.latency  # noqa: B018 - a wrong table is refused now
+            return
+        written: list[Path] = []
+
+        def measure() -> None:
+            options = ProfileOptions(minutes=self.config.minutes, seed=self.config.seed)
+            root = self.directory / "latency_tables"
+            written.append(profile(self.device, self.space, root, options, self.progress)[1])
+
+        inputs = {
+            "space": self.space.name,
+            "classes": self.space.num_classes,
+            "minutes": self.config.minutes,
+            "seed": self.config.seed,
+            "device": self.device.fingerprint().identity8,
+        }
+        self.steps.do("profile", inputs, lambda: written, measure)
+
+    def _choose_budget(self) -> None:
+        path = self.directory / "budget.json"
+
+        def choose() -> None:
+            if self.config.budget_ms is not None:
+                choice = BudgetChoice(limit_ms=self.config.budget_ms, source="given")
+            else:
+                genomes = self.space.sample(np.random.default_rng(self.config.seed), BUDGET_SAMPLE)
+                median = float(np.median(self.latency.model.predict(genomes)[0]))
+                source = f"median prediction for {BUDGET_SAMPLE} random architectures"
+                choice = BudgetChoice(limit_ms=float(f"{median:.3g}"), source=source)
+            write_json(path, choice)
+
+        inputs = {"budget_ms": self.config.budget_ms, "table": sha256_of(self.latency.path), "seed": self.config.seed}
+        self.steps.do("budget", inputs, lambda: [path], choose)
+
+    def _search(self) -> None:
+        directory = self.directory / "search"
+
+        def search() -> None:
+            self.search_result = self._run_search()
+
+        self.steps.do(
+            "search",
+            self._search_inputs,
+            lambda: [directory / "search.json", directory / "evaluations.jsonl"],
+            search,
+        )
+
+    @property
+    def _search_inputs(self) -> dict[str, object]:
+        return {
+            "table": sha256_of(self.latency.path),
+            "weights": sha256_of(self.supernet_directory / "weights.safetensors"),
+            "dataset": self.dataset.fingerprint,
+            "budget_ms": self.budget.limit,
+            "confidence": self.config.confidence,
+            "strategy": self.config.strategy,
+            "evaluations": self.config.evaluations,
+            "seed": self.config.seed,
+        }
+
+    def _run_search(self) -> SearchResult:
+        return run_search(
+            self.space,
+            self.latency.model,
+            self.budget,
+            SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads),
+            self.directory / "search",
+            SearchOptions(strategy=self.config.strategy, evaluations=self.config.evaluations, seed=self.config.seed),
+            self.progress,
+            measure_fastest=lambda architecture: measure_architecture(self.device, self.space, architecture),
+        )
+
+    def _measure_finalists(self) -> None:
+        path = self.directory / "finalists.json"
+
+        def measure() -> None:
+            ranked = list(self.search_result.best_first())
+            measured: list[tuple[Evaluation, Finalist]] = []
+            group = self.config.finalists
+            for start in range(0, len(ranked), group):
+                evaluations = ranked[start : start + group]
+                measured += zip(evaluations, self._measured(evaluations), strict=True)
+                if any(finalist.keeps_gated_p50 for _, finalist in measured):
+                    break
+            else:
+                raise InfeasibleBudgetError(
+                    f"None of the {len(ranked)} evaluated candidates keeps {self.budget.limit:g} ms on "
+                    f"{self.config.target} as measured; raise the budget, or profile anew with more --minutes."
+                )
+            write_json(path, finalists_document(measured))
+
+        inputs = {**self._search_inputs, "finalists": self.config.finalists, "builds": self.config.builds}
+        self.steps.do("finalists", inputs, lambda: [path], measure)
+
+    def _measured(self, evaluations: Sequence[Evaluation]) -> list[Finalist]:
+        candidates = [
+            Candidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1) for e in evaluations
+        ]
+        return measure_finalists(
+            self.device,
+            candidates,
+            self.budget,
+            journal=self.directory / "finalists" / "journal.jsonl",
+            builds=self.config.builds,
+            compile_options=self.device.default_options(),
+            progress=self.progress,
+        )
+
+    def model_of(self, name: str, resolution: int) -> Model:
+        """The exported model that a benchmark is of: a subnet by its id, ``largest`` or the yardstick."""
+        if name == YARDSTICK:
+            specs = mobilenet_v3_small(resolution, self.dataset.num_classes)
+            return Model(self._model_path(f"{YARDSTICK}-{resolution}"), tuple(specs))
+        found = {e.architecture.id: e.architecture for e in self.search_result.evaluations}
+        architecture = self.space.largest if name == "largest" else found[name]
+        return Model(self._model_path(architecture.id), self.space.blocks(architecture))
+
+    def _model_path(self, name: str) -> Path:
+        return self.directory / "models" / f"{name}.onnx"
+
+    def _exported(self, architecture: Architecture) -> Path:
+        """The ONNX file of a subnet, made if it is not there."""
+        return self._export(
+            architecture.id, lambda path: export_subnet(self.supernet, architecture, self.dataset, path)
+        )
+
+    def _export(self, name: str, export: Callable[[Path], ExportedModel]) -> Path:
+        path = self._model_path(name)
+        record_path = path.with_suffix(".json")
+
+        def write() -> None:
+            model = export(path)
+            assert model.parity is not None, "images were given"
+            write_json(
+                record_path,
+                ExportRecord(sha256=model.sha256, opset=model.opset, ir_version=model.ir_version, parity=model.parity),
+            )
+
+        inputs = {"weights": sha256_of(self.supernet_directory / "weights.safetensors"), "name": name}
+        self.steps.do(f"export/{name}", inputs, lambda: [path, record_path], write)
+        return path
+
+    def _benchmark(self) -> None:
+        winner_path = self.directory / "winner.json"
+        yardsticks = ("largest", YARDSTICK)
+
+        def choose() -> None:
+            document = read_model(self.directory / "finalists.json", FinalistsDocument, what="finalists")
+            broke: list[str] = []
+            for finalist in document.finalists:
+                if not finalist.keeps_budget:
+                    continue
+                architecture = Architecture.from_json(document.architectures[finalist.id])
+                path = self._benchmarked(finalist.id, self._exported(architecture), architecture.resolution)
+                p50 = read_model(path, BenchmarkResult, what="benchmark").gated.p50_ms
+                if p50 is not None and p50 <= self.budget.limit:
+                    break
+                broke.append(finalist.id)
+            else:
+                raise InfeasibleBudgetError(
+                    f"Every finalist that kept {self.budget.limit:g} ms broke it when benchmarked again; the machine "
+                    "is too busy to tell: run again when it is quieter, or raise the budget."
+                )
+            self._benchmarked("largest", self._exported(self.space.largest), self.space.largest.resolution)
+            resolution = architecture.resolution
+            yardstick = self._export(
+                f"{YARDSTICK}-{resolution}", lambda path: export_yardstick(resolution, self.dataset, path)
+            )
+            self._benchmarked(YARDSTICK, yardstick, resolution, untrained="not trained: a yardstick of latency alone")
+            write_json(
+                winner_path,
+                WinnerDocument(
+                    id=architecture.id,
+                    architecture=architecture.to_json(),
+                    benchmark=str(path.relative_to(self.directory)),
+                    broke_budget=tuple(broke),
+                ),
+            )
+
+        inputs = {"finalists": sha256_of(self.directory / "finalists.json"), "yardsticks": yardsticks}
+        self.steps.do("benchmark", inputs, lambda: [winner_path], choose)
+
+    def _benchmarked(self, name: str, model: Path, resolution: int, untrained: str | None = None) -> Path:
+        """The benchmark of a model, measured if it was not."""
+        path = self.directory / "benchmarks" / f"{name}.json"
+
+        def measure() -> None:
+            result = benchmark(
+                self.device,
+                name,
+                model,
+                None if untrained else self.dataset,
+                resolution,
+                top1_missing=untrained,
+                progress=self.progress,
+            )
+            write_json(path, result)
+
+        inputs = {"model": sha256_of(model), "device": self.device.fingerprint().identity8}
+        self.steps.do(f"benchmark/{name}", inputs, lambda: [path], measure)
+        return path
+
+    def _report(self) -> Summary:
+        data_path, page_path = self.directory / "report.json", self.directory / "report.html"
+        summary_path = self.directory / "summary.json"
+
+        def write() -> None:
+            data = assemble(self)
+            write_json(data_path, data)
+            write_report(data, page_path)
+            write_json(summary_path, summarise(self, page_path))
+
+        inputs = {"winner": sha256_of(self.directory / "winner.json")}
+        self.steps.do("report", inputs, lambda: [data_path, page_path, summary_path], write)
+        return read_model(summary_path, Summary, what="summary")

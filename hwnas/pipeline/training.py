@@ -1,0 +1,50 @@
+"""The step that gives a supernet: found ready, or trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from hwnas.errors import UserError
+from hwnas.files import describe
+from hwnas.progress import Progress
+from hwnas.supernet import SupernetRecord, load_record, shipped_supernets
+
+if TYPE_CHECKING:
+    from hwnas.data import Dataset
+    from hwnas.training import TrainingConfig
+
+
+def training_config(settings: dict[str, Any], source: Path | None = None) -> TrainingConfig:
+    """Check training settings.
+
+    Raises:
+        UserError: one is unknown or out of range; ``source`` is named as the place.
+    """
+    from hwnas.training import TrainingConfig
+
+    try:
+        return TrainingConfig.model_validate(settings)
+    except ValidationError as error:
+        raise UserError(f"training settings{f' in {source}' if source else ''}: {describe(error)}.") from error
+
+
+def train_supernet(
+    directory: Path, space: str, dataset: Dataset, config: TrainingConfig, progress: Progress
+) -> SupernetRecord:
+    """Train a supernet for a data set's classes, or go on with it."""
+    from hwnas.spaces import get_space
+    from hwnas.training import Trainer
+
+    return Trainer(directory, get_space(space, dataset.num_classes), dataset, config).run(progress)
+
+
+def find_supernet(space: str, dataset: Dataset) -> Path | None:
+    """The weights that come with hwnas for this space and exactly this data, if there are any."""
+    for directory in shipped_supernets():
+        record = load_record(directory)
+        if record.space == space and record.dataset.fingerprint == dataset.fingerprint:
+            return directory
+    return None
