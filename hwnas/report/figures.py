@@ -92,7 +92,13 @@ def search_progress(data: ReportData) -> Figure:
         stairs = [(frame.x(c.index + 1), frame.y(100 * top1)) for c, top1 in zip(candidates, best, strict=True)]
         yield svg.tag("polyline", points=svg.steps(stairs), class_="best")
         yield from (
-            svg.dot(frame.x(c.index + 1), frame.y(100 * c.top1), 3.5, order_class(c, candidates), _tooltip(c))
+            svg.dot(
+                frame.x(c.index + 1),
+                frame.y(100 * c.top1),
+                3.5,
+                order_class(c, candidates),
+                f"evaluation {c.index + 1} · {percent(c.top1)} · {c.id}",
+            )
             for c in candidates
         )
 
@@ -120,7 +126,8 @@ def predicted_against_measured(data: ReportData) -> Figure:
             Scale.around([value for pair in pairs for value in pair], *horizontal),
             Scale.around([value for pair in pairs for value in pair], *vertical),
         )
-        yield _band(frame)
+        band = svg.points((frame.x(x), frame.y(y)) for x, y in band_corners(frame.x.low, frame.x.high))
+        yield svg.tag("polygon", points=band, class_="band")
         yield frame.axes("measured, ms", "predicted, ms")
         corners = [(frame.x(value), frame.y(value)) for value in (frame.x.low, frame.x.high)]
         yield svg.tag("polyline", points=svg.points(corners), class_="identity")
@@ -144,6 +151,22 @@ def predicted_against_measured(data: ReportData) -> Figure:
 def order_class(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
     """The colour class of a candidate by when it was evaluated."""
     return f"candidate o{ORDER_CLASSES * candidate.index // (candidates[-1].index + 1)}"
+
+
+def band_corners(low: float, high: float) -> list[tuple[float, float]]:
+    """The points (measured, predicted) within ± 10 % of each other, cut to the square [low, high]², high > 0."""
+    start = max(low, 0.0)
+    over, under = 1 + BAND, 1 - BAND
+    leaves_top = max(start, high / over)
+    enters_bottom = min(high, max(start, low / under))
+    return [
+        (start, max(under * start, low)),
+        (start, min(over * start, high)),
+        (leaves_top, high),
+        (high, high),
+        (high, max(under * high, low)),
+        (enters_bottom, max(under * enters_bottom, low)),
+    ]
 
 
 def _figure(
@@ -185,24 +208,6 @@ def _finalist_marks(frame: Frame, finalist: Finalist, data: ReportData) -> Itera
         yield svg.line(reached, y - 5, reached, y + 5, "whisker")
         told += f", measured {milliseconds(measured)}"
     yield svg.dot(x, y, 6.5, "finalist", told)
-
-
-def _band(frame: Frame) -> Markup:
-    """The area within ± 10 % of the measured value, cut to the frame."""
-    low, high = frame.x.low, frame.x.high
-
-    def edge(factor: float) -> list[tuple[float, float]]:
-        """The line predicted = factor · measured where it is inside the square [low, high]²."""
-        start = max(low, low / factor)
-        end = min(high, high / factor)
-        return [(start, start * factor), (end, end * factor)]
-
-    upper, lower = edge(1 + BAND), edge(1 - BAND)
-    if upper[0][0] > upper[1][0] or low < 0 or lower[0][0] > lower[1][0]:
-        corners = [(low, low), (low, high), (high, high), (high, low)]  # the whole square is within the band
-    else:
-        corners = [(low, low), *upper, (high, high), *reversed(lower)]
-    return svg.tag("polygon", points=svg.points((frame.x(x), frame.y(y)) for x, y in corners), class_="band")
 
 
 def _order_legend() -> list[LegendEntry]:

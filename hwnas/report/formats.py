@@ -74,12 +74,12 @@ def decimal(value: float | None, decimals: int = 3) -> str:
 
 def count(value: float | None) -> str:
     """A large count: ``4.12 M``; a dash for None."""
-    return ABSENT if value is None else _scaled(value, ("", "k", "M", "G", "T"), 1000).rstrip(NBSP)
+    return ABSENT if value is None else _scaled(value, ("", "k", "M", "G", "T")).rstrip(NBSP)
 
 
 def size(value: float | None) -> str:
     """Bytes in decimal units: ``1.24 MB``; a dash for None."""
-    return ABSENT if value is None else _scaled(value, ("B", "kB", "MB", "GB", "TB"), 1000)
+    return ABSENT if value is None else _scaled(value, ("B", "kB", "MB", "GB", "TB"))
 
 
 def mebibytes(value: float | None) -> str:
@@ -89,7 +89,7 @@ def mebibytes(value: float | None) -> str:
 
 def per_second(value: float | None) -> str:
     """Images a second; a dash for None."""
-    return ABSENT if value is None else f"{_scaled(value, ('', 'k', 'M', 'G', 'T'), 1000).rstrip(NBSP)}/s"
+    return ABSENT if value is None else f"{_scaled(value, ('', 'k', 'M', 'G', 'T')).rstrip(NBSP)}/s"
 
 
 def duration(seconds: float | None) -> str:
@@ -144,10 +144,10 @@ def _scalar(value: JsonValue) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _scaled(value: float, units: tuple[str, ...], base: int) -> str:
+def _scaled(value: float, units: tuple[str, ...]) -> str:
     step = 0
-    while step < len(units) - 1 and value >= base * 0.9995:
-        value, step = value / base, step + 1
+    while step < len(units) - 1 and value >= 999.5:
+        value, step = value / 1000, step + 1
     number = significant(value) if step else f"{value:g}"
     return f"{number}{NBSP}{units[step]}"
 

@@ -32,9 +32,13 @@ class Tile:
 def warnings(data: ReportData) -> tuple[str, ...]:
     """What a reader must know before any figure: what follows from the data, then what the caller adds."""
     asked, table = data.asked, data.table
+    state = verdict(data).state
     found = []
-    if data.winner.network.measured is None:
-        found.append(f"Not measured on the device: the latency of this network on {asked.target} is a prediction.")
+    if state == "unmeasured":
+        found.append(
+            f"Not measured on the device: that this network keeps the {asked.statistic} budget on {asked.target} "
+            "is a prediction."
+        )
     if table.kind != "measured":
         found.append(f"The latency table {table.name} is {table.kind}: its times were not taken on this device.")
     if table.stale:
@@ -42,7 +46,7 @@ def warnings(data: ReportData) -> tuple[str, ...]:
             f"The latency table {table.name} was measured on a device whose fingerprint differs from the one found; "
             "it was used because stale tables were allowed."
         )
-    if verdict(data).state == "exceeded":
+    if state == "exceeded":
         found.append("The budget was exceeded when measured: this network must not be shipped under it.")
     return (*found, *data.warnings)
 
@@ -61,15 +65,16 @@ def verdict(data: ReportData) -> Verdict:
     shown, budget = apart(value, asked.budget_ms)
     kept = value <= asked.budget_ms
     unused = abs(1 - value / asked.budget_ms)
-    state_meant = " in the device's fast state" if kept and not _kept_ungated(data) else ""
+    ungated = _ungated_ms(data)
+    reserve = " in the device's fast state" if kept and ungated is not None and ungated > asked.budget_ms else ""
     builds = "one build" if network.measured.builds == 1 else f"{network.measured.builds} fresh builds"
     return Verdict(
         "kept" if kept else "exceeded",
-        f"Budget {budget}: {'kept' if kept else 'exceeded'} at {shown}{state_meant}",
+        f"Budget {budget}: {'kept' if kept else 'exceeded'} at {shown}{reserve}",
         (
             f"Measured {asked.statistic} of {builds} on {asked.target}, {_meaning(sampling)}; "
             f"{percent(unused, 1)} {'of the budget is unused' if kept else 'over the budget'}.",
-            *_ungated(data, sampling),
+            *(_ungated(data) if sampling == "gated" else ()),
             *_prediction(network),
         ),
     )
@@ -125,22 +130,19 @@ def _meaning(sampling: Sampling) -> str:
     return "ungated: every sample, whatever else the machine did"
 
 
-def _kept_ungated(data: ReportData) -> bool:
-    """Whether the budget held for all samples too, or nothing is known of those."""
+def _ungated_ms(data: ReportData) -> float | None:
     measured = data.winner.network.measured
-    ungated = None if measured is None or measured.ungated is None else measured.ungated.of(data.asked.statistic)
-    return ungated is None or ungated <= data.asked.budget_ms
+    return None if measured is None or measured.ungated is None else measured.ungated.of(data.asked.statistic)
 
 
-def _ungated(data: ReportData, sampling: Sampling) -> tuple[str, ...]:
-    """What the machine gave that day, where the verdict rests on gated samples."""
-    measured = data.winner.network.measured
-    ungated = None if measured is None or measured.ungated is None else measured.ungated.of(data.asked.statistic)
-    if sampling == "ungated" or ungated is None:
+def _ungated(data: ReportData) -> tuple[str, ...]:
+    """What the machine gave that day."""
+    ungated = _ungated_ms(data)
+    if ungated is None:
         return ()
     shown, budget = apart(ungated, data.asked.budget_ms)
-    against = f"within the {budget}" if ungated <= data.asked.budget_ms else f"over the {budget} of the budget"
-    return (f"Ungated, as the machine ran that day, it took {shown}, {against}.",)
+    against = f"within the {budget}" if ungated <= data.asked.budget_ms else f"over the {budget}"
+    return (f"Ungated, as the machine ran that day, it took {shown}, {against} of the budget.",)
 
 
 def _prediction(network: Network) -> tuple[str, ...]:

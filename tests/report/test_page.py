@@ -85,7 +85,8 @@ def test_the_page_is_self_contained_and_every_figure_is_drawn_twice(sample: Repo
 def test_every_candidate_and_held_out_network_is_a_mark(sample: ReportData) -> None:
     text = render(sample)
     for candidate in sample.search.candidates:
-        assert len(re.findall(rf"<title>evaluation {candidate.index + 1} · [^<]*{candidate.id}", text)) == 4
+        marks = re.findall(rf"<title>evaluation {candidate.index + 1} · [^<]*{candidate.id}", text)
+        assert len(marks) == 4  # in the plane and in the progress, wide and narrow
     for network in sample.latency_model.held_out:
         assert len(re.findall(rf"<title>{network.id} · measured", text)) == 2
 
@@ -121,7 +122,9 @@ def test_a_p99_budget_is_judged_by_p99(sample: ReportData) -> None:
     data = changed(sample, asked__budget_ms=0.5, asked__statistic="p99", winner__network__measured=measured)
     assert verdict(data).state == "exceeded"
     unstated = Measurement(gated=Latency(p50_ms=0.4, samples=64))
-    assert verdict(changed(data, winner__network__measured=unstated)).state == "unmeasured"
+    unsaid = changed(data, winner__network__measured=unstated)
+    assert verdict(unsaid).state == "unmeasured"
+    assert "Not measured" in Page(render(unsaid)).words[0]
 
 
 @pytest.mark.parametrize(
