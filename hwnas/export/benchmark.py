@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from hwnas.data import Dataset, to_input
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions, Statistics
-from hwnas.errors import DeviceError, UserError
+from hwnas.errors import DeviceError, HwnasError, UserError
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
 
@@ -98,6 +99,12 @@ class BenchmarkResult(Document):
     fast_state_ms: float | None
     measurements: tuple[Measurement, ...]
 
+    def judged(self, fast_state_ms: float) -> BenchmarkResult:
+        """The same samples judged by another fast state; figures that are compared are judged by the same."""
+        measurements = tuple(measurement.judged(fast_state_ms) for measurement in self.measurements)
+        gated = Timing.of(_gated_ns(measurements), self.batch)
+        return self.model_copy(update={"measurements": measurements, "gated": gated, "fast_state_ms": fast_state_ms})
+
     @model_validator(mode="after")
     def _accuracy_or_reason(self) -> Self:
         if (self.top1 is None) == (self.top1_missing is None):
@@ -154,8 +161,7 @@ def benchmark(
     content = read_bytes(model_path, what="model")
     compile_options = options.compile or device.default_options()
     fingerprint = device.fingerprint(compile_options)
-    engine = device.compile(content, compile_options)
-    try:
+    with _compiled(device, content, compile_options) as engine:
         _check_fit(engine, model_path, resolution, dataset)
         batch = engine.inputs[0].shape[0]
         measurements = _time(device, engine, name, options, progress)
@@ -187,8 +193,20 @@ def benchmark(
             fast_state_ms=measurements[-1].fast_state_ms,
             measurements=tuple(measurements),
         )
-    finally:
-        device.release(engine)
+
+
+@contextmanager
+def _compiled(device: Device, content: bytes, options: CompileOptions) -> Iterator[Engine]:
+    """An engine that is removed from the device afterwards."""
+    engine = device.compile(content, options)
+    try:
+        yield engine
+    except HwnasError:
+        # What went wrong first is what is told, whether or not the engine can still be removed.
+        with suppress(DeviceError):
+            device.release(engine)
+        raise
+    device.release(engine)
 
 
 def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: Dataset | None) -> None:
@@ -211,7 +229,7 @@ def _time(
     measurements: list[Measurement] = []
     wanted, counted, elapsed_s = options.measure.min_samples, 0, 0.0
     progress.start(f"timing {name}", wanted, unit="samples")
-    while counted < wanted and elapsed_s < options.max_seconds:
+    while not measurements or (counted < wanted and elapsed_s < options.max_seconds):
         measured = device.measure(engine, replace(options.measure, min_samples=wanted - counted))
         elapsed_s += measured.elapsed_s
         # The device learns its fast state as it goes on, and never forgets a faster one.
