@@ -2,7 +2,7 @@
 
 from hwnas.export.benchmark import BenchmarkOptions, BenchmarkResult, Timing, benchmark
 from hwnas.export.errors import ExportError, ParityError
-from hwnas.export.metadata import model_metadata, read_metadata
+from hwnas.export.metadata import input_resolution, model_metadata, read_metadata
 from hwnas.export.onnx import ExportedModel, export_onnx
 from hwnas.export.parity import PARITY_LIMIT, parity
 
@@ -16,6 +16,7 @@ __all__ = [
     "Timing",
     "benchmark",
     "export_onnx",
+    "input_resolution",
     "model_metadata",
     "parity",
     "read_metadata",

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from hwnas.errors import BadFileError
+from hwnas.errors import BadFileError, UserError
 from hwnas.files import read_bytes
 from hwnas.spaces import Architecture
 
@@ -50,8 +50,25 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         BadFileError: there is no such file, or it is not ONNX.
     """
+    return {entry.key: entry.value for entry in _load(path).metadata_props}
+
+
+def input_resolution(path: Path) -> int:
+    """Side in pixels of a model's one static input [batch, 3, r, r].
+
+    Raises:
+        BadFileError: there is no such file, or it is not ONNX.
+        UserError: the model has another input.
+    """
+    inputs = _load(path).graph.input
+    shape = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or 0 in shape:
+        raise UserError(f"model {path} does not take one static input [batch, 3, r, r]; export it with `hwnas export`.")
+    return int(shape[2])
+
+
+def _load(path: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load_model_from_string(read_bytes(path, what="model"))
+        return onnx.load_model_from_string(read_bytes(path, what="model"))
     except DecodeError as error:
         raise BadFileError(f"model {path} is not ONNX ({error}); export it again.") from error
-    return {entry.key: entry.value for entry in model.metadata_props}

@@ -8,7 +8,15 @@ from pathlib import Path
 from hwnas.devices import Device, MeasureOptions
 from hwnas.errors import UserError
 from hwnas.graphs import network_graph
-from hwnas.latency import LatencyModel, LatencyTable, check_fingerprint, find_table, fit_latency_model, load_table
+from hwnas.latency import (
+    LatencyModel,
+    LatencyTable,
+    TableKey,
+    check_fingerprint,
+    find_table,
+    fit_latency_model,
+    load_table,
+)
 from hwnas.spaces import Architecture, Space
 
 
@@ -45,18 +53,9 @@ def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = 
 
 def find_and_open_table(device: Device, space: Space, root: Path, *, allow_stale: bool = False) -> LoadedTable:
     """The table of a live device below ``root``, with the target's default options."""
-    options = device.default_options()
-    path = find_table(
-        root,
-        device.target.name,
-        space,
-        device.fingerprint(),
-        runtime=options.runtime,
-        provider=options.provider,
-        precision=options.precision,
-        threads=options.threads,
-        allow_stale=allow_stale,
-    )
+    fingerprint = device.fingerprint()
+    key = TableKey.of(device.target.name, space, device.default_options(), fingerprint)
+    path = find_table(root, key, fingerprint, allow_stale=allow_stale)
     return open_table(device, space, path, allow_stale=allow_stale)
 
 

@@ -13,7 +13,8 @@ from hwnas import report
 from hwnas.devices import Statistics
 from hwnas.export import BenchmarkResult, Timing
 from hwnas.files import read_model
-from hwnas.latency import Figures, LatencyTable, genomes_of
+from hwnas.latency import Figures, LatencyTable
+from hwnas.latency.table import genomes_of
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.search import Evaluation, Finalist

@@ -32,8 +32,8 @@ from hwnas.progress import Progress, Silent
 from hwnas.report import write_report
 from hwnas.search import (
     Budget,
-    Candidate,
     Evaluation,
+    ExportedCandidate,
     Finalist,
     SearchOptions,
     SearchResult,
@@ -244,7 +244,7 @@ class Run:
 
     def _measured(self, evaluations: Sequence[Evaluation]) -> list[Finalist]:
         candidates = [
-            Candidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1) for e in evaluations
+            ExportedCandidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1) for e in evaluations
         ]
         return measure_finalists(
             self.device,
