@@ -1,0 +1,126 @@
+"""A time for every block of a space: measured, or interpolated between those that were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hwnas.errors import UserError
+from hwnas.latency.base import Floats
+from hwnas.latency.table import LatencyTable
+from hwnas.spaces import BlockSpec, Space
+
+FEW = 8
+"""Fewest measured blocks between which others are interpolated."""
+_LENGTH_SCALES = 400
+"""Most blocks on which the process's length scales are fitted; all enter the interpolation itself."""
+
+
+@dataclass(frozen=True)
+class BlockTimes:
+    """Isolated times of ``space.distinct_blocks``, each [blocks]."""
+
+    ms: Floats
+    std_ms: Floats
+    """0 where the block was measured."""
+    measured: npt.NDArray[np.bool_]
+
+
+def block_times(table: LatencyTable, space: Space) -> BlockTimes:
+    """The measured times of a table, and interpolated ones for all other blocks of the space.
+
+    Raises:
+        UserError: the table has too few blocks to interpolate between.
+    """
+    known = {entry.block: entry.median_ms for entry in table.blocks}
+    blocks = space.distinct_blocks
+    measured = np.array([block in known for block in blocks])
+    ms = np.array([known.get(block, np.nan) for block in blocks])
+    std = np.zeros(len(blocks))
+    if not measured.all():
+        if measured.sum() < FEW:
+            raise UserError(
+                f"The latency table of {table.space} on {table.target} has {measured.sum()} blocks, too few to "
+                f"interpolate the other {(~measured).sum()}; profile again with more minutes, which goes on from there."
+            )
+        given = [block for block, there in zip(blocks, measured, strict=True) if there]
+        wanted = [block for block, there in zip(blocks, measured, strict=True) if not there]
+        ms[~measured], std[~measured] = interpolate(given, ms[measured], wanted)
+    return BlockTimes(ms, std, measured)
+
+
+def interpolate(measured: Sequence[BlockSpec], ms: Floats, wanted: Sequence[BlockSpec]) -> tuple[Floats, Floats]:
+    """Times of unmeasured blocks and their standard deviations in ms.
+
+    A roofline first: non-negative costs of a block, of its multiply-accumulates by kind and of the elements that it
+    moves, fitted to the measured times.  What that leaves, in logarithms, is a Gaussian process over the blocks'
+    sizes (Rasmussen and Williams 2006, Sec. 2.7), which follows what a runtime does at particular sizes.
+    """
+    from scipy.optimize import nnls
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    work, work_wanted = _work(measured), _work(wanted)
+    cost, _ = nnls(work / ms[:, None], np.ones(len(ms)))
+    roofline, roofline_wanted = work @ cost, work_wanted @ cost
+    floor = ms.min() / 2  # a block of a kind that was never measured may cost nothing by the fit
+    residual = np.log(ms / np.maximum(roofline, floor))
+    sizes, sizes_wanted = _sizes(measured), _sizes(wanted)
+    kernel = ConstantKernel(0.1**2, (1e-6, 1.0)) * Matern(
+        np.full(sizes.shape[1], 2.0), (0.1, 100.0), nu=2.5
+    ) + WhiteKernel(1e-4, (1e-8, 1e-1))
+    subset = np.random.default_rng(0).permutation(len(ms))[:_LENGTH_SCALES]
+    fitted = GaussianProcessRegressor(kernel).fit(sizes[subset], residual[subset]).kernel_
+    process = GaussianProcessRegressor(fitted, optimizer=None).fit(sizes, residual)
+    mean, std = process.predict(sizes_wanted, return_std=True)
+    predicted = np.maximum(roofline_wanted, floor) * np.exp(mean)
+    return predicted, predicted * std
+
+
+def _work(blocks: Sequence[BlockSpec]) -> Floats:
+    """What a block makes a runtime do, [n, kinds of work], in units that bring all columns near 1."""
+    return np.array([_work_of(block) for block in blocks], np.float64)
+
+
+def _work_of(block: BlockSpec) -> list[float]:
+    pixels_in, pixels_out = block.in_height * block.in_width, block.out_height * block.out_width
+    mid = block.mid_channels
+    elements = pixels_in * block.in_channels + pixels_out * block.out_channels
+    if block.op != "mbconv":
+        return [1, block.macs / 1e6, 0, 0, 0, elements / 1e4, block.op == "head", 0]
+    expansion = pixels_in * block.in_channels * mid if block.expands else 0
+    pointwise = expansion + pixels_out * mid * block.out_channels
+    depthwise = pixels_out * mid
+    inner = (pixels_in * block.expands + pixels_out) * mid
+    return [
+        1,
+        pointwise / 1e6,
+        depthwise * block.kernel**2 / 1e6,
+        depthwise * block.kernel / 1e6,
+        inner / 1e5,
+        elements / 1e4,
+        0,
+        block.se * (1 + mid * block.se_channels / 1e4),
+    ]
+
+
+def _sizes(blocks: Sequence[BlockSpec]) -> Floats:
+    """Coordinates of the process: logarithms (base 2) of sizes, and the kinds as numbers, [n, coordinates]."""
+    return np.array(
+        [
+            [
+                np.log2(block.in_height * block.in_width),
+                np.log2(block.in_channels),
+                np.log2(block.out_channels),
+                np.log2(block.mid_channels or block.out_channels),
+                block.kernel,
+                block.stride,
+                block.se + 2.0 * (block.activation == "h_swish"),
+                {"mbconv": 0.0, "conv": 4.0, "head": 8.0}[block.op],
+            ]
+            for block in blocks
+        ]
+    )

@@ -1,0 +1,79 @@
+"""How good predictions are: figures over held-out measured networks, and the same for simpler predictors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from hwnas.latency.base import Floats
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NORMAL_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+class Figures(BaseModel):
+    """Predictions against measurements of ``n`` networks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(ge=2)
+    mape: float = Field(ge=0)
+    """Mean absolute error, per cent of the measured latency."""
+    bias: float
+    """Mean signed error, per cent of the measured latency; positive: predicted too slow."""
+    rmse_ms: float = Field(ge=0)
+    within_5pct: Share
+    """Share of the networks whose error is at most 5 % of the measured latency."""
+    within_10pct: Share
+    kendall_tau: float | None = Field(ge=-1, le=1)
+    """Kendall's τ-b of predicted and measured order; ``None`` where either is constant."""
+    spearman: float | None = Field(ge=-1, le=1)
+    coverage_95: Share | None = None
+    """Share of the networks within mean ± 1.96·std; ``None`` for a predictor that states no std."""
+
+
+class ValidationFigures(Figures):
+    """The latency model's figures on held-out networks, and what they are to be compared with."""
+
+    interpolated: Figures | None = None
+    """The model's figures on those of the networks that contain a block that was not measured."""
+    baselines: dict[str, Figures] = {}
+    """``block_sum``: the plain sum of isolated blocks; ``macs``: a line through MACs, fitted as the model was."""
+
+
+def figures(measured_ms: Floats, predicted_ms: Floats, std_ms: Floats | None = None) -> Figures:
+    """The figures of predictions [n] against measurements [n], n ≥ 2, both in ms.
+
+    Raises:
+        ValueError: the arrays differ in length, have fewer than 2 entries, or hold a non-positive measurement.
+    """
+    if not measured_ms.shape == predicted_ms.shape or measured_ms.ndim != 1 or len(measured_ms) < 2:
+        raise ValueError(f"expected two equally long vectors, found {measured_ms.shape} and {predicted_ms.shape}")
+    if not (measured_ms > 0).all():
+        raise ValueError("a measured latency must be positive")
+    error = predicted_ms - measured_ms
+    relative = error / measured_ms
+    inside = None if std_ms is None else float(np.mean(np.abs(error) <= NORMAL_95 * std_ms))
+    tau, rho = _rank_correlations(measured_ms, predicted_ms)
+    return Figures(
+        n=len(measured_ms),
+        mape=float(100 * np.abs(relative).mean()),
+        bias=float(100 * relative.mean()),
+        rmse_ms=float(np.sqrt(np.mean(error**2))),
+        within_5pct=float(np.mean(np.abs(relative) <= 0.05)),
+        within_10pct=float(np.mean(np.abs(relative) <= 0.10)),
+        kendall_tau=tau,
+        spearman=rho,
+        coverage_95=inside,
+    )
+
+
+def _rank_correlations(first: Floats, second: Floats) -> tuple[float | None, float | None]:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None, None
+    from scipy import stats
+
+    return float(stats.kendalltau(first, second).statistic), float(stats.spearmanr(first, second).statistic)

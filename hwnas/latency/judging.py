@@ -1,0 +1,70 @@
+"""From a journal's raw batches to a table's figures, by the fast state that they show in the end."""
+
+from __future__ import annotations
+
+from hwnas.devices import Measurement, Statistics
+from hwnas.latency.journal import Journal
+from hwnas.latency.table import Timing
+
+LEAST_SAMPLES = 8
+"""A build with fewer samples that count does not count: their median may be anything."""
+
+
+class Judge:
+    """Says of every unit of a journal how many samples count and what they are, as the journal grows.
+
+    Batches are judged by the fast state as the canary has shown it by now, those from the beginning too, when it
+    was not yet known well.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._counts: dict[str, tuple[int, float | None, int]] = {}
+
+    def count(self, unit: str) -> int:
+        """How many samples of a unit count."""
+        builds, state = len(self.journal.measurements[unit]), self.journal.fast_state_ms
+        known = self._counts.get(unit)
+        if known is None or known[:2] != (builds, state):
+            known = (builds, state, sum(len(samples) for samples in self._samples(unit)))
+            self._counts[unit] = known
+        return known[2]
+
+    def timing(self, unit: str) -> Timing | None:
+        """The figures of a unit over its builds; ``None`` where none has :data:`LEAST_SAMPLES` that count."""
+        builds = [samples for samples in self._samples(unit) if len(samples) >= LEAST_SAMPLES]
+        if not builds:
+            return None
+        gated = Statistics.of([sample for samples in builds for sample in samples])
+        ungated = Statistics.of(
+            [float(sample) for m in self.journal.measurements[unit] for batch in m.samples_ns for sample in batch]
+        )
+        medians = [ms for ms in (Statistics.of(samples).p50_ms for samples in builds) if ms is not None]
+        median = sorted(medians)[(len(medians) - 1) // 2]
+        assert gated.mad_ms is not None and ungated.p50_ms is not None
+        return Timing(
+            n=gated.n,
+            median_ms=median,
+            p90_ms=_unless_below(median, gated.p90_ms),
+            p99_ms=_unless_below(median, gated.p99_ms),
+            mad_ms=gated.mad_ms,
+            builds=len(builds),
+            build_medians_ms=tuple(medians),
+            ungated_n=ungated.n,
+            ungated_median_ms=ungated.p50_ms,
+        )
+
+    def _samples(self, unit: str) -> list[list[float]]:
+        """The samples that count, in ns, build by build."""
+        return [_counting(measurement, self.journal.fast_state_ms) for measurement in self.journal.measurements[unit]]
+
+
+def _unless_below(median: float, percentile: float | None) -> float | None:
+    return percentile if percentile is not None and percentile >= median else None
+
+
+def _counting(measurement: Measurement, fast_state_ms: float | None) -> list[float]:
+    if fast_state_ms is not None and measurement.protocol.gate:
+        return measurement.judged(fast_state_ms).gated_samples_ns()
+    still = zip(measurement.samples_ns, measurement.clocks_moved, strict=True)
+    return [float(sample) for samples, moved in still if not moved for sample in samples]

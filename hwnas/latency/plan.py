@@ -1,0 +1,201 @@
+"""What a profile measures, and in which order, so that it is useful whenever it is stopped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwnas.errors import UserError
+from hwnas.latency.base import Floats
+from hwnas.latency.table import Role
+from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
+
+BASE_NETWORKS = 30
+"""So many networks of each role are measured among the blocks; all others come after the last block."""
+FEW_BLOCKS = 600
+"""A space with no more distinct blocks is profiled at all of its resolutions."""
+DEFAULT_RESOLUTIONS = 5
+"""So many of the resolutions of a larger space are profiled; the blocks of the others are interpolated."""
+_POOL = 20_000
+_MACS_PER_ELEMENT = 8
+"""Moving a feature map's element takes about as long as so many multiply-accumulates on a CPU's vector unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One thing to be measured: a block alone or a whole network."""
+
+    key: str
+    """Names it in the journal; the same content has the same key in every profile."""
+    blocks: tuple[BlockSpec, ...]
+    architecture: Architecture | None = None
+    role: Role | None = None
+
+    @classmethod
+    def of_block(cls, block: BlockSpec) -> Unit:
+        """A block alone."""
+        return cls(f"block {block.key}", (block,))
+
+    @classmethod
+    def of_network(cls, space: Space, architecture: Architecture, role: Role) -> Unit:
+        """A whole network."""
+        return cls(
+            f"network {architecture.id} {space.num_classes} classes", space.blocks(architecture), architecture, role
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: first ``base``, in order; then ``extension``, as far as time allows."""
+
+    base: tuple[Unit, ...]
+    extension: tuple[Unit, ...]
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """All of it."""
+        return self.base + self.extension
+
+
+def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: int, validation: int) -> Plan:
+    """The plan of a profile: every distinct block at ``resolutions``, and so many whole networks of each role.
+
+    Blocks come in random order with the base networks in between, the calibration ones twice as dense, so that a
+    profile stopped early has blocks and networks from everywhere in the space.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = blocks_at(space, resolutions)
+    shuffled = [Unit.of_block(blocks[i]) for i in rng.permutation(len(blocks))]
+    networks = spread_networks(space, rng, {"calibration": calibration, "validation": validation})
+    base = _interleave(
+        (shuffled, 1.0), (networks["calibration"][:BASE_NETWORKS], 0.5), (networks["validation"][:BASE_NETWORKS], 1.0)
+    )
+    extension = _interleave(
+        (networks["calibration"][BASE_NETWORKS:], 1.0), (networks["validation"][BASE_NETWORKS:], 1.0)
+    )
+    return Plan(base, extension)
+
+
+def default_resolutions(space: Space) -> tuple[int, ...]:
+    """All of a small space's resolutions; of a larger one's the smallest, the largest, and evenly some between."""
+    if len(space.distinct_blocks) <= FEW_BLOCKS or len(space.resolutions) <= DEFAULT_RESOLUTIONS:
+        return space.resolutions
+    positions = np.linspace(0, len(space.resolutions) - 1, DEFAULT_RESOLUTIONS).round().astype(int)
+    return tuple(space.resolutions[i] for i in positions)
+
+
+def checked_resolutions(space: Space, wanted: Iterable[int]) -> tuple[int, ...]:
+    """The resolutions, ascending and each once.
+
+    Raises:
+        UserError: there are none, or the space does not have one of them.
+    """
+    resolutions = tuple(sorted(set(wanted)))
+    unknown = [r for r in resolutions if r not in space.resolutions]
+    if unknown or not resolutions:
+        named = f"no resolution {unknown[0]}" if unknown else "nothing to profile without any resolution"
+        raise UserError(f"Space {space.name} has {named}; it has {', '.join(map(str, space.resolutions))}.")
+    return resolutions
+
+
+def blocks_at(space: Space, resolutions: Sequence[int]) -> tuple[BlockSpec, ...]:
+    """The distinct blocks that occur at some of these resolutions, slot by slot."""
+    found: dict[BlockSpec, None] = {}
+    for slot in space.slots:
+        options = [
+            tuple(resolutions) if label == "resolution" else space.choices[space.position(label)].values
+            for label in slot.choices
+        ]
+        for block in itertools.starmap(slot.build, itertools.product(*options)):
+            if block is not None:
+                found[block] = None
+    return tuple(found)
+
+
+def spread_networks(space: Space, rng: np.random.Generator, counts: dict[Role, int]) -> dict[Role, list[Unit]]:
+    """Different random networks for each role, spread evenly over latency, as is every beginning of each list.
+
+    Before anything is measured, latency is guessed from multiply-accumulates and tensor elements.  The calibration
+    networks begin with the smallest and the largest, so that a fit need not extrapolate.
+    """
+    extremes = np.concatenate([space.smallest_genome, space.largest_genome])
+    pool = _varied(space, rng, _POOL)
+    pool = np.unique(np.concatenate([extremes, pool]), axis=0)
+    is_extreme = (pool[:, None, :] == extremes[None]).all(axis=2).any(axis=1)
+    pool = pool[~is_extreme]
+    pool = pool[rng.permutation(len(pool))]
+    drawn: dict[Role, list[Genomes]] = {"calibration": list(extremes[:, None]), "validation": []}
+    # Each role draws from a share of the pool of its own: the number of one does not change the other.
+    bases: dict[Role, int] = {"calibration": 2, "validation": 3}
+    for start, (role, base) in enumerate(bases.items()):
+        role_pool = pool[start::2]
+        order = _evenly(_guessed_cost(space, role_pool), base, counts[role])
+        drawn[role] += [role_pool[i : i + 1] for i in order]
+    return {
+        role: [
+            Unit.of_network(space, architecture, role)
+            for genome in genomes[: counts[role]]
+            for architecture in space.decode(genome)
+        ]
+        for role, genomes in drawn.items()
+    }
+
+
+def _varied(space: Space, rng: np.random.Generator, n: int) -> Genomes:
+    """Random architectures of all sizes: uniform choices alone are nearly all of the middle size."""
+    sizes = np.array([len(choice.values) for choice in space.choices])
+    genes = np.floor(rng.random((n, len(sizes))) * sizes)
+    leaning = np.floor(rng.random((n, 1)) * sizes)
+    leans = rng.random(genes.shape) < rng.random((n, 1))
+    return space.canonical(np.where(leans, leaning, genes).astype(np.int8))
+
+
+def _guessed_cost(space: Space, genomes: Genomes) -> Floats:
+    per_block = [block.macs + _MACS_PER_ELEMENT * elements_moved(block) for block in space.distinct_blocks]
+    return space.block_sum(genomes, np.array(per_block, np.float64))
+
+
+def elements_moved(block: BlockSpec) -> int:
+    """Elements of the feature maps that a block reads and writes at its border and, if it widens, inside."""
+    pixels_in = block.in_height * block.in_width
+    pixels_out = block.out_height * block.out_width
+    return pixels_in * (block.in_channels + block.mid_channels) + pixels_out * (block.out_channels + block.mid_channels)
+
+
+def _evenly(costs: Floats, base: int, n: int) -> list[int]:
+    """Up to ``n`` different positions in ``costs``, any beginning of which is spread evenly between its extremes."""
+    order = np.argsort(costs, kind="stable")
+    ascending = costs[order]
+    free = list(range(len(order)))
+    chosen = []
+    for fraction in itertools.islice(_van_der_corput(base), min(n, len(order))):
+        target = ascending[0] + fraction * (ascending[-1] - ascending[0])
+        nearest = int(np.argmin(np.abs(ascending[free] - target)))
+        chosen.append(int(order[free.pop(nearest)]))
+    return chosen
+
+
+def _van_der_corput(base: int) -> Iterator[float]:
+    """The low-discrepancy sequence of that base in (0, 1)."""
+    number = 0
+    while True:
+        number += 1
+        rest, fraction, scale = number, 0.0, 1.0
+        while rest:
+            rest, digit = divmod(rest, base)
+            scale /= base
+            fraction += digit * scale
+        yield fraction
+
+
+def _interleave(*rows: tuple[Sequence[Unit], float]) -> tuple[Unit, ...]:
+    """Each row spread evenly over the beginning of the whole that its number says (1.0: over all of it)."""
+    placed = [
+        ((i + 0.5) / len(units) * end, number, unit)
+        for number, (units, end) in enumerate(rows)
+        for i, unit in enumerate(units)
+    ]
+    return tuple(unit for _, _, unit in sorted(placed, key=lambda entry: entry[:2]))

@@ -1,0 +1,149 @@
+"""Profiling: measure the blocks and some whole networks of a space on a device, and write the latency table."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions
+from hwnas.errors import DeviceError, UserError
+from hwnas.latency.base import TimingDevice
+from hwnas.latency.journal import Journal, journal_path, open_journal
+from hwnas.latency.judging import Judge
+from hwnas.latency.plan import Plan, checked_resolutions, default_resolutions, make_plan
+from hwnas.latency.sitting import Clock, Knobs, Sitting
+from hwnas.latency.store import TableKey, save_table, table_path
+from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
+from hwnas.latency.validation import validate
+from hwnas.progress import Progress, Silent
+from hwnas.spaces import Space
+
+_BLOCKS, _NETWORKS = MeasureOptions(max_seconds=1.0), MeasureOptions(max_seconds=8.0)
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What is profiled, and for how long."""
+
+    minutes: float | None = None
+    """Time for measuring, all sittings together; ``None``: as long as the whole plan takes."""
+    resolutions: tuple[int, ...] | None = None
+    """Input sizes in pixels whose blocks are measured; ``None``: :func:`~hwnas.latency.plan.default_resolutions`."""
+    calibration_networks: int = 60
+    """Whole networks on which the latency model is fitted."""
+    validation_networks: int = 200
+    """Whole networks on which it is judged and which never enter a fit."""
+    builds: int = 3
+    """How often each unit is built and measured, at different times: builds differ, and a disturbance passes."""
+    batch: int = 1
+    """Images at once."""
+    compile: CompileOptions | None = None
+    """``None``: the target's defaults."""
+    seed: int = 0
+    """Of the order of measuring and of the networks drawn."""
+    fresh: bool = False
+    """Forget what earlier profiles of this device measured."""
+    block_protocol: MeasureOptions = _BLOCKS
+    network_protocol: MeasureOptions = _NETWORKS
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise UserError(f"A profile takes a positive number of minutes, not {self.minutes:g}.")
+        if min(self.calibration_networks, self.validation_networks) < 0 or min(self.builds, self.batch) < 1:
+            raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
+
+
+def profile(
+    device: TimingDevice,
+    space: Space,
+    root: Path,
+    options: ProfileOptions | None = None,
+    progress: Progress | None = None,
+    clock: Clock = time.monotonic,
+) -> tuple[LatencyTable, Path]:
+    """Measure what is not measured yet, and write the table.
+
+    Everything measured is in the journal beside the table at once: the same call after an interruption goes on where
+    it ended, and with more ``minutes`` or networks it adds to what is there.
+
+    Args:
+        root: the directory of all tables.
+        clock: seconds; a device that reports time instead of spending it brings its own.
+
+    Returns:
+        The table, with validation figures if enough networks were measured, and its path.
+
+    Raises:
+        UserError: a resolution that the space does not have; another process at the same profile; a damaged journal,
+            or one measured by another protocol.
+        DeviceError: the device refuses one unit after the other, or became another while it was measured.
+    """
+    options = options or ProfileOptions()
+    compiling = options.compile or device.default_options()
+    resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
+    plan = make_plan(space, resolutions, options.seed, options.calibration_networks, options.validation_networks)
+    fingerprint = device.fingerprint(compiling)
+    key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch)
+    with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
+        knobs = Knobs(
+            options.minutes,
+            options.builds,
+            options.batch,
+            compiling,
+            options.block_protocol,
+            options.network_protocol,
+        )
+        judge = Judge(journal)
+        Sitting(device, plan, judge, knobs, progress or Silent(), clock).run()
+        _require_same(fingerprint, device.fingerprint(compiling), key.target, journal)
+        blocks, networks, missing = _entries(plan, judge)
+        if not blocks:
+            raise UserError(
+                f"No block of {space.name} could be measured on {key.target}: the time was too short or the device "
+                "never in its fast state; profile again with more minutes, which goes on from here."
+            )
+        header = {field: value for field, value in asdict(key).items() if field != "identity8"}
+        table = LatencyTable(
+            **header,
+            fingerprint=fingerprint,
+            protocol={"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
+            fast_state_ms=journal.fast_state_ms,
+            created=journal.header.created,
+            profile_seconds=round(journal.spent_s, 3),
+            resolutions=resolutions,
+            seed=options.seed,
+            missing=missing,
+            blocks=blocks,
+            networks=networks,
+        )
+        table = table.model_copy(update={"validation": validate(table, space)})
+        return table, save_table(table, root)
+
+
+def _entries(plan: Plan, judge: Judge) -> tuple[tuple[BlockEntry, ...], tuple[NetworkEntry, ...], Missing]:
+    """What the journal has of the plan, and what is missing of its base."""
+    blocks: list[BlockEntry] = []
+    networks: list[NetworkEntry] = []
+    reasons: list[str] = []
+    missing = {"blocks": 0, "calibration": 0, "validation": 0}
+    base = {unit.key for unit in plan.base}
+    for unit in plan.units:
+        timing = judge.timing(unit.key)
+        if timing is None:
+            reasons += judge.journal.failures(unit.key)[-1:]
+            missing[unit.role or "blocks"] += unit.key in base
+        elif unit.architecture is not None and unit.role is not None:
+            networks.append(NetworkEntry(**dict(timing), architecture=unit.architecture, role=unit.role))
+        else:
+            blocks.append(BlockEntry(**dict(timing), block=unit.blocks[0]))
+    return tuple(blocks), tuple(networks), Missing(**missing, failures=tuple(reasons))
+
+
+def _require_same(before: Fingerprint, after: Fingerprint, target: str, journal: Journal) -> None:
+    differences = before.differences(after)
+    if differences:
+        raise DeviceError(
+            f"Target '{target}' changed while it was measured ({'; '.join(differences[:3])}), so {journal.path} is "
+            "worth nothing; settle the device and profile it afresh (--fresh)."
+        )

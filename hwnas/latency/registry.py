@@ -1,0 +1,27 @@
+"""The kinds of latency model; a new one is a new file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hwnas.errors import UnknownNameError
+from hwnas.latency.base import LatencyModel
+from hwnas.latency.model import AdditiveModel
+from hwnas.latency.table import LatencyTable
+from hwnas.spaces import Space
+
+LATENCY_MODELS: dict[str, Callable[[LatencyTable, Space], LatencyModel]] = {"additive": AdditiveModel.fit}
+DEFAULT_MODEL = "additive"
+
+
+def fit_latency_model(table: LatencyTable, space: Space, name: str = DEFAULT_MODEL) -> LatencyModel:
+    """What predicts the latency of every architecture of ``space``, from a table of that space.
+
+    Raises:
+        UserError: the table is of another space or has too few blocks.
+        UnknownNameError: there is no model of that name.
+    """
+    if name not in LATENCY_MODELS:
+        raise UnknownNameError(f"There is no latency model '{name}'; known are {', '.join(LATENCY_MODELS)}.")
+    table.require_space(space)
+    return LATENCY_MODELS[name](table, space)

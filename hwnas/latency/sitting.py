@@ -1,0 +1,183 @@
+"""One sitting of a profile: measure unit after unit until nothing is left or the time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hwnas.devices import CompileOptions, Measurement, MeasureOptions
+from hwnas.errors import DeviceError, UserError
+from hwnas.latency.base import TimingDevice
+from hwnas.latency.journal import JournalRecord
+from hwnas.latency.judging import Judge
+from hwnas.latency.plan import Plan, Unit
+from hwnas.progress import Progress
+
+Clock = Callable[[], float]
+
+LEARNING_S = 2.0
+"""How long the canary runs alone before the first measurement."""
+FURTHER_BUILDS = 3
+"""A unit is built and measured again until enough of its samples count, but no more often than this."""
+PIECE = 40
+"""So many networks of the extension are measured in turn before the first is built again."""
+FAILURES_AT_MOST = 2
+"""A unit that the device refused so often is given up."""
+FAILURES_IN_A_ROW = 5
+"""So many different failures, one after the other, are the device's and not the units'."""
+LEAST_SECONDS = 0.2
+"""Of measuring a unit, however little time is left."""
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How units are built and measured, and for how long in all."""
+
+    minutes: float | None
+    builds: int
+    batch: int
+    compile: CompileOptions
+    blocks: MeasureOptions
+    networks: MeasureOptions
+
+    def of(self, unit: Unit) -> MeasureOptions:
+        """The measuring protocol of a unit."""
+        return self.blocks if unit.architecture is None else self.networks
+
+
+class Sitting:
+    """Fills a journal by a plan."""
+
+    def __init__(
+        self,
+        device: TimingDevice,
+        plan: Plan,
+        judge: Judge,
+        knobs: Knobs,
+        progress: Progress,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._device, self._plan, self._judge, self._knobs = device, plan, judge, knobs
+        self._journal = judge.journal
+        self._progress, self._clock = progress, clock
+        self._mark = clock()
+        self._failures_in_a_row = 0
+
+    def run(self) -> None:
+        """Measure, each unit into the journal as soon as it is measured.
+
+        Raises:
+            UserError: the journal was measured with other knobs, so that figures would not compare.
+            DeviceError: one unit after the other fails.
+        """
+        self._require_same_protocol()
+        unit = self._next()
+        if unit is None or self._seconds_left() <= 0:
+            return
+        self._start_progress()
+        try:
+            if self._journal.fast_state_ms is None and self._knobs.of(unit).gate:
+                self._device.learn_fast_state(LEARNING_S, self._knobs.compile)
+            while unit is not None and self._seconds_left() > 0:
+                self._measure(unit)
+                unit = self._next()
+        finally:
+            self._progress.finish()
+
+    def _next(self) -> Unit | None:
+        """The base once, twice, …; then what of it lacks samples; then a piece of the extension likewise, and so on.
+
+        Builds of the same unit are so far apart in time that what disturbed one has passed when the next is measured.
+        """
+        extension = self._plan.extension
+        pieces = [extension[start : start + PIECE] for start in range(0, len(extension), PIECE)]
+        for units in (self._plan.base, *pieces):
+            for tries in range(self._knobs.builds):
+                for unit in units:
+                    if self._journal.tries(unit.key) <= tries and not self._given_up(unit):
+                        return unit
+            lacking = [unit for unit in units if self._lacks_samples(unit)]
+            if lacking:
+                return min(lacking, key=lambda unit: self._judge.count(unit.key))
+        return None
+
+    def _given_up(self, unit: Unit) -> bool:
+        return len(self._journal.failures(unit.key)) >= FAILURES_AT_MOST
+
+    def _lacks_samples(self, unit: Unit) -> bool:
+        if self._given_up(unit) or self._journal.tries(unit.key) >= self._knobs.builds + FURTHER_BUILDS:
+            return False
+        return self._judge.count(unit.key) < self._knobs.of(unit).min_samples
+
+    def _measure(self, unit: Unit) -> None:
+        measurement, failure = None, None
+        try:
+            measurement = self._build_and_time(unit)
+            self._failures_in_a_row = 0
+        except DeviceError as error:
+            failure = error
+            self._failures_in_a_row += 1
+        now = self._clock()
+        seconds, self._mark = max(0.0, now - self._mark), now
+        message = None if failure is None else str(failure)
+        self._journal.append(JournalRecord(unit=unit.key, seconds=seconds, measurement=measurement, error=message))
+        if failure is not None and self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            raise failure
+        self._advance_progress(unit, seconds)
+
+    def _build_and_time(self, unit: Unit) -> Measurement:
+        from hwnas.graphs import block_graph, network_graph
+
+        batch, knobs = self._knobs.batch, self._knobs.of(unit)
+        whole = unit.architecture is not None
+        graph = network_graph(unit.blocks, batch=batch) if whole else block_graph(unit.blocks[0], batch=batch)
+        engine = self._device.compile(graph.SerializeToString(), self._knobs.compile)
+        try:
+            max_seconds = min(knobs.max_seconds, max(self._seconds_left(), LEAST_SECONDS))
+            state = self._journal.fast_state_ms
+            return self._device.measure(engine, replace(knobs, max_seconds=max_seconds, fast_state_ms=state))
+        finally:
+            self._device.release(engine)
+
+    def _seconds_left(self) -> float:
+        if self._knobs.minutes is None:
+            return float("inf")
+        return 60 * self._knobs.minutes - self._journal.spent_s - (self._clock() - self._mark)
+
+    def _require_same_protocol(self) -> None:
+        for unit in self._plan.units:
+            wanted = _how(self._knobs.of(unit).as_protocol())
+            for measurement in self._journal.measurements[unit.key]:
+                if _how(vars(measurement.protocol)) != wanted:
+                    raise UserError(
+                        f"{self._journal.path} was measured by another protocol (tolerance, runs per batch, seed …); "
+                        "use that protocol again or begin afresh (--fresh)."
+                    )
+
+    def _start_progress(self) -> None:
+        """In seconds where they are what bounds the profile, else in builds."""
+        if self._knobs.minutes is not None:
+            self._progress.start("profile", 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
+            return
+        builds = self._knobs.builds
+        done = sum(min(self._journal.tries(unit.key), builds) for unit in self._plan.units)
+        self._progress.start("profile", builds * len(self._plan.units), done, unit="builds")
+
+    def _advance_progress(self, unit: Unit, seconds: float) -> None:
+        blocks = [self._journal.tries(unit.key) for unit in self._plan.units if unit.architecture is None]
+        networks = [self._journal.tries(unit.key) for unit in self._plan.units if unit.architecture is not None]
+        done = [f"{sum(map(bool, tries))} of {len(tries)}" for tries in (blocks, networks)]
+        note = f"{done[0]} blocks, {done[1]} networks"
+        if self._knobs.minutes is not None:
+            self._progress.advance(seconds, note)
+        else:
+            self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds), note)
+
+
+def _how(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The knobs without those that say how much is measured, which may differ from build to build."""
+    return {
+        name: value for name, value in protocol.items() if name not in ("min_samples", "min_seconds", "max_seconds")
+    }

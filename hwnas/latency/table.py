@@ -1,0 +1,170 @@
+"""Latency tables: the file in which a profile ends, and how it is found again."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from hwnas.devices import Fingerprint
+from hwnas.errors import UserError
+from hwnas.files import Document
+from hwnas.latency.base import Floats
+from hwnas.latency.figures import ValidationFigures
+from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
+
+Role = Literal["calibration", "validation"]
+
+
+def _positive_finite(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("input should be a positive, finite number")
+    return value
+
+
+def _architecture(value: Any) -> Architecture:
+    if isinstance(value, Architecture):
+        return value
+    try:
+        return Architecture.from_json(value)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError("input should be an architecture: space and choices") from error
+
+
+Milliseconds = Annotated[float, AfterValidator(_positive_finite)]
+Count = Annotated[int, Field(ge=0)]
+ArchitectureField = Annotated[Architecture, BeforeValidator(_architecture), PlainSerializer(Architecture.to_json)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _refuse_twice(field: str, names: Iterable[str]) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"{field}: {twice[0]} stands there twice")
+
+
+class Timing(_Record):
+    """What a block or network took.  Percentiles are of the gated samples, the device's capability, in ms."""
+
+    n: int = Field(ge=1)
+    """Gated samples, of all builds together."""
+    median_ms: Milliseconds
+    """The middle one of the builds' medians (of an even number the lower: disturbances only ever slow)."""
+    p90_ms: Milliseconds | None
+    """``None`` below 64 samples, or where builds differ so much that it lies below the median."""
+    p99_ms: Milliseconds | None
+    """``None`` below 662 samples, or as before."""
+    mad_ms: float = Field(ge=0)
+    """Median absolute deviation of the samples, unscaled."""
+    builds: int = Field(ge=1)
+    """Separate builds that the samples come from."""
+    build_medians_ms: tuple[Milliseconds, ...]
+    """Of each build, in the order of measuring."""
+    ungated_n: Count
+    """All samples, those outside of the fast state too."""
+    ungated_median_ms: Milliseconds
+    """What the machine gave that day."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        stated = [ms for ms in (self.median_ms, self.p90_ms, self.p99_ms) if ms is not None]
+        if stated != sorted(stated):
+            raise ValueError("percentiles must not decrease from median_ms to p99_ms")
+        if len(self.build_medians_ms) != self.builds:
+            raise ValueError("build_medians_ms must hold one median for each of the builds")
+        if self.n > self.ungated_n:
+            raise ValueError("n gated samples exceed ungated_n, which counts all of them")
+        return self
+
+
+class BlockEntry(Timing):
+    """A block measured alone."""
+
+    block: BlockSpec
+
+
+class NetworkEntry(Timing):
+    """A whole network; a ``validation`` network never enters a fit."""
+
+    architecture: ArchitectureField
+    role: Role
+
+
+class Missing(_Record):
+    """What the profile set out to measure and did not, because its time was over or the device refused."""
+
+    blocks: Count = 0
+    calibration: Count = 0
+    validation: Count = 0
+    failures: tuple[str, ...] = ()
+    """Why units that failed did; each is counted above too."""
+
+
+class LatencyTable(Document):
+    """Measured blocks and measured whole networks of one (target, space, runtime, precision, batch, threads)."""
+
+    kind: Literal["measured"] = "measured"
+    target: str
+    space: str
+    num_classes: int = Field(ge=1)
+    runtime: str
+    mode: str = Field(pattern=r"^[a-z0-9]+$")
+    """What executes within the runtime, such as ``cpu``."""
+    precision: str
+    batch: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    fingerprint: Fingerprint
+    protocol: dict[str, dict[str, Any]]
+    """Every knob of measuring, for ``blocks`` and ``networks``."""
+    fast_state_ms: Milliseconds | None
+    """The canary's fast state by which all batches were judged; ``None``: measured without gate."""
+    created: datetime.date
+    profile_seconds: float = Field(ge=0)
+    """Time spent measuring, over all sittings."""
+    resolutions: tuple[int, ...] = Field(min_length=1)
+    """Those whose blocks were to be measured; blocks of the space's other resolutions are interpolated."""
+    seed: int
+    missing: Missing = Missing()
+    blocks: tuple[BlockEntry, ...]
+    networks: tuple[NetworkEntry, ...]
+    validation: ValidationFigures | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        _refuse_twice("blocks", (entry.block.key for entry in self.blocks))
+        _refuse_twice("networks", (entry.architecture.id for entry in self.networks))
+        return self
+
+    def require_space(self, space: Space) -> None:
+        """Refuse a space that the table is not of.
+
+        Raises:
+            UserError: another family, preset or number of classes.
+        """
+        if (self.space, self.num_classes) != (space.name, space.num_classes):
+            raise UserError(
+                f"The latency table is of {self.space} with {self.num_classes} classes, not of {space.name} with "
+                f"{space.num_classes}; profile the target with that space."
+            )
+
+    def with_role(self, role: Role) -> tuple[NetworkEntry, ...]:
+        """The networks of a role."""
+        return tuple(entry for entry in self.networks if entry.role == role)
+
+
+def medians(entries: Sequence[Timing]) -> Floats:
+    """Gated medians in ms, [n]."""
+    return np.array([entry.median_ms for entry in entries])
+
+
+def genomes_of(space: Space, entries: Sequence[NetworkEntry]) -> Genomes:
+    """The networks as a genome array [n, choices]."""
+    return space.encode([entry.architecture for entry in entries])

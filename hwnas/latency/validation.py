@@ -1,0 +1,62 @@
+"""A table's validation: its latency model, and simpler predictors, on networks that entered no fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.latency.base import Floats, LatencyModel
+from hwnas.latency.blocks import block_times
+from hwnas.latency.figures import Figures, ValidationFigures, figures
+from hwnas.latency.registry import fit_latency_model
+from hwnas.latency.table import LatencyTable, genomes_of, medians
+from hwnas.spaces import Genomes, Space
+
+_FEWEST = 2
+"""Networks that figures can be made of."""
+
+
+def validate(table: LatencyTable, space: Space) -> ValidationFigures | None:
+    """The figures of the table's own validation networks; ``None`` where it has fewer than two.
+
+    Raises:
+        UserError: the table has too few blocks to fit a model.
+    """
+    held_out = table.with_role("validation")
+    if len(held_out) < _FEWEST:
+        return None
+    return validation_figures(fit_latency_model(table, space), table, genomes_of(space, held_out), medians(held_out))
+
+
+def validation_figures(
+    model: LatencyModel, table: LatencyTable, genomes: Genomes, measured_ms: Floats
+) -> ValidationFigures:
+    """The figures of a model fitted to ``table`` on any measured networks [n], n ≥ 2, that entered no fit."""
+    mean, std = model.predict(genomes)
+    some = model.interpolated(genomes)
+    interpolated = figures(measured_ms[some], mean[some], std[some]) if some.sum() >= _FEWEST else None
+    return ValidationFigures(
+        **dict(figures(measured_ms, mean, std)),
+        interpolated=interpolated,
+        baselines=_baselines(table, model.space, genomes, measured_ms),
+    )
+
+
+def _baselines(table: LatencyTable, space: Space, genomes: Genomes, measured_ms: Floats) -> dict[str, Figures]:
+    plain = space.block_sum(genomes, block_times(table, space).ms)
+    baselines = {"block_sum": figures(measured_ms, plain)}
+    if len(table.with_role("calibration")) >= _FEWEST:
+        baselines["macs"] = figures(measured_ms, _line_through_macs(table, space, genomes))
+    return baselines
+
+
+def _line_through_macs(table: LatencyTable, space: Space, genomes: Genomes) -> Floats:
+    """a + b·MACs, fitted to the calibration networks by least relative squares."""
+    calibration = table.with_role("calibration")
+    measured = medians(calibration)
+
+    def features(rows: Genomes) -> Floats:
+        return np.stack([np.ones(len(rows)), space.macs(rows)], axis=1)
+
+    relative = features(genomes_of(space, calibration)) / measured[:, None]
+    coefficients = np.linalg.lstsq(relative, np.ones(len(measured)), rcond=None)[0]
+    return np.asarray(features(genomes) @ coefficients)
