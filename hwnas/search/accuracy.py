@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -99,15 +100,14 @@ def prequential_tau(
 
     Args:
         genomes, top1: evaluations in their order, [n, choices] and [n].
-        blocks: ascending indices; the evaluations from one to the next are predicted from all before.
+        blocks: ascending indices less than n; the evaluations from one to the next are predicted from all before.
 
     Returns:
         τ over all predicted evaluations together, None for fewer than 10 or none that differ, and their number.
     """
     predicted: list[npt.NDArray[np.float64]] = []
-    ends = [*blocks[1:], len(top1)]
-    for start, end in zip(blocks, ends, strict=True):
-        if 2 <= start < end:
+    for start, end in pairwise([*blocks, len(top1)]):
+        if start >= 2:
             predictor.fit(genomes[:start], top1[:start])
             predicted.append(predictor.predict(genomes[start:end])[0])
     n = sum(map(len, predicted))

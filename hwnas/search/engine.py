@@ -81,7 +81,6 @@ def run_experiment(
     config = NasExperimentConfig(
         execution_engine=SequentialEngineConfig(max_model_count=evaluations, continue_on_failure=False),
         model_format=SimplifiedModelFormatConfig(),
-        training_service_platform="local",
     )
     config.experiment_working_directory = directory
     config.log_level = "warning"

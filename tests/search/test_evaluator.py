@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hwnas.data import Dataset, ImageSet, to_input
+from hwnas.errors import UserError
+from hwnas.search import SubnetEvaluator
+from hwnas.search.evaluator import fold_batch_norms
+from hwnas.spaces import get_space
+from hwnas.supernet import ElasticMobileNetV3, recalibrate, top1
+
+SPACE = get_space("mobilenet_v3/small", 3)
+
+
+def images(n: int, seed: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(n) % 3)
+
+
+def dataset(classes: int = 3, fingerprint: str = "toy") -> Dataset:
+    splits = {"recalibration": images(40, 1), "validation": images(90, 2)}
+    readers = {name: (lambda split=split: split) for name, split in splits.items()}
+    names = tuple(map(str, range(classes)))
+    return Dataset("toy", names, (0.5,) * 3, (0.25,) * 3, fingerprint, readers)
+
+
+@pytest.fixture(scope="module")
+def supernet() -> ElasticMobileNetV3:
+    torch.manual_seed(0)
+    return ElasticMobileNetV3(SPACE).eval()
+
+
+def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticMobileNetV3) -> None:
+    data = dataset()
+    for architecture in (SPACE.smallest, SPACE.architecture(resolution=36, stage2_depth=3)):
+        network = supernet.extract(architecture)
+        batches = data.recalibration.pixels.split(20)
+        recalibrate(network, (to_input(b, architecture.resolution, data.mean, data.std) for b in batches))
+        validation = to_input(data.validation.pixels, architecture.resolution, data.mean, data.std)
+        expected = top1(network, [(validation, data.validation.labels)])
+        assert SubnetEvaluator(supernet, data, batch_size=20)(architecture) == pytest.approx(expected, abs=1.5 / 90)
+
+
+def test_evaluation_repeats_exactly_with_and_without_cache(supernet: ElasticMobileNetV3) -> None:
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    one_resolution = 130 * 3 * 28**2 * 4
+    evaluators = [SubnetEvaluator(supernet, dataset(), cache_bytes=size) for size in (0, one_resolution, 1 << 30)]
+    architectures = [SPACE.architecture(resolution=r) for r in (24, 28, 24, 32, 28)]
+    results = [[evaluate(architecture) for architecture in architectures] for evaluate in evaluators]
+    assert results[0] == results[1] == results[2]
+    assert results[0][0] == results[0][2]
+    for name, tensor in supernet.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_number_of_threads_is_put_back(supernet: ElasticMobileNetV3) -> None:
+    before = torch.get_num_threads()
+    SubnetEvaluator(supernet, dataset(), threads=before + 1)(SPACE.smallest)
+    assert torch.get_num_threads() == before
+
+
+def test_folding_leaves_the_output(supernet: ElasticMobileNetV3) -> None:
+    network = supernet.extract(SPACE.largest)
+    inputs = torch.randn(8, 3, 64, 64)
+    recalibrate(network, [inputs])
+    with torch.inference_mode():
+        before = network(inputs)
+        after = fold_batch_norms(network)(inputs)
+    assert not [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_identity_tells_weights_data_and_protocol_apart(supernet: ElasticMobileNetV3) -> None:
+    torch.manual_seed(1)
+    other = ElasticMobileNetV3(SPACE).eval()
+    identities = [
+        SubnetEvaluator(supernet, dataset()).identity,
+        SubnetEvaluator(other, dataset()).identity,
+        SubnetEvaluator(supernet, dataset(fingerprint="other")).identity,
+        SubnetEvaluator(supernet, dataset(), threads=2).identity,
+        SubnetEvaluator(supernet, dataset(), batch_size=50).identity,
+    ]
+    assert len(set(identities)) == len(identities)
+    assert SubnetEvaluator(supernet, dataset()).identity == identities[0]
+
+
+def test_data_of_other_classes_is_refused(supernet: ElasticMobileNetV3) -> None:
+    with pytest.raises(UserError, match="5 classes, the supernet 3"):
+        SubnetEvaluator(supernet, dataset(classes=5))
