@@ -38,6 +38,17 @@ class TimingDevice(Protocol):
         """Forget an engine."""
 
 
+@dataclass(frozen=True)
+class BlockTimes:
+    """Times of blocks alone, for each of ``space.distinct_blocks``, each [blocks]."""
+
+    ms: Floats
+    std_ms: Floats
+    """0 where the block was measured."""
+    measured: npt.NDArray[np.bool_]
+    """False where the time was interpolated."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockCost:
     """What one block of an architecture costs within the network."""
@@ -63,6 +74,8 @@ class LatencyModel(Protocol):
     """Predicts the latency of every architecture of a space; tests/conformance holds the suite it must pass."""
 
     space: Space
+    times: BlockTimes
+    """What it knows of blocks alone."""
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Mean and standard deviation in ms, each [n], of the architectures of a genome array [n, choices].

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hwnas.errors import UserError
-from hwnas.latency.base import Floats
+from hwnas.latency.base import BlockTimes, Floats
 from hwnas.latency.table import LatencyTable
 from hwnas.spaces import BlockSpec, Space
 
@@ -17,16 +16,6 @@ FEW = 8
 """Fewest measured blocks between which others are interpolated."""
 _LENGTH_SCALES = 400
 """Most blocks on which the process's length scales are fitted; all enter the interpolation itself."""
-
-
-@dataclass(frozen=True)
-class BlockTimes:
-    """Isolated times of ``space.distinct_blocks``, each [blocks]."""
-
-    ms: Floats
-    std_ms: Floats
-    """0 where the block was measured."""
-    measured: npt.NDArray[np.bool_]
 
 
 def block_times(table: LatencyTable, space: Space) -> BlockTimes:
@@ -43,8 +32,8 @@ def block_times(table: LatencyTable, space: Space) -> BlockTimes:
     if not measured.all():
         if measured.sum() < FEW:
             raise UserError(
-                f"The latency table of {table.space} on {table.target} has {measured.sum()} blocks, too few to "
-                f"interpolate the other {(~measured).sum()}; profile again with more minutes, which goes on from there."
+                f"{measured.sum()} blocks of {table.space} are measured on {table.target}, too few to interpolate the "
+                f"other {(~measured).sum()}; profile again with more minutes, which goes on from there."
             )
         given = [block for block, there in zip(blocks, measured, strict=True) if there]
         wanted = [block for block, there in zip(blocks, measured, strict=True) if not there]
@@ -60,6 +49,7 @@ def interpolate(measured: Sequence[BlockSpec], ms: Floats, wanted: Sequence[Bloc
     sizes (Rasmussen and Williams 2006, Sec. 2.7), which follows what a runtime does at particular sizes.
     """
     from scipy.optimize import nnls
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -73,7 +63,10 @@ def interpolate(measured: Sequence[BlockSpec], ms: Floats, wanted: Sequence[Bloc
         np.full(sizes.shape[1], 2.0), (0.1, 100.0), nu=2.5
     ) + WhiteKernel(1e-4, (1e-8, 1e-1))
     subset = np.random.default_rng(0).permutation(len(ms))[:_LENGTH_SCALES]
-    fitted = GaussianProcessRegressor(kernel).fit(sizes[subset], residual[subset]).kernel_
+    with warnings.catch_warnings():
+        # A coordinate on which the residual does not depend drives its length scale to the bound.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianProcessRegressor(kernel).fit(sizes[subset], residual[subset]).kernel_
     process = GaussianProcessRegressor(fitted, optimizer=None).fit(sizes, residual)
     mean, std = process.predict(sizes_wanted, return_std=True)
     predicted = np.maximum(roofline_wanted, floor) * np.exp(mean)

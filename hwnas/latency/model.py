@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.latency.base import Attribution, BlockCost, Floats
-from hwnas.latency.blocks import BlockTimes, block_times
+from hwnas.latency.base import Attribution, BlockCost, BlockTimes, Floats
+from hwnas.latency.blocks import block_times
 from hwnas.latency.regression import Posterior, fit_robustly
 from hwnas.latency.table import LatencyTable, genomes_of, medians
 from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
@@ -82,10 +82,6 @@ class AdditiveModel:
     def interpolated(self, genomes: Genomes) -> npt.NDArray[np.bool_]:
         """Which architectures contain a block that was not measured, [n]."""
         return np.asarray(self._sums(genomes)[:, -1] > 0)
-
-    def block_sum(self, genomes: Genomes) -> Floats:
-        """The plain sum of isolated times in ms, [n]."""
-        return self._sums(genomes)[:, 0]
 
     def blocks_ms(self, architecture: Architecture) -> Attribution:
         """The predicted mean, block by block; the fit's constant is the overhead."""

@@ -76,7 +76,8 @@ def profile(
 
     Raises:
         UserError: a resolution that the space does not have; another process at the same profile; a damaged journal,
-            or one measured by another protocol.
+            or one measured by another protocol; too few blocks to predict from, because the time was too short or
+            the device never in its fast state.
         DeviceError: the device refuses one unit after the other, or became another while it was measured.
     """
     options = options or ProfileOptions()
@@ -98,11 +99,6 @@ def profile(
         Sitting(device, plan, judge, knobs, progress or Silent(), clock).run()
         _require_same(fingerprint, device.fingerprint(compiling), key.target, journal)
         blocks, networks, missing = _entries(plan, judge)
-        if not blocks:
-            raise UserError(
-                f"No block of {space.name} could be measured on {key.target}: the time was too short or the device "
-                "never in its fast state; profile again with more minutes, which goes on from here."
-            )
         header = {field: value for field, value in asdict(key).items() if field != "identity8"}
         table = LatencyTable(
             **header,

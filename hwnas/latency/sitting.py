@@ -17,8 +17,8 @@ from hwnas.progress import Progress
 
 Clock = Callable[[], float]
 
-LEARNING_S = 2.0
-"""How long the canary runs alone before the first measurement."""
+LEARNING_S, LEARNING_SHARE = 2.0, 0.05
+"""How long the canary runs alone before the first measurement, and no more than this share of the time there is."""
 FURTHER_BUILDS = 3
 """A unit is built and measured again until enough of its samples count, but no more often than this."""
 PIECE = 40
@@ -79,7 +79,8 @@ class Sitting:
         self._start_progress()
         try:
             if self._journal.fast_state_ms is None and self._knobs.of(unit).gate:
-                self._device.learn_fast_state(LEARNING_S, self._knobs.compile)
+                seconds = min(LEARNING_S, LEARNING_SHARE * self._seconds_left())
+                self._device.learn_fast_state(seconds, self._knobs.compile)
             while unit is not None and self._seconds_left() > 0:
                 self._measure(unit)
                 unit = self._next()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas.latency.base import Floats, LatencyModel
-from hwnas.latency.blocks import block_times
 from hwnas.latency.figures import Figures, ValidationFigures, figures
 from hwnas.latency.registry import fit_latency_model
 from hwnas.latency.table import LatencyTable, genomes_of, medians
@@ -21,10 +20,11 @@ def validate(table: LatencyTable, space: Space) -> ValidationFigures | None:
     Raises:
         UserError: the table has too few blocks to fit a model.
     """
+    model = fit_latency_model(table, space)
     held_out = table.with_role("validation")
     if len(held_out) < _FEWEST:
         return None
-    return validation_figures(fit_latency_model(table, space), table, genomes_of(space, held_out), medians(held_out))
+    return validation_figures(model, table, genomes_of(space, held_out), medians(held_out))
 
 
 def validation_figures(
@@ -37,15 +37,15 @@ def validation_figures(
     return ValidationFigures(
         **dict(figures(measured_ms, mean, std)),
         interpolated=interpolated,
-        baselines=_baselines(table, model.space, genomes, measured_ms),
+        baselines=_baselines(model, table, genomes, measured_ms),
     )
 
 
-def _baselines(table: LatencyTable, space: Space, genomes: Genomes, measured_ms: Floats) -> dict[str, Figures]:
-    plain = space.block_sum(genomes, block_times(table, space).ms)
+def _baselines(model: LatencyModel, table: LatencyTable, genomes: Genomes, measured_ms: Floats) -> dict[str, Figures]:
+    plain = model.space.block_sum(genomes, model.times.ms)
     baselines = {"block_sum": figures(measured_ms, plain)}
     if len(table.with_role("calibration")) >= _FEWEST:
-        baselines["macs"] = figures(measured_ms, _line_through_macs(table, space, genomes))
+        baselines["macs"] = figures(measured_ms, _line_through_macs(table, model.space, genomes))
     return baselines
 
 
