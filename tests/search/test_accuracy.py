@@ -22,35 +22,6 @@ def evaluated(n: int, seed: int = 0) -> tuple[Genomes, np.ndarray]:
     return genomes, np.array([accuracy(architecture) for architecture in SMALL.decode(genomes)])
 
 
-def test_prediction_ranks_unseen_architectures_and_knows_what_it_does_not_know() -> None:
-    genomes, top1 = evaluated(300)
-    predictor = GaussianProcess(SMALL)
-    predictor.fit(genomes[:60], top1[:60])
-    mean, std = predictor.predict(genomes[60:])
-    assert kendalltau(mean, SyntheticAccuracy().true(genomes[60:])).statistic > 0.65
-    assert (std >= 0).all()
-    assert predictor.predict(genomes[:60])[1].mean() < std.mean()
-
-
-def test_prediction_is_the_same_each_time() -> None:
-    genomes, top1 = evaluated(80)
-    predictions = []
-    for _ in range(2):
-        predictor = GaussianProcess(SMALL)
-        predictor.fit(genomes[:50], top1[:50])
-        predictions.append(predictor.predict(genomes))
-    np.testing.assert_array_equal(predictions[0], predictions[1])
-
-
-def test_equal_accuracies_and_two_points_are_no_obstacle() -> None:
-    genomes, _ = evaluated(20)
-    predictor = GaussianProcess(SMALL)
-    predictor.fit(genomes[:2], np.array([0.5, 0.5]))
-    mean, std = predictor.predict(genomes)
-    np.testing.assert_allclose(mean, 0.5)
-    assert np.isfinite(std).all()
-
-
 class Recorder:
     """A predictor that only notes what it was taught and asked."""
 
