@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from hwnas.agent.runtimes.quiet_ort import ort
 
 PARITY_LIMIT = 1e-4
 """Largest absolute difference of any logit at which a model still counts as the same network."""

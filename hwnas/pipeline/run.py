@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.data import Dataset, load_dataset
-from hwnas.devices import load_target, open_device
+from hwnas.devices import Target, load_target, open_device
 from hwnas.errors import InfeasibleBudgetError
 from hwnas.export import BenchmarkResult, ExportedModel, benchmark
 from hwnas.files import read_model, sha256_of, write_json
-from hwnas.latency import ProfileOptions, profile
+from hwnas.latency import ProfileOptions, load_table, profile
 from hwnas.pipeline.config import RunConfig, freeze_config
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table
@@ -74,13 +74,10 @@ class Run:
             InfeasibleBudgetError: no architecture keeps the budget.
             UserError: a name or file that the configuration gives is wrong; nothing is left half-written.
         """
-        # Names are checked before anything is written, so that a typing error leaves no directory behind.
-        target = load_target(self.config.target)
-        SearchOptions(strategy=self.config.strategy, evaluations=self.config.evaluations, seed=self.config.seed)
-        log_line = f"{self.space.name} on {target.name} with {self.dataset.name}"
+        target = self._checked_target()
         freeze_config(self.directory, self.config)
         with log_file(self.directory / "log.txt"), open_device(target) as self.device:
-            log.info("run: %s", log_line)
+            log.info("run: %s on %s with %s", self.space.name, target.name, self.dataset.name)
             self._provide_supernet()
             self._provide_table()
             self._choose_budget()
@@ -89,7 +86,26 @@ class Run:
             self._benchmark()
             return self._report()
 
+    def _checked_target(self) -> Target:
+        """The target, once every name and file of the configuration has been looked at.
+
+        This is before anything is written, so that a typing error leaves no directory behind.
+        """
+        target = load_target(self.config.target)
+        self.search_options  # noqa: B018
+        if self.supernet_directory != self.directory / "supernet":
+            self.supernet  # noqa: B018
+        if self.config.table:
+            load_table(Path(self.config.table))
+        return target
+
     # --- what the steps share -----------------------------------------------------------------------------
+
+    @cached_property
+    def search_options(self) -> SearchOptions:
+        """How candidates are proposed."""
+        config = self.config
+        return SearchOptions(strategy=config.strategy, evaluations=config.evaluations, seed=config.seed)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -136,7 +152,6 @@ class Run:
     def _provide_supernet(self) -> None:
         directory = self.supernet_directory
         if directory != self.directory / "supernet":
-            self.supernet  # noqa: B018 - checked before minutes are spent on measuring
             return
         config = training_config({"epochs": self.config.train_epochs, "seed": self.config.seed})
         self.steps.do(
@@ -215,7 +230,7 @@ class Run:
             self.budget,
             SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads),
             self.directory / "search",
-            SearchOptions(strategy=self.config.strategy, evaluations=self.config.evaluations, seed=self.config.seed),
+            self.search_options,
             self.progress,
             measure_fastest=lambda architecture: measure_architecture(self.device, self.space, architecture),
         )

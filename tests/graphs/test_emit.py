@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hwnas.agent.runtimes.quiet_ort import ort
 from hwnas.graphs import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.spaces import BlockSpec, get_space
 from hwnas.supernet import PlainNetwork, mobilenet_v3_small

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
-import onnxruntime as ort
 
 from ..arrays import Array
 from ..protocol import AgentError, ErrorKind
 from .base import Engine, Runtime, RuntimeOptions, TensorInfo
+from .quiet_ort import ort
 
 _CPU = "CPUExecutionProvider"
 _TYPES = {
