@@ -72,7 +72,7 @@ def search(
                 "table": str(latency.path),
                 "stale": latency.stale,
                 "stopped": result.stopped,
-                "kendall_tau": result.kendall_tau,
+                "kendall_tau": result.cross_validated_tau,
                 "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],
                 "front": [e.architecture.id for e in result.front],
             }

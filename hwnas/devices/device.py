@@ -117,6 +117,12 @@ class Device:
             self._fast_states_ms[key] = measurement.fast_state_ms
         return measurement
 
+    def recall_fast_state(self, fast_state_ms: float, options: CompileOptions | None = None) -> None:
+        """Tell of the canary's fast state (ms) in an earlier session; a faster one that is known already stays."""
+        options = options or self.default_options()
+        key = (options.runtime, options.provider)
+        self._fast_states_ms[key] = min(fast_state_ms, self._fast_states_ms.get(key, fast_state_ms))
+
     def learn_fast_state(self, seconds: float, options: CompileOptions | None = None) -> float:
         """Run the canary alone for a while, and give its fast state in ms."""
         options = options or self.default_options()

@@ -32,7 +32,7 @@ class LoadedTable:
 
 
 def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = False) -> LoadedTable:
-    """Read a table for a live device and fit its latency model.
+    """Read a table for a live device and fit its latency model; the device is told the table's fast state.
 
     Raises:
         BadFileError: it is not a table.
@@ -48,6 +48,8 @@ def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = 
         if found != wanted:
             raise UserError(f"Latency table {path} is of {what} {found}, not {wanted}; give the right one.")
     fresh = check_fingerprint(table, device.fingerprint(), allow_stale, path)
+    if fresh and table.fast_state_ms is not None:
+        device.recall_fast_state(table.fast_state_ms)
     return LoadedTable(path, table, fit_latency_model(table, space), stale=not fresh)
 
 

@@ -184,7 +184,7 @@ def _search(run: Run, documents: _Documents) -> report.Search:
         ),
         front=tuple(e.architecture.id for e in result.front),
         finalists=documents.finalists.finalists,
-        predictor_kendall_tau=result.kendall_tau,
+        predictor_kendall_tau=result.cross_validated_tau,
     )
 
 

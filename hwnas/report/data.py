@@ -189,7 +189,7 @@ class Search(Part):
     front: tuple[str, ...] = ()
     finalists: tuple[Finalist, ...] = ()
     predictor_kendall_tau: Correlation | None = None
-    """Between accuracies as predicted before evaluation and as evaluated."""
+    """Between accuracies as evaluated and as predicted by cross-validation, each from four fifths of the others."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

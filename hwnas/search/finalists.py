@@ -89,7 +89,7 @@ def measure_finalists(
     """Compile each candidate ``builds`` times afresh, measure each build, and compare with the budget.
 
     The builds are measured in rounds over all candidates, so that a drift of the machine meets all alike, and judged
-    together by the fast state that all of them show.  A candidate that then has fewer samples in the fast state than
+    together by one fast state of the device.  A candidate that then has fewer samples in the fast state than
     one build should give is built and measured again, up to twice as often.
 
     Each measured build is in ``journal`` (JSON lines) before the next begins; called again for the same models and
@@ -163,8 +163,14 @@ class _Bench:
         self.builds[sha256].append(line)
 
     def fast_state_ms(self, models: Iterable[str]) -> float | None:
-        """The fast state that the builds of these models show together; None if none was gated."""
-        return fast_state_ms(line.measurement for sha256 in models for line in self.builds[sha256])
+        """The fast state by which these models are judged together; None if none was gated.
+
+        It is the one that their builds show, or a faster one that the device has shown before, such as while it was
+        profiled: predictions and finalists then speak of the same state.
+        """
+        measurements = [line.measurement for sha256 in models for line in self.builds[sha256]]
+        states = [fast_state_ms(measurements), *(measurement.fast_state_ms for measurement in measurements)]
+        return min((state for state in states if state is not None), default=None)
 
     def lacks_samples(self, sha256: str, models: Iterable[str]) -> bool:
         """Whether a model has fewer samples in the common fast state than one build should give."""

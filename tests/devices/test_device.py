@@ -132,6 +132,13 @@ def test_the_fast_state_is_learned_and_handed_on(device: Device) -> None:
     assert impossible.ungated.p50_ms
 
 
+def test_a_fast_state_of_an_earlier_session_is_recalled_unless_a_faster_one_is_known() -> None:
+    with open_device(load_target("host-cpu")) as device:
+        device.recall_fast_state(1e-6)
+        device.recall_fast_state(1.0)
+        assert not device.measure(device.compile(canary_onnx()), QUICK).complete
+
+
 @pytest.mark.parametrize(("batch", "count"), [(1, 7), (4, 10), (4, 0)])
 def test_inference_gives_every_image_its_logits(device: Device, batch: int, count: int) -> None:
     generator = np.random.default_rng(0)
