@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
 
 from hwnas.data import Dataset, ImageSet, to_input
 from hwnas.data.augmentation import Augmentation
@@ -34,6 +33,7 @@ from hwnas.supernet import (
     top1,
 )
 from hwnas.training.config import TrainingConfig
+from hwnas.training.optimization import learning_rate, make_optimizer, update_average
 from hwnas.training.sandwich import backward, sandwich
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
 
@@ -76,7 +76,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         model = ElasticMobileNetV3(space).to(self.accelerator.device)
         self.model: ElasticMobileNetV3 = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = _optimizer(self.model, config)
+        optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
         self.step = 0
@@ -145,37 +145,22 @@ class Trainer:
             _average_gradients(self.model, accelerator)
         accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         for group in self.state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._schedule()
+            group["lr"] = learning_rate(config, self.step, self.steps_per_epoch, self.total_steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._update_average()
+        since_begin = self.step if self.step < self.full_steps else self.step - self.full_steps
+        update_average(self.state.average, self.model, self.config.ema_decay, since_begin)
         if not math.isfinite(float(losses[0])):
             raise UserError(
                 f"Training diverged at step {self.step} (loss {float(losses[0])}); lower the learning rate."
             )
         return losses
 
-    def _schedule(self) -> float:
-        """Learning rate relative to its peak: linear warm-up, then a half cosine to zero."""
-        warmup = self.config.warmup_epochs * self.steps_per_epoch
-        if self.step < warmup:
-            return (self.step + 1) / (warmup + 1)
-        done = (self.step - warmup) / max(self.total_steps - warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * done))
-
     def _begin_sandwich(self) -> None:
         """Sort channels by importance; what belongs to the old order starts anew."""
         self.model.sort_channels()
         self.state.optimizer.state.clear()
         self.state.average.update(_copy_parameters(self.model))
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        since_begin = self.step if self.step < self.full_steps else self.step - self.full_steps
-        # A short memory at first, so that the start is soon forgotten.
-        decay = min(self.config.ema_decay, (1 + since_begin) / (10 + since_begin))
-        average = list(self.state.average.values())
-        torch._foreach_lerp_(average, [p.detach() for p in self.model.parameters()], 1 - decay)
 
     # --- files --------------------------------------------------------------------------------------------
 
@@ -282,18 +267,6 @@ class Trainer:
             record = save_supernet(self.directory, self._averaged_model(), record)
         self.accelerator.wait_for_everyone()
         return record
-
-
-def _optimizer(model: torch.nn.Module, config: TrainingConfig) -> Optimizer:
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "transforms" not in name]
-    kept = [p for name, p in model.named_parameters() if p.ndim <= 1 or "transforms" in name]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.learning_rate)
-    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def _copy_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
