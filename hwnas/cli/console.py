@@ -134,3 +134,10 @@ def milliseconds(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A fraction as per cent, or a dash."""
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def readable(value: Any) -> str:
+    """A fact as people write it."""
+    if value is None:
+        return "unknown"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table
+from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table, readable
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable
@@ -31,28 +31,19 @@ def list_tables(
     if not found:
         out.print(f"There are no latency tables in {tables}; make one with `hwnas profile`.")
         return
-    rows = [
-        [
-            table.target,
-            table.space,
-            f"{table.runtime}-{table.mode}",
-            table.precision,
-            str(table.created),
-            str(len(table.blocks)),
-            str(len(table.networks)),
-            f"{table.validation.mape:.2f} %" if table.validation else "–",
-            path.name,
-        ]
-        for path, table in found.items()
-    ]
-    header = ["target", "space", "runtime", "precision", "date", "blocks", "networks", "MAPE", "file"]
-    print_table(f"Latency tables in {tables}", header, rows)
+    for path, table in found.items():
+        out.print(f"[bold]{path}[/]", soft_wrap=True, highlight=False)
+        known = f"{table.created}, {len(table.blocks)} blocks, {len(table.networks)} networks"
+        figures = table.validation
+        quality = f"MAPE {figures.mape:.2f} % on {figures.n} held-out networks" if figures else "not validated"
+        out.print(f"  {known}; {quality}", soft_wrap=True, highlight=False)
 
 
 @app.command("show")
 @command
 def show(path: Annotated[Path, typer.Argument(help="A table's file.")], json: JsonOption = False) -> None:
     """Show one table: where and how it was measured, and its held-out figures."""
+    from hwnas.devices.fingerprint import flattened
     from hwnas.latency import load_table
 
     table = load_table(path)
@@ -60,7 +51,7 @@ def show(path: Annotated[Path, typer.Argument(help="A table's file.")], json: Js
         print_json(table.model_dump(mode="json", by_alias=True))
         return
     out.print(f"[bold]{path}[/]", soft_wrap=True)
-    identity = [[name, str(value)] for name, value in table.fingerprint.identity.items()]
+    identity = [[name, readable(value)] for name, value in flattened(table.fingerprint.identity).items()]
     missing = table.missing
     facts = [
         ["target", table.target],

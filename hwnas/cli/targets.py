@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, print_json, print_table
+from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable
 
 
 @command
@@ -16,6 +16,7 @@ def targets(
 ) -> None:
     """List the targets, or show one and probe its fingerprint."""
     from hwnas.devices import list_targets, load_target, open_device
+    from hwnas.devices.fingerprint import flattened
 
     if name is None:
         found = list_targets()
@@ -38,5 +39,5 @@ def targets(
     print_table(
         f"Fingerprint {fingerprint.identity8}",
         ["", "field", "value"],
-        [[kind, field, str(value)] for kind, fields in facts for field, value in fields.items()],
+        [[kind, field, readable(value)] for kind, fields in facts for field, value in flattened(fields).items()],
     )

@@ -25,15 +25,16 @@ class Fingerprint(BaseModel):
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Where the identities differ, as ``name: ours → theirs``; empty when they are the same device."""
-        ours, theirs = _flat(self.identity), _flat(other.identity)
+        ours, theirs = flattened(self.identity), flattened(other.identity)
         names = sorted(ours.keys() | theirs.keys())
         return [
             f"{name}: {ours.get(name)} → {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)
         ]
 
 
-def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level, with names such as ``cpu.model``."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
