@@ -99,13 +99,16 @@ class NetworkEntry(Timing):
 
 
 class Missing(_Record):
-    """What the profile set out to measure and did not, because its time was over or the device refused."""
+    """What of the plan's base (all blocks, and the networks among them) has no entry.
+
+    The time was over, the device refused, or too few samples ran in its fast state.
+    """
 
     blocks: Count = 0
     calibration: Count = 0
     validation: Count = 0
     failures: tuple[str, ...] = ()
-    """Why units that failed did; each is counted above too."""
+    """What the device said of each unit that it refused."""
 
 
 class LatencyTable(Document):
