@@ -29,10 +29,12 @@ class Batch:
     canary_ns: Optional[Tuple[int, int]]
     """Canary before and after; ``None`` when the measurement was not gated."""
     clocks_moved: bool = False
+    preempted: bool = False
+    """Whether the system took the processor away meanwhile: a run then holds somebody else's time slice."""
 
     def counts(self, fast_ns: float, tolerance: float) -> bool:
-        """Whether the batch ran in the fast state with still clocks."""
-        if self.canary_ns is None or self.clocks_moved:
+        """Whether the batch ran undisturbed, in the fast state, with still clocks."""
+        if self.canary_ns is None or self.clocks_moved or self.preempted:
             return False
         return max(self.canary_ns) <= fast_ns * (1.0 + tolerance)
 

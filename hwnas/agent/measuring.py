@@ -19,7 +19,7 @@ from .arrays import Array
 from .judging import Batch, FastState, order_statistic
 from .knobs import MeasuringProtocol, WarmUp
 from .runtimes import Engine, TensorInfo
-from .sensors import Clocks, read_clocks
+from .sensors import Clocks, preemptions_so_far, read_clocks
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Measurement:
         protocol: MeasuringProtocol,
         clock: Callable[[], float] = time.perf_counter,
         clocks: Callable[[], Clocks] = read_clocks,
+        preemptions: Callable[[], int] = preemptions_so_far,
     ) -> None:
-        """``canary`` is not needed where the protocol does not gate; both clocks are replaced in tests."""
+        """``canary`` is not needed where the protocol does not gate; the sensors are replaced in tests."""
         if protocol.gate and canary is None:
             raise ValueError("a gated measurement needs a canary")
         self._engine = engine
@@ -49,6 +50,7 @@ class Measurement:
         self._protocol = protocol
         self._clock = clock
         self._read_clocks = clocks
+        self._preemptions = preemptions
         self._batches: List[Batch] = []
         self._readings: List[Clocks] = []
         self._tally = _Tally(None, protocol.tolerance)
@@ -77,6 +79,7 @@ class Measurement:
             "samples_ns": [batch.samples_ns for batch in self._batches],
             "canary_ns": [batch.canary_ns for batch in self._batches],
             "clocks_moved": [batch.clocks_moved for batch in self._batches],
+            "preempted": [batch.preempted for batch in self._batches],
             "fast_state_ns": state,
             "complete": complete,
             "warmup": asdict(warm),
@@ -110,10 +113,13 @@ class Measurement:
                 return
 
     def _batch(self, runs: int) -> Batch:
+        taken_away = self._preemptions()
         before = self._canary_run()
         samples = tuple(self._engine.timed_runs(1 + runs)[1:])
         after = self._canary_run()
-        return Batch(samples, None if before is None or after is None else (before, after))
+        canary = None if before is None or after is None else (before, after)
+        # Both canaries can be fast around a run that waited for a time slice of 4 ms; large networks do all the time.
+        return Batch(samples, canary, preempted=self._preemptions() != taken_away)
 
     def _canary_run(self) -> Optional[int]:
         if self._canary is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -34,6 +35,15 @@ def read_clocks(cpus: Path = _CPUS) -> Clocks:
     live = _frequencies_mhz(cpus, "scaling_cur_freq")
     limits = _frequencies_mhz(cpus, "scaling_max_freq")
     return Clocks(max(live, default=None), max(limits, default=None))
+
+
+def preemptions_so_far() -> int:
+    """How often the system took the processor away from this thread against its will; always 0 where it does not tell.
+
+    It sees the thread that runs single-threaded engines; those with several threads have others beside it.
+    """
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return 0 if who is None else resource.getrusage(who).ru_nivcsw
 
 
 def maximum_clock_mhz(cpus: Path = _CPUS) -> Optional[float]:

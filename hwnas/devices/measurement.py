@@ -54,6 +54,8 @@ class Measurement(BaseModel):
     """The canary's time before and after each batch; ``None`` in a measurement that is not gated."""
     clocks_moved: tuple[bool, ...]
     """Whether the clocks moved while the batch ran; such a batch does not count."""
+    preempted: tuple[bool, ...]
+    """Whether the system took the processor away while the batch ran; such a batch is not gated."""
     fast_state_ns: float | None
     """The canary's fast state by which :attr:`gated` judges."""
     complete: bool
@@ -69,15 +71,15 @@ class Measurement(BaseModel):
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        if not len(self.samples_ns) == len(self.canary_ns) == len(self.clocks_moved):
-            raise ValueError("samples, canaries and clocks differ in their number of batches")
+        if len({len(self.samples_ns), len(self.canary_ns), len(self.clocks_moved), len(self.preempted)}) > 1:
+            raise ValueError("samples, canaries, clocks and preemptions differ in their number of batches")
         return self
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
         """The batches, in order."""
-        parts = zip(self.samples_ns, self.canary_ns, self.clocks_moved, strict=True)
-        return tuple(Batch(samples, canary, moved) for samples, canary, moved in parts)
+        parts = zip(self.samples_ns, self.canary_ns, self.clocks_moved, self.preempted, strict=True)
+        return tuple(Batch(*part) for part in parts)
 
     @property
     def gated(self) -> Statistics:

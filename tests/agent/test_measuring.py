@@ -29,12 +29,16 @@ class Machine:
         self.now = 0.0
         self.slowness = slowness
         self.clocks_mhz: Callable[[float], float | None] = lambda _: None
+        self.time_slices: Callable[[float], int] = lambda _: 0
 
     def clock(self) -> float:
         return self.now
 
     def read_clocks(self) -> Clocks:
         return Clocks(self.clocks_mhz(self.now), None)
+
+    def preemptions(self) -> int:
+        return self.time_slices(self.now)
 
 
 class VirtualEngine(Engine):
@@ -76,7 +80,9 @@ def measure(
     machine: Machine, protocol: MeasuringProtocol, state: FastState | None = None, engine_ns: int = ENGINE_NS
 ) -> Judged:
     canary = Canary(VirtualEngine(machine, CANARY_NS), state or FastState())
-    reply = Measurement(VirtualEngine(machine, engine_ns), canary, protocol, machine.clock, machine.read_clocks).run()
+    engine = VirtualEngine(machine, engine_ns)
+    sensors = (machine.clock, machine.read_clocks, machine.preemptions)
+    reply = Measurement(engine, canary, protocol, *sensors).run()
     return Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
 
 
@@ -153,6 +159,34 @@ def test_batches_during_which_clocks_moved_are_rejected_and_redone() -> None:
     moved = sum(len(batch) for batch, flag in zip(found.samples_ns, found.clocks_moved, strict=True) if flag)
     assert found.ungated.n == found.gated.n + moved
     assert {1500.0, 2000.0} == {reading.fastest_mhz for reading in found.clocks}
+
+
+def test_a_run_that_waited_for_its_processor_does_not_count_between_two_fast_canaries() -> None:
+    """A network of 3 ms of which every other run loses a time slice of 4 ms, as on two cores with three processes."""
+    machine = Machine()
+    lost = []
+
+    class Large(VirtualEngine):
+        calls = 0
+
+        def timed_runs(self, count: int) -> list[int]:
+            durations = super().timed_runs(count)
+            self.calls += 1
+            if self.calls % 2:
+                lost.append(self.calls)
+                machine.now += 0.004
+                durations[-1] += 4_000_000
+            return durations
+
+    machine.time_slices = lambda _: len(lost)
+    canary = Canary(VirtualEngine(machine, CANARY_NS), FastState())
+    sensors = (machine.clock, machine.read_clocks, machine.preemptions)
+    reply = Measurement(Large(machine, 3_000_000), canary, MeasuringProtocol(min_samples=10), *sensors).run()
+    found = Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
+    assert any(found.preempted)
+    assert found.gated.n >= 10
+    assert found.gated.p50_ms == found.gated_samples_ns()[0] / 1e6 == 3.0
+    assert max(max(samples) for samples in found.samples_ns) == 7_000_000
 
 
 def test_clocks_that_never_rest_end_with_the_time_and_are_told() -> None:

@@ -180,6 +180,7 @@ class FakeDevice:
             samples_ns=((1000 * canary,) * count,),
             canary_ns=((1000 * canary,) * 2,),
             clocks_moved=(False,),
+            preempted=(False,),
             fast_state_ns=1000.0 * fast,
             complete=True,
             warmup=WarmUp(runs=1, seconds=0.1, stable=True, last_median_ns=1000),

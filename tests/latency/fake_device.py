@@ -100,6 +100,7 @@ class FakeDevice:
             samples_ns=tuple(samples),
             canary_ns=tuple(canaries),
             clocks_moved=(False,) * len(samples),
+            preempted=(False,) * len(samples),
             fast_state_ns=fast_ns,
             complete=accepted >= options.min_samples,
             warmup=WarmUp(3, 0.0, True, int(true_ns)),

@@ -56,6 +56,7 @@ class ScriptedDevice:
                 "samples_ns": samples,
                 "canary_ns": canaries,
                 "clocks_moved": [False] * 128,
+                "preempted": [False] * 128,
                 "fast_state_ns": min(self.known_fast_ns, *(canary[0] for canary in canaries)),
                 "complete": True,
                 "warmup": dict.fromkeys(WarmUp.__dataclass_fields__, 1),
