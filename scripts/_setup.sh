@@ -25,14 +25,14 @@ find_python() {
 
 # A build of torch for CUDA weighs gigabytes, so it is taken only where there is a GPU to use it.
 install_torch() {
-    local pinned
+    local pinned plan
     pinned=$(grep '^torch==' constraints.txt)
     if [ -n "${HWNAS_TORCH_INDEX:-}" ]; then
         .venv/bin/pip install --quiet --index-url "$HWNAS_TORCH_INDEX" "$pinned"
         return
     fi
-    if ! nvidia-smi -L >/dev/null 2>&1 &&
-        ! .venv/bin/pip install --dry-run --no-deps "$pinned" 2>/dev/null | grep -q '+cpu'; then
+    plan=$(.venv/bin/pip install --dry-run --no-deps "$pinned" 2>/dev/null || true)
+    if ! nvidia-smi -L >/dev/null 2>&1 && [[ "$plan" != *+cpu* ]]; then
         echo "hwnas: no NVIDIA GPU here, and pip's index offers torch with CUDA (gigabytes)." >&2
         echo "       Set HWNAS_TORCH_INDEX to PyTorch's CPU index to avoid that (README, 'Installation'). Going on." >&2
     fi

@@ -23,12 +23,15 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Extract a subnet, recalibrate it, export it, and compare it with torch on real images."""
+    import torch
+
     from hwnas.data import load_dataset
     from hwnas.errors import UserError
     from hwnas.pipeline.networks import export_subnet, open_supernet, read_architecture
     from hwnas.pipeline.training import find_supernet
     from hwnas.spaces import get_space
 
+    torch.set_num_threads(1)
     dataset = load_dataset(data, root=data_root)
     searched = get_space(space, dataset.num_classes)
     chosen = read_architecture(searched, architecture)

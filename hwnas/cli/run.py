@@ -36,7 +36,7 @@ def run(
     finalists: Annotated[int, typer.Option(min=1, help="Candidates to measure before one is chosen.")] = 5,
     builds: Annotated[int, typer.Option(min=1, help="Fresh compilations of each finalist.")] = 3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads that evaluate candidates.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     allow_stale: Annotated[
         bool, typer.Option(help="Use a table measured on another device; the report says so.")
     ] = False,

@@ -31,7 +31,7 @@ def parity(network: nn.Module, model: Path | bytes, images: Tensor) -> float:
         ValueError: there are no images, or they do not have the model's size.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = 1
     content = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     entrance = session.get_inputs()[0]

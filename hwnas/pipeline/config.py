@@ -37,7 +37,7 @@ class RunConfig(Document):
     """Fresh compilations of each finalist."""
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
-    """CPU threads that evaluate candidates; the accuracies depend on it in the last digit."""
+    """CPU threads of torch in every step; accuracies depend on it in the last digit."""
     allow_stale: bool = False
 
 

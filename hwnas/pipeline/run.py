@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hwnas.data import Dataset, load_dataset
 from hwnas.devices import Target, load_target, open_device
@@ -76,6 +77,8 @@ class Run:
         """
         target = self._checked_target()
         freeze_config(self.directory, self.config)
+        # The idle threads of torch spin, and would take the cores from ONNX Runtime and from whatever is measured.
+        torch.set_num_threads(self.config.threads)
         with log_file(self.directory / "log.txt"), open_device(target) as self.device:
             log.info("run: %s on %s with %s", self.space.name, target.name, self.dataset.name)
             self._provide_supernet()
