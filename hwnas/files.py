@@ -180,10 +180,30 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"The disk holding {path} is full; free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"{path} cannot be written ({error.strerror}); check its permissions.") from error
-        raise
+        raise UserError(f"{path} cannot be written ({error.strerror}); check the path and its permissions.") from error
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process alone; the lock ends with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    with explain_os_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"Another process is at work in {directory}; wait for it or choose another one.") from error
+    try:
+        yield
+    finally:
+        lock.release()

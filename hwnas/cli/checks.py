@@ -28,3 +28,13 @@ def check_budget(budget_ms: float | None, confidence: float) -> None:
         raise UserError(f"--budget takes a positive number of milliseconds, not {budget_ms:g}.")
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence is at least 0.5 and less than 1, not {confidence:g}.")
+
+
+def check_evaluations(evaluations: int) -> None:
+    """How many candidates a search evaluates.
+
+    Raises:
+        UserError: none.
+    """
+    if evaluations < 1:
+        raise UserError(f"A search evaluates at least one candidate, not {evaluations}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,15 +111,16 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         from hwnas.errors import HwnasError
 
-        if not os.environ.get("HWNAS_DEBUG"):
-            logging.getLogger("hwnas").addHandler(logging.NullHandler())
+        logging.getLogger("hwnas").addHandler(logging.NullHandler())
         try:
             function(*args, **kwargs)
         except HwnasError as error:
             err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            err.print("Interrupted; the same command goes on from here.")
+            err.print(
+                "Interrupted. What was on disk is whole; runs, profiles, searches and trainings go on from there."
+            )
             raise typer.Exit(130) from error
 
     return guarded

@@ -21,7 +21,10 @@ def profile(
         str | None, typer.Option(help="Resolutions to measure, such as 24,44,64; default: as many as fit the time.")
     ] = None,
     tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of measuring and the networks drawn.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what earlier profiles of this device measured.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
@@ -40,7 +43,7 @@ def profile(
             chosen = tuple(int(part) for part in resolutions.split(","))
         except ValueError as error:
             raise UserError(f"--resolutions takes pixels with commas between, not '{resolutions}'.") from error
-    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed)
+    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed, fresh=fresh)
     with open_device(load_target(target)) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:

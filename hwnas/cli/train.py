@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,19 +28,20 @@ def train(
 ) -> None:
     """Train a once-for-all supernet; under torchrun, in several processes."""
     from hwnas.data import load_dataset
-    from hwnas.files import read_json
-    from hwnas.pipeline.training import train_supernet, training_config
+    from hwnas.pipeline.training import read_settings, train_supernet, training_config
 
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    settings = read_json(config, what="training settings") if config else {}
+    settings = read_settings(config) if config else {}
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     with bars() as progress:
         dataset = load_dataset(data, root=data_root, download=download, progress=progress)
         record = train_supernet(out, space, dataset, training_config(settings, config), progress)
+    if int(os.environ.get("RANK", "0")):
+        return  # one of several processes is enough to tell
     if json:
         print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
         return

@@ -117,6 +117,12 @@ class Device:
             self._fast_states_ms[key] = measurement.fast_state_ms
         return measurement
 
+    @property
+    def fast_state_ms(self) -> float | None:
+        """The canary's fast state with the target's default options, as far as it is known."""
+        options = self.default_options()
+        return self._fast_states_ms.get((options.runtime, options.provider))
+
     def recall_fast_state(self, fast_state_ms: float, options: CompileOptions | None = None) -> None:
         """Tell of the canary's fast state (ms) in an earlier session; a faster one that is known already stays."""
         options = options or self.default_options()

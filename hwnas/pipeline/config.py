@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from pydantic import Field
@@ -29,7 +30,7 @@ class RunConfig(Document):
     """Time for profiling."""
     budget_ms: float | None = Field(default=None, gt=0)
     """Limit on the p50 latency; None: the median prediction over random architectures."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
     strategy: str = "hwnas"
     evaluations: int = Field(default=48, ge=1)
     finalists: int = Field(default=5, ge=1)
@@ -41,21 +42,38 @@ class RunConfig(Document):
     allow_stale: bool = False
 
 
+FROZEN = ("target", "space", "dataset", "supernet", "seed")
+"""What a run is of; everything else may be changed and redoes the steps that depend on it."""
+
+_OPTION_NAMES = {"dataset": "data", "budget_ms": "budget"}
+
+
 def freeze_config(directory: Path, config: RunConfig) -> None:
-    """Write the configuration of a new run, or check that an old one is gone on with as it was begun.
+    """Write the configuration of a run, and check that an old run is still of the same thing.
 
     Raises:
-        UserError: the directory holds a run of another configuration.
+        UserError: the directory holds a run of another target, space, data set, supernet or seed.
     """
     path = directory / CONFIG_FILE
-    if not path.exists():
-        write_json(path, config)
-        return
-    before = read_model(path, RunConfig, what="run configuration")
-    changed = [name for name in RunConfig.model_fields if getattr(before, name) != getattr(config, name)]
-    if changed:
-        name = changed[0]
-        raise UserError(
-            f"{directory} is a run with {name} = {getattr(before, name)}, not {getattr(config, name)}; "
-            "give the same settings to go on with it, or another --name to begin a new one."
-        )
+    if path.exists():
+        before = read_model(path, RunConfig, what="run configuration")
+        for name in FROZEN:
+            if getattr(before, name) != getattr(config, name):
+                raise UserError(
+                    f"{directory} is a run with {name} = {getattr(before, name)}, not {getattr(config, name)}; "
+                    "give another --name to begin a new one."
+                )
+    write_json(path, config)
+
+
+def command_line(name: str, config: RunConfig) -> str:
+    """The command that gives this configuration."""
+    words = ["hwnas", "run", "--name", name]
+    defaults = RunConfig(target="", space="", dataset="")
+    for field in RunConfig.model_fields:
+        value = getattr(config, field)
+        if value == getattr(defaults, field):
+            continue
+        option = "--" + _OPTION_NAMES.get(field, field).replace("_", "-")
+        words += [option] if value is True else [option, str(value)]
+    return shlex.join(words)

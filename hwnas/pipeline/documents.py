@@ -41,7 +41,6 @@ class Summary(Document):
     dataset: str
     budget_ms: float
     budget_source: str
-    budget_kept: bool
     architecture: str
     predicted_ms: float
     predicted_std_ms: float

@@ -109,5 +109,5 @@ def read_architecture(space: Space, text: str) -> Architecture:
         raise BadFileError(
             f"{text} holds no architecture: an object with 'space' and 'choices' is expected."
         ) from error
-    space.encode([architecture])
-    return architecture
+    # The canonical order of the choices, whatever the file's: an architecture has one id.
+    return space.decode(space.encode([architecture]))[0]

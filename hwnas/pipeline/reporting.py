@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from hwnas.export import BenchmarkResult, Timing
 from hwnas.files import read_model
 from hwnas.latency import Figures, LatencyTable
 from hwnas.latency.table import genomes_of
+from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.search import Evaluation, Finalist
@@ -28,9 +30,11 @@ NAMES = {"largest": "largest subnet", "mobilenet_v3_small": "MobileNetV3-Small"}
 
 
 def finalists_document(measured: Sequence[tuple[Evaluation, Finalist]]) -> FinalistsDocument:
-    """The finalists with what was foretold of them, the most accurate first."""
+    """The finalists with what was foretold of them, the most accurate first, the faster of equals first."""
+    found = [_finalist(evaluation, finalist) for evaluation, finalist in measured]
+    found.sort(key=lambda f: (-f.top1, f.measured.gated.p50_ms if f.measured.gated else math.inf))
     return FinalistsDocument(
-        finalists=tuple(_finalist(evaluation, finalist) for evaluation, finalist in measured),
+        finalists=tuple(found),
         architectures={e.architecture.id: e.architecture.to_json() for e, _ in measured},
     )
 
@@ -44,7 +48,7 @@ def assemble(run: Run) -> report.ReportData:
     return report.ReportData(
         run=run.directory.name,
         created=datetime.now(UTC),
-        command=f"hwnas run --name {run.directory.name}",
+        command=command_line(run.directory.name, run.config),
         versions={"hwnas": version("hwnas"), "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
         warnings=_warnings(run, documents),
@@ -102,7 +106,6 @@ def summarise(run: Run, page: Path) -> Summary:
         dataset=run.dataset.name,
         budget_ms=documents.budget.limit_ms,
         budget_source=documents.budget.source,
-        budget_kept=bench.gated.p50_ms <= documents.budget.limit_ms,
         architecture=documents.winner.id,
         predicted_ms=evaluation.predicted_ms,
         predicted_std_ms=evaluation.std_ms,
@@ -245,7 +248,10 @@ def _finalist(evaluation: Evaluation, finalist: Finalist) -> report.Finalist:
 
 
 def _benchmark_of(run: Run, name: str) -> BenchmarkResult:
-    return read_model(run.directory / "benchmarks" / f"{name}.json", BenchmarkResult, what="benchmark")
+    """A benchmark, judged by the fastest state of the device that this run has seen, as all that are compared are."""
+    found = read_model(run.directory / "benchmarks" / f"{name}.json", BenchmarkResult, what="benchmark")
+    fast_ms = run.device.fast_state_ms
+    return found if fast_ms is None or found.fast_state_ms is None else found.judged(min(fast_ms, found.fast_state_ms))
 
 
 def _network(run: Run, name: str) -> report.Network:

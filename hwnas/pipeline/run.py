@@ -6,6 +6,8 @@ that was killed goes on where it stopped when the same command is given again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,9 @@ from hwnas.data import Dataset, load_dataset
 from hwnas.devices import Target, load_target, open_device
 from hwnas.errors import InfeasibleBudgetError
 from hwnas.export import BenchmarkResult, ExportedModel, benchmark
-from hwnas.files import read_model, sha256_of, write_json
+from hwnas.files import locked, read_model, sha256_of, write_json
 from hwnas.latency import ProfileOptions, load_table, profile
-from hwnas.pipeline.config import RunConfig, freeze_config
+from hwnas.pipeline.config import RunConfig, command_line, freeze_config
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table
 from hwnas.pipeline.logs import log_file
@@ -41,6 +43,7 @@ from hwnas.search import (
     SubnetEvaluator,
     measure_finalists,
     run_search,
+    winner,
 )
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
@@ -76,10 +79,10 @@ class Run:
             UserError: a name or file that the configuration gives is wrong; nothing is left half-written.
         """
         target = self._checked_target()
-        freeze_config(self.directory, self.config)
         # The idle threads of torch spin, and would take the cores from ONNX Runtime and from whatever is measured.
         torch.set_num_threads(self.config.threads)
-        with log_file(self.directory / "log.txt"), open_device(target) as self.device:
+        with locked(self.directory), log_file(self.directory / "log.txt"), open_device(target) as self.device:
+            freeze_config(self.directory, self.config)
             log.info("run: %s on %s with %s", self.space.name, target.name, self.dataset.name)
             self._provide_supernet()
             self._provide_table()
@@ -200,8 +203,14 @@ class Run:
         inputs = {"budget_ms": self.config.budget_ms, "table": sha256_of(self.latency.path), "seed": self.config.seed}
         self.steps.do("budget", inputs, lambda: [path], choose)
 
+    @cached_property
+    def search_directory(self) -> Path:
+        """Of the search with these inputs; another budget or table has another."""
+        digest = hashlib.sha256(json.dumps(self._search_inputs, sort_keys=True).encode()).hexdigest()
+        return self.directory / "search" / digest[:8]
+
     def _search(self) -> None:
-        directory = self.directory / "search"
+        directory = self.search_directory
 
         def search() -> None:
             self.search_result = self._run_search()
@@ -224,6 +233,7 @@ class Run:
             "strategy": self.config.strategy,
             "evaluations": self.config.evaluations,
             "seed": self.config.seed,
+            "threads": self.config.threads,
         }
 
     def _run_search(self) -> SearchResult:
@@ -232,7 +242,7 @@ class Run:
             self.latency.model,
             self.budget,
             SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads),
-            self.directory / "search",
+            self.search_directory,
             self.search_options,
             self.progress,
             measure_fastest=lambda architecture: measure_architecture(self.device, self.space, architecture),
@@ -248,7 +258,7 @@ class Run:
             for start in range(0, len(ranked), group):
                 evaluations = ranked[start : start + group]
                 measured += zip(evaluations, self._measured(evaluations), strict=True)
-                if any(finalist.keeps_gated_p50 for _, finalist in measured):
+                if winner(finalist for _, finalist in measured):
                     break
             else:
                 raise InfeasibleBudgetError(
@@ -325,6 +335,9 @@ class Run:
                     break
                 broke.append(finalist.id)
             else:
+                # Measured anew the next time: what a busy machine once gave must not stand for ever.
+                for name in broke:
+                    self.steps.forget(f"benchmark/{name}")
                 raise InfeasibleBudgetError(
                     f"Every finalist that kept {self.budget.limit:g} ms broke it when benchmarked again; the machine "
                     "is too busy to tell: run again when it is quieter, or raise the budget."
@@ -378,6 +391,6 @@ class Run:
             write_report(data, page_path)
             write_json(summary_path, summarise(self, page_path))
 
-        inputs = {"winner": sha256_of(self.directory / "winner.json")}
+        inputs = {"files": self.steps.outputs(but="report"), "command": command_line("", self.config)}
         self.steps.do("report", inputs, lambda: [data_path, page_path, summary_path], write)
         return read_model(summary_path, Summary, what="summary")

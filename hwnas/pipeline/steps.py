@@ -61,6 +61,16 @@ class Steps:
         write_json(self._path(name), record)
         log.info("step %s: done in %.1f s", name, seconds)
 
+    def forget(self, name: str) -> None:
+        """Have a step done again the next time."""
+        self._path(name).unlink(missing_ok=True)
+
+    def outputs(self, *, but: str) -> dict[str, dict[str, str]]:
+        """The hashes of what every finished step has written, the step ``but`` left out."""
+        paths = sorted((self.directory / "steps").rglob("*.json"))
+        names = [path.relative_to(self.directory / "steps").with_suffix("").as_posix() for path in paths]
+        return {name: self.record(name).outputs for name in names if name != but}
+
     def record(self, name: str) -> StepRecord:
         """The record of a finished step."""
         return read_model(self._path(name), StepRecord, what="step record")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hwnas.errors import UserError
-from hwnas.files import describe
+from hwnas.errors import BadFileError, UserError
+from hwnas.files import describe, read_json
 from hwnas.progress import Progress
 from hwnas.supernet import SupernetRecord, load_record, shipped_supernets
 
@@ -29,6 +29,18 @@ def training_config(settings: dict[str, Any], source: Path | None = None) -> Tra
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:
         raise UserError(f"training settings{f' in {source}' if source else ''}: {describe(error)}.") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Training settings from a JSON file, not yet checked.
+
+    Raises:
+        BadFileError: it is missing, or not a JSON object.
+    """
+    settings = read_json(path, what="training settings")
+    if not isinstance(settings, dict):
+        raise BadFileError(f"training settings {path} are not a JSON object; see docs/training.md.")
+    return settings
 
 
 def train_supernet(

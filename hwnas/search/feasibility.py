@@ -60,7 +60,7 @@ def require_feasible(
         return architecture, mean
     upper = float(budget.upper(*prediction)[0])
     measured = None if measure is None else measure(architecture)
-    known = f"predicted {mean:.4g} ms" if measured is None else f"measured {measured:.4g} ms"
+    known = f"{mean:.4g} ms by prediction" if measured is None else f"{measured:.4g} ms as measured"
     if measured is not None and measured <= budget.limit:
         raise InfeasibleBudgetError(
             f"The fastest architecture of {space.name}, {architecture.id}, keeps {budget.limit:g} ms on "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 ID_DIGITS = 16
@@ -49,7 +50,7 @@ class Architecture:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Architecture:
         """Read :meth:`to_json`'s object; :meth:`hwnas.spaces.Space.encode` tells whether it is valid."""
-        return cls(str(data["space"]), tuple((str(label), int(value)) for label, value in data["choices"].items()))
+        return cls(str(data["space"]), tuple((str(label), index(value)) for label, value in data["choices"].items()))
 
 
 def choice_bytes(label: str, value: int) -> bytes:

@@ -40,7 +40,7 @@ class SupernetRecord(Document):
     weights_sha256: str
     dataset: DatasetRecord
     training: dict[str, Any]
-    """Configuration, steps done, seconds, images seen, and the version of torch."""
+    """Configuration, steps done, seconds, and the version of torch."""
     metrics: dict[str, float]
 
 

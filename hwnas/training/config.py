@@ -38,7 +38,7 @@ class TrainingConfig(BaseModel):
     """Decay a step of the moving average of the weights, which is what is saved; 0: no averaging."""
     augmentation: AugmentationConfig = AugmentationConfig()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     checkpoint_steps: int = Field(default=200, ge=1)
     evaluate_epochs: int = Field(default=1, ge=1)
     """Epochs between two evaluations of the largest and the smallest subnet on the validation split."""

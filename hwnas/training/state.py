@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,12 +49,22 @@ class State:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        write_atomic(path, save(contiguous, metadata={"progress": progress.model_dump_json()}))
+        metadata = {"progress": progress.model_dump_json(), "sha256": _digest(contiguous)}
+        write_atomic(path, save(contiguous, metadata=metadata))
 
     def restore(self, path: Path) -> None:
-        """Put the tensors of :meth:`save` back in place."""
+        """Put the tensors of :meth:`save` back in place.
+
+        Raises:
+            BadFileError: the file is not as it was written.
+        """
         with _opened(path) as file:
             tensors: Mapping[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
+        if _digest(tensors) != expected:
+            raise BadFileError(
+                f"training state {path} is corrupt (its SHA-256 is another); delete it to begin the training anew."
+            )
         with torch.no_grad():
             self.model.load_state_dict(_below("model.", tensors))
             for name, tensor in _below("average.", tensors).items():
@@ -89,6 +100,14 @@ def _opened(path: Path) -> safe_open:
         raise BadFileError(
             f"training state {path} cannot be read ({error}); delete it to begin the training anew."
         ) from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

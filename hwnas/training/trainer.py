@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from hwnas.data import Dataset, ImageSet, to_input
 from hwnas.data.augmentation import Augmentation
 from hwnas.errors import UserError
-from hwnas.files import append_json_line, read_json_lines, write_atomic
+from hwnas.files import append_json_line, locked, read_json_lines, write_atomic
 from hwnas.progress import Progress as ProgressBar
 from hwnas.progress import Silent
 from hwnas.spaces import Architecture, Space
@@ -39,6 +40,8 @@ from hwnas.training.state import STATE_FILE, Progress, State, read_progress
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_BATCH = 250
+CHECKPOINT_SECONDS = 30.0
+"""A kill costs at most so much work."""
 
 
 class Trainer:
@@ -58,6 +61,8 @@ class Trainer:
         mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
         # Without `cpu`, several processes on a machine without a GPU would each train for themselves.
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
+        if config.precision != "fp32" and not self.accelerator.native_amp:
+            raise UserError(f"This device does not compute in {config.precision}; train with precision fp32.")
         if config.batch_size % self.accelerator.num_processes:
             raise UserError(
                 f"A batch of {config.batch_size} cannot be split between {self.accelerator.num_processes} "
@@ -81,10 +86,14 @@ class Trainer:
         self.optimizer = self.accelerator.prepare(optimizer)
         self.step = 0
         self.seconds = 0.0
+        self._saved_at = time.monotonic()
 
     def run(self, progress: ProgressBar | None = None) -> SupernetRecord:
         """Train to the end, from the last state on disk if there is one; returns the record that was saved."""
-        bar = progress or Silent()
+        with locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+            return self._run(progress or Silent())
+
+    def _run(self, bar: ProgressBar) -> SupernetRecord:
         self._resume()
         bar.start("training", self.total_steps, self.step, "step")
         for batch in self._batches():
@@ -94,7 +103,8 @@ class Trainer:
             self.seconds += time.perf_counter() - begun
             bar.advance(note=f"loss {float(losses[0]):.3f}")
             self._record(losses)
-            if self.step % self.config.checkpoint_steps == 0 or self.step == self.total_steps:
+            late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+            if late or self.step % self.config.checkpoint_steps == 0 or self.step == self.total_steps:
                 self._save_state()
         bar.finish()
         return self._finish()
@@ -193,6 +203,7 @@ class Trainer:
         )
 
     def _save_state(self) -> None:
+        self._saved_at = time.monotonic()
         if self.accelerator.is_main_process:
             self.state.save(self.directory / STATE_FILE, self._progress())
 

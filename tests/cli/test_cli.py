@@ -64,6 +64,9 @@ def test_a_target_is_shown_with_its_live_fingerprint() -> None:
         (["report", "runs/none"], "report data of a finished run runs/none/report.json does not exist"),
         (["tables", "show", "none.json"], "latency table none.json does not exist"),
         (["train", "--out", "t", "--data", "/nowhere"], "neither a data set nor a path '/nowhere'"),
+        (["run", "--name", "x", "--evaluations", "0"], "at least one candidate, not 0"),
+        (["train", "--out", "t", "--seed", "-1"], "field 'seed'"),
+        (["export", "largest", "--out", "/dev/null/m.onnx"], "/dev/null/m.onnx cannot be written"),
         (["train", "--out", "t", "--config", "none.json"], "training settings none.json does not exist"),
     ],
 )
@@ -76,6 +79,18 @@ def test_a_users_mistake_is_one_sentence_and_nothing_is_left_behind(
     assert sentence in message
     assert "Traceback" not in message
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_module_is_the_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "hwnas", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("hwnas ")
+
+
+def test_settings_that_are_no_object_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("[1]")
+    done = hwnas("train", "--out", "t", "--config", "settings.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "are not a JSON object" in " ".join(done.stderr.split())
 
 
 def test_an_unknown_training_setting_is_named(tmp_path: Path) -> None:

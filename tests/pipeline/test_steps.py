@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hwnas.errors import BadFileError, UserError
-from hwnas.pipeline.config import RunConfig, freeze_config
+from hwnas.files import locked
+from hwnas.pipeline.config import RunConfig, command_line, freeze_config
 from hwnas.pipeline.steps import Steps
 
 
@@ -72,5 +73,23 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
     config = RunConfig(target="host-cpu", space="mobilenet_v3/small", dataset="fashion-mnist")
     freeze_config(tmp_path, config)
     freeze_config(tmp_path, config)
-    with pytest.raises(UserError, match=r"is a run with seed = 0, not 1; give the same settings"):
+    with pytest.raises(UserError, match=r"is a run with seed = 0, not 1; give another --name"):
         freeze_config(tmp_path, config.model_copy(update={"seed": 1}))
+
+
+def test_what_may_change_is_taken_over_and_the_command_is_told_as_it_was_given(tmp_path: Path) -> None:
+    config = RunConfig(target="host-cpu", space="mobilenet_v3/small", dataset="my photos", budget_ms=0.5)
+    freeze_config(tmp_path, config)
+    freeze_config(tmp_path, config.model_copy(update={"budget_ms": 0.6, "allow_stale": True}))
+    told = command_line("x", config.model_copy(update={"allow_stale": True}))
+    expected = (
+        "hwnas run --name x --target host-cpu --space mobilenet_v3/small --data 'my photos' --budget 0.5 --allow-stale"
+    )
+    assert told == expected
+
+
+def test_a_directory_is_one_process_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UserError, match="Another process is at work"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

@@ -77,10 +77,10 @@ def test_an_infeasible_budget_names_the_fastest_and_its_measured_latency() -> No
     model = AdditiveLatency()
     architecture, ms = fastest(SMALL, model)
     budget = Budget("fake", "latency_ms", ms / 2)
-    with pytest.raises(InfeasibleBudgetError, match=rf"{architecture.id}, takes predicted {ms:.4g} ms"):
+    with pytest.raises(InfeasibleBudgetError, match=rf"{architecture.id}, takes {ms:.4g} ms by prediction"):
         require_feasible(SMALL, model, budget)
     asked = []
-    with pytest.raises(InfeasibleBudgetError, match=rf"{architecture.id}, takes measured 0\.4242 ms"):
+    with pytest.raises(InfeasibleBudgetError, match=rf"{architecture.id}, takes 0\.4242 ms as measured"):
         require_feasible(SMALL, model, budget, lambda a: asked.append(a) or 0.4242)
     assert asked == [architecture]
     assert InfeasibleBudgetError.exit_code == 2

@@ -94,11 +94,17 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
         Trainer(tmp_path, get_space("mobilenet_v3/small", 3), toy.dataset("other"), toy.config(epochs=1)).run()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "foreign"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "foreign", "flipped"])
 def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
     toy.trainer(tmp_path, epochs=1).run()
     state = tmp_path / STATE_FILE
-    content = {"truncated": state.read_bytes()[:-100], "emptied": b"", "foreign": b"PK\x03\x04" * 100}[damage]
+    whole = state.read_bytes()
+    content = {
+        "truncated": whole[:-100],
+        "emptied": b"",
+        "foreign": b"PK\x03\x04" * 100,
+        "flipped": whole[:-1] + bytes([whole[-1] ^ 1]),
+    }[damage]
     state.write_bytes(content)
     with pytest.raises(BadFileError, match=r"state\.safetensors.*delete it"):
         toy.trainer(tmp_path, epochs=1).run()
