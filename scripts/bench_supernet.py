@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from torch.nn import functional
 from hwnas.cli.console import Bars, bars, print_table
 from hwnas.data import Dataset, ImageSet, load_dataset, to_input
 from hwnas.data.augmentation import Augmentation
+from hwnas.errors import HwnasError, UserError
 from hwnas.pipeline.networks import open_supernet, ready_subnet
 from hwnas.pipeline.training import find_supernet
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, load_record, recalibrate, top1
+from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, SupernetRecord, load_record, recalibrate, top1
 from hwnas.training import TrainingConfig
 from hwnas.training.optimization import learning_rate, make_optimizer, update_average
 from hwnas.training.state import Progress, State, read_progress
@@ -39,12 +41,23 @@ RANDOM_SUBNETS = 30
 
 def main() -> None:
     arguments = parse()
+    try:
+        result = measure(arguments)
+    except HwnasError as error:
+        print(f"bench_supernet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    show(result)
+    if arguments.json:
+        print(json.dumps(result))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.data)
     space = get_space(arguments.space, dataset.num_classes)
     directory = arguments.supernet or find_supernet(arguments.space, dataset)
     if directory is None:
-        raise SystemExit(f"No weights for {arguments.space} on {dataset.name} come with hwnas; give --supernet.")
+        raise UserError(f"No weights for {arguments.space} on {dataset.name} come with hwnas; give --supernet.")
     supernet = open_supernet(directory, space, dataset)
     chosen = space.decode(space.sample(np.random.default_rng(0), RANDOM_SUBNETS))
     named = {"largest": space.largest, "smallest": space.smallest}
@@ -55,13 +68,10 @@ def main() -> None:
         ]
         progress.finish()
         alone = [
-            Alone(space, chosen[i], i, supernet, dataset, training_of(directory), arguments.out).run(progress)
+            Alone(space, chosen[i], i, supernet, dataset, load_record(directory), arguments.out).run(progress)
             for i in range(arguments.alone)
         ]
-    result = summarise(rows, alone)
-    show(result)
-    if arguments.json:
-        print(json.dumps(result))
+    return summarise(rows, alone)
 
 
 def parse() -> argparse.Namespace:
@@ -69,7 +79,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--space", default="mobilenet_v3/small")
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--supernet", type=Path, help="directory of weights; default: those that come with hwnas")
-    parser.add_argument("--alone", type=int, default=0, help="so many of the random subnets are trained alone")
+    parser.add_argument(
+        "--alone",
+        type=int,
+        default=0,
+        choices=range(RANDOM_SUBNETS + 1),
+        metavar="N",
+        help="so many of the random subnets are trained alone",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/alone"), help="where those trainings go on from")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -99,10 +116,6 @@ def inputs(split: ImageSet, resolution: int, dataset: Dataset) -> Iterator[tuple
         yield x.contiguous(memory_format=torch.channels_last), labels
 
 
-def training_of(directory: Path) -> TrainingConfig:
-    return TrainingConfig.model_validate(load_record(directory).training["config"])
-
-
 class Alone:
     """Training of one architecture with weights of its own, resumable."""
 
@@ -113,11 +126,12 @@ class Alone:
         index: int,
         teacher: ElasticMobileNetV3,
         dataset: Dataset,
-        supernet_config: TrainingConfig,
+        record: SupernetRecord,
         out: Path,
     ) -> None:
         self.space, self.architecture, self.dataset, self.index = space, architecture, dataset, index
-        config = supernet_config
+        config = TrainingConfig.model_validate(record.training["config"])
+        teacher_sha256 = record.weights_sha256
         sandwich = config.epochs - min(config.full_epochs, config.epochs)
         passes = min(config.full_epochs, config.epochs) + sandwich * (config.random_subnets + 2)
         self.config = config.model_copy(update={"epochs": passes, "full_epochs": 0, "random_subnets": 0})
@@ -126,7 +140,8 @@ class Alone:
         self.model = PlainNetwork(space.blocks(architecture)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.state = State(self.model, make_optimizer(self.model, self.config), average)
-        self.path = out / f"{architecture.id}.safetensors"
+        # Another teacher's students are others.
+        self.path = out / f"{architecture.id}-{teacher_sha256[:8]}.safetensors"
 
     def run(self, bar: Bars) -> dict[str, Any]:
         config, train = self.config, self.dataset.train
@@ -134,7 +149,10 @@ class Alone:
         total = config.epochs * per_epoch
         step = 0
         if self.path.exists():
-            step = read_progress(self.path).step
+            saved = read_progress(self.path)
+            if saved.model_copy(update={"step": 0}) != self._progress(0):
+                raise UserError(f"{self.path} is of another training; delete it, or give another --out.")
+            step = saved.step
             self.state.restore(self.path)
         bar.start(f"alone {self.index}", total, step, "step")
         augment = Augmentation(config.augmentation)
@@ -147,7 +165,7 @@ class Alone:
             step += 1
             bar.advance()
             if step % config.checkpoint_steps == 0 or step == total:
-                self._save(step)
+                self.state.save(self.path, self._progress(step))
         bar.finish()
         return {
             "index": self.index,
@@ -179,8 +197,8 @@ class Alone:
         x = to_input(images, resolution, self.dataset.mean, self.dataset.std)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _save(self, step: int) -> None:
-        progress = Progress(
+    def _progress(self, step: int) -> Progress:
+        return Progress(
             step=step,
             seconds=0.0,
             space=self.space.name,
@@ -188,7 +206,6 @@ class Alone:
             dataset_fingerprint=self.dataset.fingerprint,
             config=self.config,
         )
-        self.state.save(self.path, progress)
 
     def _accuracy(self) -> float:
         self.model.load_state_dict(self.model.state_dict() | self.state.average)
