@@ -24,7 +24,7 @@ from hwnas.export import BenchmarkResult, ExportedModel, benchmark
 from hwnas.files import locked, read_model, sha256_of, write_json
 from hwnas.latency import ProfileOptions, load_table, profile
 from hwnas.pipeline.config import RunConfig, command_line, freeze_config
-from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
+from hwnas.pipeline.documents import BudgetChoice, ExportRecord, Summary, WinnerDocument
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table
 from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
@@ -41,9 +41,9 @@ from hwnas.search import (
     SearchOptions,
     SearchResult,
     SubnetEvaluator,
+    keepers,
     measure_finalists,
     run_search,
-    winner,
 )
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
@@ -88,8 +88,8 @@ class Run:
             self._provide_table()
             self._choose_budget()
             self._search()
-            self._measure_finalists()
-            self._benchmark()
+            self._choose_winner()
+            self._benchmark_yardsticks()
             return self._report()
 
     def _checked_target(self) -> Target:
@@ -248,27 +248,45 @@ class Run:
             measure_fastest=lambda architecture: measure_architecture(self.device, self.space, architecture),
         )
 
-    def _measure_finalists(self) -> None:
-        path = self.directory / "finalists.json"
+    def _choose_winner(self) -> None:
+        finalists_path, winner_path = self.directory / "finalists.json", self.directory / "winner.json"
 
-        def measure() -> None:
+        def choose() -> None:
             ranked = list(self.search_result.best_first())
             measured: list[tuple[Evaluation, Finalist]] = []
-            group = self.config.finalists
-            for start in range(0, len(ranked), group):
-                evaluations = ranked[start : start + group]
-                measured += zip(evaluations, self._measured(evaluations), strict=True)
-                if winner(finalist for _, finalist in measured):
-                    break
-            else:
-                raise InfeasibleBudgetError(
-                    f"None of the {len(ranked)} evaluated candidates keeps {self.budget.limit:g} ms on "
-                    f"{self.config.target} as measured; raise the budget, or profile anew with more --minutes."
-                )
-            write_json(path, finalists_document(measured))
+            broke: list[str] = []
+            for start in range(0, len(ranked), self.config.finalists):
+                evaluations = ranked[start : start + self.config.finalists]
+                group = list(zip(evaluations, self._measured(evaluations), strict=True))
+                measured += group
+                for architecture in keepers(finalist for _, finalist in group):
+                    benchmark_path = self._benchmarked(
+                        architecture.id, self._exported(architecture), architecture.resolution
+                    )
+                    p50_ms = read_model(benchmark_path, BenchmarkResult, what="benchmark").gated.p50_ms
+                    if p50_ms is not None and p50_ms <= self.budget.limit:
+                        write_json(finalists_path, finalists_document(measured))
+                        write_json(winner_path, self._winner_document(architecture, benchmark_path, broke))
+                        return
+                    broke.append(architecture.id)
+            # Measured anew the next time: what a busy machine once gave must not stand for ever.
+            for name in broke:
+                self.steps.forget(f"benchmark/{name}")
+            raise InfeasibleBudgetError(
+                f"None of the {len(ranked)} evaluated candidates keeps {self.budget.limit:g} ms on "
+                f"{self.config.target} as measured; raise the budget, profile for more --minutes, or run again when the machine is quieter."
+            )
 
         inputs = {**self._search_inputs, "finalists": self.config.finalists, "builds": self.config.builds}
-        self.steps.do("finalists", inputs, lambda: [path], measure)
+        self.steps.do("finalists", inputs, lambda: [finalists_path, winner_path], choose)
+
+    def _winner_document(self, architecture: Architecture, benchmark_path: Path, broke: list[str]) -> WinnerDocument:
+        return WinnerDocument(
+            id=architecture.id,
+            architecture=architecture.to_json(),
+            benchmark=str(benchmark_path.relative_to(self.directory)),
+            broke_budget=tuple(broke),
+        )
 
     def _measured(self, evaluations: Sequence[Evaluation]) -> list[Finalist]:
         candidates = [
@@ -318,48 +336,21 @@ class Run:
         self.steps.do(f"export/{name}", inputs, lambda: [path, record_path], write)
         return path
 
-    def _benchmark(self) -> None:
+    def _benchmark_yardsticks(self) -> None:
         winner_path = self.directory / "winner.json"
-        yardsticks = ("largest", YARDSTICK)
+        written: list[Path] = []
 
-        def choose() -> None:
-            document = read_model(self.directory / "finalists.json", FinalistsDocument, what="finalists")
-            broke: list[str] = []
-            for finalist in document.finalists:
-                if not finalist.keeps_budget:
-                    continue
-                architecture = Architecture.from_json(document.architectures[finalist.id])
-                path = self._benchmarked(finalist.id, self._exported(architecture), architecture.resolution)
-                p50 = read_model(path, BenchmarkResult, what="benchmark").gated.p50_ms
-                if p50 is not None and p50 <= self.budget.limit:
-                    break
-                broke.append(finalist.id)
-            else:
-                # Measured anew the next time: what a busy machine once gave must not stand for ever.
-                for name in broke:
-                    self.steps.forget(f"benchmark/{name}")
-                raise InfeasibleBudgetError(
-                    f"Every finalist that kept {self.budget.limit:g} ms broke it when benchmarked again; the machine "
-                    "is too busy to tell: run again when it is quieter, or raise the budget."
-                )
-            self._benchmarked("largest", self._exported(self.space.largest), self.space.largest.resolution)
-            resolution = architecture.resolution
-            yardstick = self._export(
+        def measure() -> None:
+            document = read_model(winner_path, WinnerDocument, what="winner")
+            resolution = Architecture.from_json(document.architecture).resolution
+            largest = self._benchmarked("largest", self._exported(self.space.largest), self.space.largest.resolution)
+            model = self._export(
                 f"{YARDSTICK}-{resolution}", lambda path: export_yardstick(resolution, self.dataset, path)
             )
-            self._benchmarked(YARDSTICK, yardstick, resolution, untrained="not trained: a yardstick of latency alone")
-            write_json(
-                winner_path,
-                WinnerDocument(
-                    id=architecture.id,
-                    architecture=architecture.to_json(),
-                    benchmark=str(path.relative_to(self.directory)),
-                    broke_budget=tuple(broke),
-                ),
-            )
+            untrained = "not trained: a yardstick of latency alone"
+            written.extend([largest, self._benchmarked(YARDSTICK, model, resolution, untrained=untrained)])
 
-        inputs = {"finalists": sha256_of(self.directory / "finalists.json"), "yardsticks": yardsticks}
-        self.steps.do("benchmark", inputs, lambda: [winner_path], choose)
+        self.steps.do("benchmark", {"winner": sha256_of(winner_path)}, lambda: written, measure)
 
     def _benchmarked(self, name: str, model: Path, resolution: int, untrained: str | None = None) -> Path:
         """The benchmark of a model, measured if it was not."""

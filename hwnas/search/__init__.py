@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from hwnas.search.feasibility import fastest as fastest
     from hwnas.search.finalists import ExportedCandidate as ExportedCandidate
     from hwnas.search.finalists import Finalist as Finalist
+    from hwnas.search.finalists import keepers as keepers
     from hwnas.search.finalists import measure_finalists as measure_finalists
-    from hwnas.search.finalists import winner as winner
     from hwnas.search.options import STRATEGIES as STRATEGIES
     from hwnas.search.options import SearchOptions as SearchOptions
     from hwnas.search.record import Evaluation as Evaluation
@@ -41,9 +41,9 @@ _HOMES = {
     "SearchResult": "search",
     "SubnetEvaluator": "evaluator",
     "fastest": "feasibility",
+    "keepers": "finalists",
     "measure_finalists": "finalists",
     "run_search": "search",
-    "winner": "finalists",
 }
 
 

@@ -124,10 +124,11 @@ def measure_finalists(
     ]
 
 
-def winner(finalists: Iterable[Finalist]) -> Finalist | None:
-    """The most accurate that keeps the budget as measured, the faster of equals; None if none keeps it."""
+def keepers(finalists: Iterable[Finalist]) -> list[Architecture]:
+    """Those that keep the budget as measured, the most accurate first, the faster of equals before the slower."""
     keeping = [finalist for finalist in finalists if finalist.keeps_gated_p50]
-    return max(keeping, key=lambda finalist: (finalist.top1, -(finalist.gated.p50_ms or 0.0)), default=None)
+    keeping.sort(key=lambda finalist: (-finalist.top1, finalist.gated.p50_ms or 0.0))
+    return [finalist.architecture for finalist in keeping]
 
 
 class _Bench:

@@ -20,7 +20,8 @@ import pytest
 from hwnas.files import read_json_lines
 
 COMMAND = [sys.executable, "-c", "from hwnas.cli.main import main; main()", "run", "--name", "test"]
-QUICK = ["--minutes", "0.4", "--evaluations", "6", "--finalists", "2", "--builds", "2"]
+# The confidence leaves a margin, since so short a profile on a busy machine knows little.
+QUICK = ["--minutes", "0.4", "--evaluations", "6", "--finalists", "2", "--builds", "2", "--confidence", "0.999"]
 
 
 UNSTABLE = ("log.txt", "config.json", ".lock")
@@ -107,7 +108,7 @@ def test_nothing_was_measured_or_evaluated_twice(broken_run: tuple[Path, dict[st
     finalists = json.loads((run / "finalists.json").read_text())["finalists"]
     measured = Counter(line["onnx_sha256"] for line in read_json_lines(run / "finalists" / "journal.jsonl"))
     # Two builds of each, up to twice as many where a busy machine gave too few samples.
-    assert len(measured) == len(finalists)
+    assert len(measured) == len(finalists) >= 2
     assert all(2 <= builds <= 4 for builds in measured.values())
     log = (run / "log.txt").read_text()
     for step in ("profile", "search", "finalists", "benchmark"):

@@ -10,7 +10,7 @@ import pytest
 from hwnas.agent.knobs import WarmUp
 from hwnas.devices import CompileOptions, Engine, Measurement, MeasureOptions
 from hwnas.errors import BadFileError, DeviceError, UserError
-from hwnas.search import Budget, ExportedCandidate, Finalist, measure_finalists, winner
+from hwnas.search import Budget, ExportedCandidate, Finalist, keepers, measure_finalists
 from hwnas.spaces import get_space
 
 SPACE = get_space("mobilenet_v3/small")
@@ -88,12 +88,12 @@ def measure(
     )
 
 
-def test_the_winner_is_the_most_accurate_that_keeps_the_budget_as_measured(tmp_path: Path) -> None:
+def test_keepers_are_ranked_by_accuracy_and_then_by_measured_latency(tmp_path: Path) -> None:
     device = ScriptedDevice()
     found = measure(device, tmp_path / "journal", ("1.2", 0.95), ("0.8", 0.93), ("0.5", 0.93), ("0.2", 0.90))
     assert [finalist.keeps_gated_p50 for finalist in found] == [False, True, True, True]
-    best = winner(found)
-    assert best is found[2]
+    assert keepers(found) == [found[i].architecture for i in (2, 1, 3)]
+    best = found[2]
     assert best.gated.p50_ms == pytest.approx(0.5, rel=0.01)
     assert best.ungated.p50_ms is not None and best.ungated.p50_ms > 0.5
     assert best.gated.n == 3 * 64 * 4
@@ -104,8 +104,8 @@ def test_the_winner_is_the_most_accurate_that_keeps_the_budget_as_measured(tmp_p
 
 
 def test_none_wins_where_none_keeps_the_budget(tmp_path: Path) -> None:
-    assert winner(measure(ScriptedDevice(), tmp_path / "journal", ("1.2", 0.95), ("1.1", 0.93))) is None
-    assert winner([]) is None
+    assert keepers(measure(ScriptedDevice(), tmp_path / "journal", ("1.2", 0.95), ("1.1", 0.93))) == []
+    assert keepers([]) == []
 
 
 @pytest.mark.parametrize("fails_after", range(6))
