@@ -274,7 +274,8 @@ class Run:
                 self.steps.forget(f"benchmark/{name}")
             raise InfeasibleBudgetError(
                 f"None of the {len(ranked)} evaluated candidates keeps {self.budget.limit:g} ms on "
-                f"{self.config.target} as measured; raise the budget, profile for more --minutes, or run again when the machine is quieter."
+                f"{self.config.target} as measured; raise the "
+                "budget, profile for more --minutes, or run again when the machine is quieter."
             )
 
         inputs = {**self._search_inputs, "finalists": self.config.finalists, "builds": self.config.builds}
