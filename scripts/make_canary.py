@@ -1,9 +1,11 @@
-"""Regenerate ``hwnas/agent/canary.onnx``, the fixed small network by which the agent tells a machine's speed.
+"""Regenerate ``hwnas/agent/canary_*.onnx``, the fixed networks by which the agent tells a machine's speed.
 
-A stem and one inverted residual block, so that it slows down for the same reasons as the networks searched.
-Its weights come from integer arithmetic, not from a random generator that a library may change.  Whoever changes
-it must change ``CANARY_SHA256`` in ``hwnas/agent/canary.py`` too; figures gated by different canaries cannot be
-judged against one another.
+Small: a stem and one inverted residual block, which stay in the nearest caches.  Large: a network of 2 million
+parameters, which slows down, as large networks do, when neighbours crowd the last cache and the memory bus.
+The small one's weights come from integer arithmetic, not from a random generator that a library may change; the large
+one's are constants that the runtime spreads out itself, so that the file stays small.  Whoever changes a canary must
+change its hash in ``hwnas/agent/canary.py`` too; figures gated by different canaries cannot be judged against one
+another.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 RESOLUTION = 32
 STEM, EXPANDED, KERNEL = 24, 96, 5
-CANARY_PATH = Path(__file__).resolve().parent.parent / "hwnas" / "agent" / "canary.onnx"
+LARGE_RESOLUTION, LARGE_STEM, LARGE_FINAL, LARGE_FEATURES = 96, 32, 960, 1280
+LARGE_BLOCKS = ((96, 48, 2), (240, 96, 2), (480, 160, 2), (960, 160, 1), (960, 160, 1))
+"""Expanded channels, output channels and stride of each block."""
+CANARIES = Path(__file__).resolve().parent.parent / "hwnas" / "agent"
 
 
 def weights(name: str, shape: tuple[int, ...], seed: int) -> onnx.TensorProto:
@@ -58,11 +63,72 @@ def canary_model() -> onnx.ModelProto:
         if activated:
             nodes.append(helper.make_node("Relu", [convolved], [name], name=f"{name}_relu"))
     nodes.append(helper.make_node("Add", ["stem", "project"], ["features"], name="residual"))
+    return finished(
+        "canary",
+        nodes,
+        initializers,
+        image=[1, 3, RESOLUTION, RESOLUTION],
+        features=[1, STEM, RESOLUTION, RESOLUTION],
+    )
+
+
+def large_canary_model() -> onnx.ModelProto:
+    """The large canary: input [1, 3, 96, 96] float32, output [1, 1280, 1, 1]; opset 13."""
+    layers = [("stem", "image", (LARGE_STEM, 3, 3, 3), 2, 1)]
+    source, width = "stem", LARGE_STEM
+    for number, (expanded, out, stride) in enumerate(LARGE_BLOCKS):
+        expand, depthwise, project = (f"{part}{number}" for part in ("expand", "depthwise", "project"))
+        layers += [
+            (expand, source, (expanded, width, 1, 1), 1, 1),
+            (depthwise, expand, (expanded, 1, KERNEL, KERNEL), stride, expanded),
+            (project, depthwise, (out, expanded, 1, 1), 1, 1),
+        ]
+        source, width = project, out
+    layers.append(("final", source, (LARGE_FINAL, width, 1, 1), 1, 1))
+    nodes = [node for layer in layers for node in constant_convolution(*layer)]
+    nodes.append(helper.make_node("GlobalAveragePool", ["final"], ["pooled"], name="pool"))
+    nodes += constant_convolution("features", "pooled", (LARGE_FEATURES, LARGE_FINAL, 1, 1), 1, 1)
+    return finished(
+        "canary_large",
+        nodes,
+        [],
+        image=[1, 3, LARGE_RESOLUTION, LARGE_RESOLUTION],
+        features=[1, LARGE_FEATURES, 1, 1],
+    )
+
+
+def constant_convolution(
+    name: str, source: str, shape: tuple[int, ...], stride: int, groups: int
+) -> list[onnx.NodeProto]:
+    """A convolution by one positive constant, which keeps the mean of its input, and a rectifier."""
+    value = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0 / float(np.prod(shape[1:]))])
+    size = helper.make_tensor("size", TensorProto.INT64, [len(shape)], shape)
+    return [
+        helper.make_node("Constant", [], [f"{name}_shape"], name=f"{name}_shape", value=size),
+        helper.make_node("ConstantOfShape", [f"{name}_shape"], [f"{name}_weight"], name=f"{name}_weight", value=value),
+        helper.make_node(
+            "Conv",
+            [source, f"{name}_weight"],
+            [f"{name}_convolved"],
+            name=f"{name}_conv",
+            kernel_shape=list(shape[2:]),
+            pads=[shape[2] // 2] * 4,
+            strides=[stride] * 2,
+            group=groups,
+        ),
+        helper.make_node("Relu", [f"{name}_convolved"], [name], name=f"{name}_relu"),
+    ]
+
+
+def finished(
+    name: str, nodes: list[onnx.NodeProto], initializers: list[onnx.TensorProto], image: list[int], features: list[int]
+) -> onnx.ModelProto:
+    """The checked model of some nodes, from ``image`` to ``features``."""
     graph = helper.make_graph(
         nodes,
-        "canary",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, RESOLUTION, RESOLUTION])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, STEM, RESOLUTION, RESOLUTION])],
+        name,
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, features)],
         initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
@@ -72,13 +138,15 @@ def canary_model() -> onnx.ModelProto:
 
 
 def main() -> None:
-    """Write the canary and print its hash."""
+    """Write the canaries and print their hashes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=CANARY_PATH)
-    output = parser.parse_args().output
-    data = canary_model().SerializeToString(deterministic=True)
-    output.write_bytes(data)
-    print(hashlib.sha256(data).hexdigest(), len(data), "bytes", output)
+    parser.add_argument("--directory", type=Path, default=CANARIES)
+    directory = parser.parse_args().directory
+    for name, model in (("small", canary_model()), ("large", large_canary_model())):
+        data = model.SerializeToString(deterministic=True)
+        output = directory / f"canary_{name}.onnx"
+        output.write_bytes(data)
+        print(hashlib.sha256(data).hexdigest(), len(data), "bytes", output)
 
 
 if __name__ == "__main__":

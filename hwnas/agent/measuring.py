@@ -1,6 +1,9 @@
 """The measuring protocol: warm up until stable, then short batches between two runs of the canary.
 
-    batch = [canary discarded] [canary timed] [engine discarded] [engine timed] × k [canary discarded] [canary timed]
+    batch = [canary] [engine discarded] [engine timed] × k [canary],  canary = [discarded] × w [timed]
+
+With frames arriving at a rate, the engine's runs start on its grid instead, from idle and none discarded: clocks fall
+and caches cool between frames, and that is what such a measurement is of.
 
 The discarded runs bring code and data back into the caches: after a large network a canary would otherwise be slow
 because of the network and not because of the machine.  All batches are given back, those that do not count too.
@@ -41,6 +44,7 @@ class Measurement:
         clock: Callable[[], float] = time.perf_counter,
         clocks: Callable[[], Clocks] = read_clocks,
         preemptions: Callable[[], int] = preemptions_so_far,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``canary`` is not needed where the protocol does not gate; the sensors are replaced in tests."""
         if protocol.gate and canary is None:
@@ -50,6 +54,8 @@ class Measurement:
         self._protocol = protocol
         self._clock = clock
         self._read_clocks = clocks
+        self._sleep = sleep
+        self._first_arrival = clock()
         self._preemptions = preemptions
         self._batches: List[Batch] = []
         self._readings: List[Clocks] = []
@@ -68,6 +74,7 @@ class Measurement:
     def _run(self) -> Dict[str, Any]:
         arrays = seeded_inputs(self._engine.inputs, self._protocol.seed)
         self._engine.upload(arrays)
+        self._soak()
         warm = warm_up(self._engine, self._protocol, self._clock)
         start = self._clock()
         complete = self._gather(self._runs_per_batch(warm.last_median_ns), start + self._protocol.max_seconds)
@@ -115,16 +122,38 @@ class Measurement:
     def _batch(self, runs: int) -> Batch:
         taken_away = self._preemptions()
         before = self._canary_run()
-        samples = tuple(self._engine.timed_runs(1 + runs)[1:])
+        samples = self._timed_runs(runs)
         after = self._canary_run()
         canary = None if before is None or after is None else (before, after)
         # Both canaries can be fast around a run that waited for a time slice of 4 ms; large networks do all the time.
         return Batch(samples, canary, preempted=self._preemptions() != taken_away)
 
+    def _timed_runs(self, runs: int) -> Tuple[int, ...]:
+        """Back to back after a run that is discarded; or each on the grid of arrivals, from idle."""
+        if not self._protocol.fps:
+            return tuple(self._engine.timed_runs(1 + runs)[1:])
+        samples = []
+        for _ in range(runs):
+            self._wait_for_arrival()
+            samples += self._engine.timed_runs(1)
+        return tuple(samples)
+
+    def _wait_for_arrival(self) -> None:
+        """Sleep until the next point of the grid; one that has passed meanwhile is a dropped frame."""
+        period = 1.0 / self._protocol.fps
+        now = self._clock()
+        self._sleep(period - (now - self._first_arrival) % period)
+
+    def _soak(self) -> None:
+        """Run as long as the protocol wants, so that heat is as in service."""
+        end = self._clock() + self._protocol.soak_seconds
+        while self._clock() < end:
+            self._engine.timed_runs(1)
+
     def _canary_run(self) -> Optional[int]:
         if self._canary is None:
             return None
-        duration = self._canary.engine.timed_runs(2)[1]
+        duration = self._canary.engine.timed_runs(self._protocol.canary_warm_runs + 1)[-1]
         self._canary.state.observe(duration)
         return duration
 
@@ -139,6 +168,8 @@ class Measurement:
         )
 
     def _runs_per_batch(self, expected_ns: int) -> int:
+        if self._protocol.fps:
+            return self._protocol.runs_per_batch
         fitting = int(self._protocol.batch_seconds * 1e9 / max(expected_ns, 1))
         return max(1, min(self._protocol.runs_per_batch, fitting))
 

@@ -39,7 +39,7 @@ class Agent:
     def __init__(self, home: Path) -> None:
         self._blobs = BlobStore(home / "blobs")
         self._engines = EngineStore(home / "engines")
-        self._canaries: Dict[Tuple[str, str], Canary] = {}
+        self._canaries: Dict[Tuple[str, str, str], Canary] = {}
         self.finished = False
         self._handlers: Dict[str, Callable[[Fields], Message]] = {
             "hello": self._hello,
@@ -136,16 +136,17 @@ class Agent:
         engine = self._engines.open(identity)
         canary = None
         if knobs.gate:
-            canary = self._canary(*self._engines.origin(identity), fields)
+            canary = self._canary(*self._engines.origin(identity), knobs.canary, fields)
         result = Measurement(engine, canary, knobs).run()
         result["timer_overhead_ns"] = timer_overhead_ns()
-        result["canary_sha256"] = CANARY_SHA256
+        result["canary_sha256"] = CANARY_SHA256[knobs.canary]
         return result
 
     def _learn_fast_state(self, fields: Fields) -> Message:
         """Run the canary alone for a while."""
         runtime = open_runtime(fields.text("runtime"))
-        canary = self._canary(runtime, _options(fields, runtime), fields)
+        knobs = MeasuringProtocol.from_message({"canary": fields.text("canary", "small")})
+        canary = self._canary(runtime, _options(fields, runtime), knobs.canary, fields)
         end = time.perf_counter() + fields.number("seconds")
         runs = 0
         while runs == 0 or time.perf_counter() < end:
@@ -174,12 +175,12 @@ class Agent:
         self.finished = True
         return {}
 
-    def _canary(self, runtime: Runtime, options: RuntimeOptions, fields: Fields) -> Canary:
-        """The canary of a runtime and provider: one thread, built and warmed on first use, kept for the session."""
-        key = (runtime.name, options.provider)
+    def _canary(self, runtime: Runtime, options: RuntimeOptions, name: str, fields: Fields) -> Canary:
+        """A canary of a runtime and provider: one thread, built and warmed on first use, kept for the session."""
+        key = (runtime.name, options.provider, name)
         if key not in self._canaries:
             initial = fields.number("fast_state_ns") if fields.has("fast_state_ns") else None
-            identity = self._engines.build(runtime, canary_onnx(), RuntimeOptions(options.provider))
+            identity = self._engines.build(runtime, canary_onnx(name), RuntimeOptions(options.provider))
             engine = self._engines.open(identity)
             engine.upload(seeded_inputs(engine.inputs, seed=0))
             warm_up(engine, MeasuringProtocol(warmup_min_seconds=0.05))

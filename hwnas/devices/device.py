@@ -43,7 +43,7 @@ class Device:
         self._connection = connection
         self._agent: AgentProcess | None = None
         self._requests = 0
-        self._fast_states_ms: dict[tuple[str, str | None], float] = {}
+        self._fast_states_ms: dict[tuple[str, str | None, str], float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +102,7 @@ class Device:
         The fast state learned earlier by this device object, or given in ``options``, is handed on to the agent.
         """
         options = options or MeasureOptions()
-        key = (engine.options.runtime, engine.options.provider)
+        key = (engine.options.runtime, engine.options.provider, options.canary)
         known_ms = options.fast_state_ms or self._fast_states_ms.get(key)
         measurement = self._request(
             "measure",
@@ -117,28 +117,30 @@ class Device:
             self._fast_states_ms[key] = measurement.fast_state_ms
         return measurement
 
-    @property
-    def fast_state_ms(self) -> float | None:
-        """The canary's fast state with the target's default options, as far as it is known."""
+    def fast_state_ms(self, canary: str = "small") -> float | None:
+        """A canary's fast state with the target's default options, as far as it is known."""
         options = self.default_options()
-        return self._fast_states_ms.get((options.runtime, options.provider))
+        return self._fast_states_ms.get((options.runtime, options.provider, canary))
 
-    def recall_fast_state(self, fast_state_ms: float, options: CompileOptions | None = None) -> None:
-        """Tell of the canary's fast state (ms) in an earlier session; a faster one that is known already stays."""
+    def recall_fast_state(
+        self, fast_state_ms: float, options: CompileOptions | None = None, canary: str = "small"
+    ) -> None:
+        """Tell of a canary's fast state (ms) in an earlier session; a faster one that is known already stays."""
         options = options or self.default_options()
-        key = (options.runtime, options.provider)
+        key = (options.runtime, options.provider, canary)
         self._fast_states_ms[key] = min(fast_state_ms, self._fast_states_ms.get(key, fast_state_ms))
 
-    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None) -> float:
-        """Run the canary alone for a while, and give its fast state in ms."""
+    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None, canary: str = "small") -> float:
+        """Run a canary alone for a while, and give its fast state in ms."""
         options = options or self.default_options()
-        key = (options.runtime, options.provider)
+        key = (options.runtime, options.provider, canary)
         state_ns = self._request(
             "learn-fast-state",
             "learning its fast state",
             2 * _SHORT_S + seconds,
             lambda reply: float(reply["fast_state_ns"]),
             seconds=seconds,
+            canary=canary,
             **_fast_state_field(self._fast_states_ms.get(key)),
             **options.as_request(),
         )

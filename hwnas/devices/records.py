@@ -43,7 +43,7 @@ class MeasureOptions(MeasuringProtocol):
     @property
     def patience_s(self) -> float:
         """How long the host waits for the agent."""
-        expected = self.max_seconds + self.warmup_max_seconds
+        expected = self.max_seconds + self.warmup_max_seconds + self.soak_seconds
         return _PATIENCE_S + 3 * expected if self.timeout_s is None else self.timeout_s
 
 

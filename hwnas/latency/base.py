@@ -25,8 +25,8 @@ class TimingDevice(Protocol):
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
         """The device as it is now, as a runtime with these options uses it."""
 
-    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None) -> float:
-        """Run the canary for some seconds; gives its fast state in ms."""
+    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None, canary: str = "small") -> float:
+        """Run a canary for some seconds; gives its fast state in ms."""
 
     def compile(self, onnx: bytes, options: CompileOptions | None = None) -> Engine:
         """Build an engine."""

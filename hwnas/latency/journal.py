@@ -55,8 +55,8 @@ class Journal:
         self.measurements: dict[str, list[Measurement]] = defaultdict(list)
         """By unit, in order; each is of a separate build."""
         self._errors: dict[str, list[str]] = defaultdict(list)
-        self.fast_state_ms: float | None = None
-        """The canary's fast state as last learned."""
+        self.fast_states_ms: dict[str, float] = {}
+        """Each canary's fast state as last learned."""
         for record in records:
             self._take(record)
 
@@ -83,7 +83,8 @@ class Journal:
             self._errors[record.unit].append(record.error)
         if record.measurement is not None:
             self.measurements[record.unit].append(record.measurement)
-            self.fast_state_ms = record.measurement.fast_state_ms or self.fast_state_ms
+            if record.measurement.fast_state_ms is not None:
+                self.fast_states_ms[record.measurement.protocol.canary] = record.measurement.fast_state_ms
 
 
 def journal_path(table: Path) -> Path:

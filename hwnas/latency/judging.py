@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hwnas.devices import Measurement, Statistics
 from hwnas.latency.journal import Journal
 from hwnas.latency.table import Timing
 
 LEAST_SAMPLES = 8
 """A build with fewer samples that count does not count: their median may be anything."""
+OUTLYING = 5.0
+"""A sample so many standard deviations from its build's median is marked as an outlier, and kept."""
+_MAD_OF_NORMAL = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 class Judge:
@@ -19,14 +25,14 @@ class Judge:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self._counts: dict[str, tuple[int, float | None, int]] = {}
+        self._counts: dict[str, tuple[int, dict[str, float], int]] = {}
 
     def count(self, unit: str) -> int:
         """How many samples of a unit count."""
-        builds, state = len(self.journal.measurements[unit]), self.journal.fast_state_ms
+        builds, states = len(self.journal.measurements[unit]), self.journal.fast_states_ms
         known = self._counts.get(unit)
-        if known is None or known[:2] != (builds, state):
-            known = (builds, state, sum(len(samples) for samples in self._samples(unit)))
+        if known is None or known[:2] != (builds, states):
+            known = (builds, dict(states), sum(len(samples) for samples in self._samples(unit)))
             self._counts[unit] = known
         return known[2]
 
@@ -48,6 +54,7 @@ class Judge:
             p90_ms=_unless_below(median, gated.p90_ms),
             p99_ms=_unless_below(median, gated.p99_ms),
             mad_ms=gated.mad_ms,
+            outliers=sum(map(_outliers, builds)),
             builds=len(builds),
             build_medians_ms=tuple(medians),
             ungated_n=ungated.n,
@@ -56,7 +63,15 @@ class Judge:
 
     def _samples(self, unit: str) -> list[list[float]]:
         """The samples that count, in ns, build by build."""
-        return [_counting(measurement, self.journal.fast_state_ms) for measurement in self.journal.measurements[unit]]
+        states = self.journal.fast_states_ms
+        return [_counting(m, states.get(m.protocol.canary)) for m in self.journal.measurements[unit]]
+
+
+def _outliers(samples: list[float]) -> int:
+    """How many of a build's samples lie further than :data:`OUTLYING` deviations from its median."""
+    values = np.array(samples)
+    distance = np.abs(values - np.median(values))
+    return int((distance > OUTLYING * _MAD_OF_NORMAL * np.median(distance)).sum())
 
 
 def _unless_below(median: float, percentile: float | None) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.devices import MeasureOptions
 from hwnas.errors import UserError
 from hwnas.latency.base import Floats
 from hwnas.latency.table import Role
@@ -19,6 +20,9 @@ FEW_BLOCKS = 600
 """A space with no more distinct blocks is profiled at all of its resolutions."""
 DEFAULT_RESOLUTIONS = 5
 """So many of the resolutions of a larger space are profiled; the blocks of the others are interpolated."""
+LARGE_FROM_BYTES = 2 * 2**20
+"""A space whose smallest network has larger weights is measured by the large canary: no core's own cache holds it."""
+_BYTES_PER_WEIGHT = 4
 _POOL = 20_000
 _MACS_PER_ELEMENT = 8
 """Moving a feature map's element takes about as long as so many multiply-accumulates on a CPU's vector unit."""
@@ -77,6 +81,12 @@ def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: 
         (networks["calibration"][BASE_NETWORKS:], 1.0), (networks["validation"][BASE_NETWORKS:], 1.0)
     )
     return Plan(base, extension)
+
+
+def network_protocol(space: Space) -> MeasureOptions:
+    """How the space's whole networks are measured: gated by the canary that disturbances slow down as they do them."""
+    weights_bytes = _BYTES_PER_WEIGHT * float(space.params(space.smallest_genome)[0])
+    return MeasureOptions(max_seconds=8.0, canary="large" if weights_bytes > LARGE_FROM_BYTES else "small")
 
 
 def default_resolutions(space: Space) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from hwnas.errors import DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
-from hwnas.latency.plan import Plan, checked_resolutions, default_resolutions, make_plan
+from hwnas.latency.plan import Plan, checked_resolutions, default_resolutions, make_plan, network_protocol
 from hwnas.latency.sitting import Clock, Knobs, Sitting
 from hwnas.latency.store import TableKey, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
@@ -19,7 +19,7 @@ from hwnas.latency.validation import validate
 from hwnas.progress import Progress, Silent
 from hwnas.spaces import Space
 
-_BLOCKS, _NETWORKS = MeasureOptions(max_seconds=1.0), MeasureOptions(max_seconds=8.0)
+_BLOCKS = MeasureOptions(max_seconds=1.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class ProfileOptions:
     fresh: bool = False
     """Forget what earlier profiles of this device measured."""
     block_protocol: MeasureOptions = _BLOCKS
-    network_protocol: MeasureOptions = _NETWORKS
+    network_protocol: MeasureOptions | None = None
+    """``None``: :func:`~hwnas.latency.plan.network_protocol` of the space."""
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
@@ -93,7 +94,7 @@ def profile(
             options.batch,
             compiling,
             options.block_protocol,
-            options.network_protocol,
+            options.network_protocol or network_protocol(space),
         )
         judge = Judge(journal)
         Sitting(device, plan, judge, knobs, progress or Silent(), clock).run()
@@ -104,7 +105,7 @@ def profile(
             **header,
             fingerprint=fingerprint,
             protocol={"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
-            fast_state_ms=journal.fast_state_ms,
+            fast_states_ms=journal.fast_states_ms,
             created=journal.header.created,
             profile_seconds=round(journal.spent_s, 3),
             resolutions=resolutions,

@@ -78,9 +78,7 @@ class Sitting:
             return
         self._start_progress()
         try:
-            if self._journal.fast_state_ms is None and self._knobs.of(unit).gate:
-                seconds = min(LEARNING_S, LEARNING_SHARE * self._seconds_left())
-                self._device.learn_fast_state(seconds, self._knobs.compile)
+            self._learn_fast_states()
             while unit is not None and self._seconds_left() > 0:
                 self._measure(unit)
                 unit = self._next()
@@ -103,6 +101,13 @@ class Sitting:
             if lacking:
                 return min(lacking, key=lambda unit: self._judge.count(unit.key))
         return None
+
+    def _learn_fast_states(self) -> None:
+        """Of the canaries that nothing was measured with yet, so that the first batches are judged by something."""
+        canaries = {knobs.canary for knobs in (self._knobs.blocks, self._knobs.networks) if knobs.gate}
+        for canary in sorted(canaries - set(self._journal.fast_states_ms)):
+            seconds = min(LEARNING_S, LEARNING_SHARE * self._seconds_left())
+            self._device.learn_fast_state(seconds, self._knobs.compile, canary)
 
     def _given_up(self, unit: Unit) -> bool:
         return len(self._journal.failures(unit.key)) >= FAILURES_AT_MOST
@@ -137,7 +142,7 @@ class Sitting:
         engine = self._device.compile(graph.SerializeToString(), self._knobs.compile)
         try:
             max_seconds = min(knobs.max_seconds, max(self._seconds_left(), LEAST_SECONDS))
-            state = self._journal.fast_state_ms
+            state = self._journal.fast_states_ms.get(knobs.canary)
             return self._device.measure(engine, replace(knobs, max_seconds=max_seconds, fast_state_ms=state))
         finally:
             self._device.release(engine)

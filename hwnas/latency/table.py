@@ -64,6 +64,8 @@ class Timing(_Record):
     """``None`` below 662 samples, or as before."""
     mad_ms: float = Field(ge=0)
     """Median absolute deviation of the samples, unscaled."""
+    outliers: Count = 0
+    """Of the gated samples, those far from their build's median; they are kept."""
     builds: int = Field(ge=1)
     """Separate builds that the samples come from."""
     build_medians_ms: tuple[Milliseconds, ...]
@@ -127,8 +129,8 @@ class LatencyTable(Document):
     fingerprint: Fingerprint
     protocol: dict[str, dict[str, Any]]
     """Every knob of measuring, for ``blocks`` and ``networks``."""
-    fast_state_ms: Milliseconds | None
-    """The canary's fast state by which all batches were judged; ``None``: measured without gate."""
+    fast_states_ms: dict[str, Milliseconds]
+    """Each canary's fast state by which all of its batches were judged; empty: measured without gate."""
     created: datetime.date
     profile_seconds: float = Field(ge=0)
     """Time spent measuring, over all sittings."""

@@ -48,8 +48,9 @@ def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = 
         if found != wanted:
             raise UserError(f"Latency table {path} is of {what} {found}, not {wanted}; give the right one.")
     fresh = check_fingerprint(table, device.fingerprint(), allow_stale, path)
-    if fresh and table.fast_state_ms is not None:
-        device.recall_fast_state(table.fast_state_ms)
+    if fresh:
+        for canary, milliseconds in table.fast_states_ms.items():
+            device.recall_fast_state(milliseconds, canary=canary)
     return LoadedTable(path, table, fit_latency_model(table, space), stale=not fresh)
 
 

@@ -250,7 +250,7 @@ def _finalist(evaluation: Evaluation, finalist: Finalist) -> report.Finalist:
 def _benchmark_of(run: Run, name: str) -> BenchmarkResult:
     """A benchmark, judged by the fastest state of the device that this run has seen, as all that are compared are."""
     found = read_model(run.directory / "benchmarks" / f"{name}.json", BenchmarkResult, what="benchmark")
-    fast_ms = run.device.fast_state_ms
+    fast_ms = run.device.fast_state_ms(found.measurements[0].protocol.canary)
     return found if fast_ms is None or found.fast_state_ms is None else found.judged(min(fast_ms, found.fast_state_ms))
 
 

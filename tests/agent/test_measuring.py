@@ -37,6 +37,10 @@ class Machine:
     def read_clocks(self) -> Clocks:
         return Clocks(self.clocks_mhz(self.now), None)
 
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
     def preemptions(self) -> int:
         return self.time_slices(self.now)
 
@@ -81,7 +85,7 @@ def measure(
 ) -> Judged:
     canary = Canary(VirtualEngine(machine, CANARY_NS), state or FastState())
     engine = VirtualEngine(machine, engine_ns)
-    sensors = (machine.clock, machine.read_clocks, machine.preemptions)
+    sensors = (machine.clock, machine.read_clocks, machine.preemptions, machine.sleep)
     reply = Measurement(engine, canary, protocol, *sensors).run()
     return Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
 
@@ -141,8 +145,64 @@ def test_drift_within_the_tolerance_is_divided_out() -> None:
 def test_a_large_network_has_one_run_in_a_batch() -> None:
     found = measure(Machine(), MeasuringProtocol(min_samples=3), engine_ns=30_000_000)
     assert [len(batch) for batch in found.samples_ns] == [1, 1, 1]
-    medium = measure(Machine(), MeasuringProtocol(min_samples=4), engine_ns=2_400_000)
+    medium = measure(Machine(), MeasuringProtocol(min_samples=4), engine_ns=9_000_000)
     assert [len(batch) for batch in medium.samples_ns] == [2, 2]
+
+
+def test_frames_that_arrive_at_a_rate_find_the_engine_idle() -> None:
+    """Runs begin on the grid, none of them warmed by a discarded one: each is as slow as after another's work."""
+    starts: list[float] = []
+    machine = Machine()
+
+    class Observed(VirtualEngine):
+        def timed_runs(self, count: int) -> list[int]:
+            starts.append(self.machine.now)
+            VirtualEngine.last = None  # caches cool between frames
+            return super().timed_runs(count)
+
+    canary = Canary(VirtualEngine(machine, CANARY_NS), FastState())
+    sensors = (machine.clock, machine.read_clocks, machine.preemptions, machine.sleep)
+    protocol = MeasuringProtocol(min_samples=32, max_seconds=10.0, fps=30.0, warmup_min_seconds=0.0)
+    reply = Measurement(Observed(machine, ENGINE_NS), canary, protocol, *sensors).run()
+    found = Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""})
+    timed = np.array(starts[-found.ungated.n :])
+    assert np.allclose(timed * 30.0, np.round(timed * 30.0), atol=1e-6)
+    assert np.diff(timed).min() > 0.9 / 30
+    assert found.gated.p50_ms == 0.12
+
+
+def test_an_engine_soaks_in_its_own_heat_before_it_is_measured() -> None:
+    """Throttling to 1.5 times sets in after two seconds of work and is in every sample after the soak."""
+    machine = Machine(lambda seconds: 1.5 if seconds > 2.0 else 1.0)
+    found = measure(machine, MeasuringProtocol(min_samples=8, soak_seconds=3.0))
+    assert found.ungated.p50_ms == pytest.approx(0.06)
+    assert measure(Machine(machine.slowness), MeasuringProtocol(min_samples=8)).ungated.p50_ms == pytest.approx(0.04)
+
+
+def test_canaries_recover_from_a_large_network_before_they_are_timed() -> None:
+    """The n-th run after another engine's is 1 + 1/n slow: with one discarded nothing would be in the fast state."""
+    machine = Machine()
+
+    class Recovering(VirtualEngine):
+        since = 0
+
+        def timed_runs(self, count: int) -> list[int]:
+            durations = []
+            for _ in range(count):
+                self.since = 1 if VirtualEngine.last is not self else self.since + 1
+                VirtualEngine.last = self
+                durations.append(round(self.duration_ns * (1.0 + 0.5 / self.since)))
+            return durations
+
+    def kept(warm_runs: int) -> int:
+        canary = Canary(Recovering(machine, CANARY_NS), FastState(CANARY_NS))
+        protocol = MeasuringProtocol(max_seconds=0.05, canary_warm_runs=warm_runs)
+        sensors = (machine.clock, machine.read_clocks, machine.preemptions, machine.sleep)
+        reply = Measurement(VirtualEngine(machine, 1_000_000), canary, protocol, *sensors).run()
+        return Judged.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": ""}).gated.n
+
+    assert kept(1) == 0
+    assert kept(6) > 0
 
 
 def test_batches_during_which_clocks_moved_are_rejected_and_redone() -> None:
@@ -250,6 +310,9 @@ def test_inputs_are_reproducible_and_without_zeros_and_denormals() -> None:
         {"gate": 1},
         {"tolerance": float("nan")},
         {"runs_per_batch": True},
+        {"canary": "huge"},
+        {"canary": 1},
+        {"fps": -1},
     ],
 )
 def test_a_bad_knob_is_refused(knobs: dict[str, object]) -> None:

@@ -58,7 +58,7 @@ def made_table(
         threads=1,
         fingerprint=Fingerprint(identity={"cpu": cpu}, context={}),
         protocol={"blocks": {}, "networks": {}},
-        fast_state_ms=0.1,
+        fast_states_ms={"small": 0.1},
         created=datetime.date(2026, 1, 2),
         profile_seconds=12.5,
         resolutions=space.resolutions,
