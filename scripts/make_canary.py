@@ -1,6 +1,6 @@
 """Regenerate ``hwnas/agent/canary_*.onnx``, the fixed networks by which the agent tells a machine's speed.
 
-Small: a stem and one inverted residual block, which stay in the nearest caches.  Large: a network of 2 million
+Small: a stem and one inverted residual block, which stay in the nearest caches.  Large: a network of 4 million
 parameters, which slows down, as large networks do, when neighbours crowd the last cache and the memory bus.
 The small one's weights come from integer arithmetic, not from a random generator that a library may change; the large
 one's are constants that the runtime spreads out itself, so that the file stays small.  Whoever changes a canary must
@@ -20,8 +20,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 RESOLUTION = 32
 STEM, EXPANDED, KERNEL = 24, 96, 5
-LARGE_RESOLUTION, LARGE_STEM, LARGE_FINAL, LARGE_FEATURES = 96, 32, 960, 1280
-LARGE_BLOCKS = ((96, 48, 2), (240, 96, 2), (480, 160, 2), (960, 160, 1), (960, 160, 1))
+LARGE_RESOLUTION, LARGE_STEM, LARGE_FINAL, LARGE_FEATURES = 144, 16, 1280, 2560
+LARGE_BLOCKS = (
+    (64, 24, 2),
+    (72, 24, 1),
+    (96, 40, 2),
+    (160, 40, 1),
+    (240, 80, 2),
+    (320, 80, 1),
+    (480, 112, 1),
+    (672, 160, 2),
+    (640, 160, 1),
+)
 """Expanded channels, output channels and stride of each block."""
 CANARIES = Path(__file__).resolve().parent.parent / "hwnas" / "agent"
 
@@ -73,7 +83,7 @@ def canary_model() -> onnx.ModelProto:
 
 
 def large_canary_model() -> onnx.ModelProto:
-    """The large canary: input [1, 3, 96, 96] float32, output [1, 1280, 1, 1]; opset 13."""
+    """The large canary: input [1, 3, 144, 144] float32, output [1, 2560, 1, 1]; opset 13."""
     layers = [("stem", "image", (LARGE_STEM, 3, 3, 3), 2, 1)]
     source, width = "stem", LARGE_STEM
     for number, (expanded, out, stride) in enumerate(LARGE_BLOCKS):

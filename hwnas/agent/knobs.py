@@ -35,10 +35,10 @@ class MeasuringProtocol:
     On a shared host, 100 networks of 9 µs to 1 ms measured twice differed by 1.1 to 1.7 % in the median without,
     and by 0.3 to 0.8 % with (four trials, fresh builds).
     """
-    canary_warm_runs: int = 6
+    canary_warm_runs: int = 5
     """Runs of the canary that are discarded before the timed one.
 
-    After a network of 4 ms the second run of either canary is still 15 % slow, the seventh 1 to 2 %.
+    After a network of 4 ms the second run of either canary is still 15 % slow, the sixth 2 to 4 %.
     """
     runs_per_batch: int = 8
     batch_seconds: float = 0.02
