@@ -6,6 +6,7 @@ mean_ms, std_ms = model.predict(space.sample(rng, 100_000))
 """
 
 from hwnas.latency.base import Attribution, BlockCost, LatencyModel, TimingDevice
+from hwnas.latency.fewshot import FewShotModel
 from hwnas.latency.figures import Figures, ValidationFigures, figures
 from hwnas.latency.journal import journal_path
 from hwnas.latency.profiler import ProfileOptions, profile
@@ -19,6 +20,7 @@ __all__ = [
     "Attribution",
     "BlockCost",
     "BlockEntry",
+    "FewShotModel",
     "Figures",
     "LatencyModel",
     "LatencyTable",

@@ -75,10 +75,10 @@ def interpolate(measured: Sequence[BlockSpec], ms: Floats, wanted: Sequence[Bloc
 
 def _work(blocks: Sequence[BlockSpec]) -> Floats:
     """What a block makes a runtime do, [n, kinds of work], in units that bring all columns near 1."""
-    return np.array([_work_of(block) for block in blocks], np.float64)
+    return np.array([work_of(block) for block in blocks], np.float64)
 
 
-def _work_of(block: BlockSpec) -> list[float]:
+def work_of(block: BlockSpec) -> list[float]:
     pixels_in, pixels_out = block.in_height * block.in_width, block.out_height * block.out_width
     mid = block.mid_channels
     elements = pixels_in * block.in_channels + pixels_out * block.out_channels

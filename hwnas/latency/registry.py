@@ -6,21 +6,28 @@ from collections.abc import Callable
 
 from hwnas.errors import UnknownNameError
 from hwnas.latency.base import LatencyModel
+from hwnas.latency.fewshot import FewShotModel
 from hwnas.latency.model import AdditiveModel
 from hwnas.latency.table import LatencyTable
 from hwnas.spaces import Space
 
-LATENCY_MODELS: dict[str, Callable[[LatencyTable, Space], LatencyModel]] = {"additive": AdditiveModel.fit}
-DEFAULT_MODEL = "additive"
+LATENCY_MODELS: dict[str, Callable[[LatencyTable, Space], LatencyModel]] = {
+    "additive": AdditiveModel.fit,
+    "few-shot": FewShotModel.fit,
+}
 
 
-def fit_latency_model(table: LatencyTable, space: Space, name: str = DEFAULT_MODEL) -> LatencyModel:
+def fit_latency_model(table: LatencyTable, space: Space, name: str | None = None) -> LatencyModel:
     """What predicts the latency of every architecture of ``space``, from a table of that space.
 
+    Without a ``name``, ``additive``, or ``few-shot`` where the table holds whole networks alone.
+
     Raises:
-        UserError: the table is of another space or has too few blocks.
+        UserError: the table is of another space, or has too few blocks or networks.
         UnknownNameError: there is no model of that name.
     """
+    if name is None:
+        name = "additive" if table.blocks else "few-shot"
     if name not in LATENCY_MODELS:
         raise UnknownNameError(f"There is no latency model '{name}'; known are {', '.join(LATENCY_MODELS)}.")
     table.require_space(space)

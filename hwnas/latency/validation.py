@@ -42,8 +42,9 @@ def validation_figures(
 
 
 def _baselines(model: LatencyModel, table: LatencyTable, genomes: Genomes, measured_ms: Floats) -> dict[str, Figures]:
-    plain = model.space.block_sum(genomes, model.times.ms)
-    baselines = {"block_sum": figures(measured_ms, plain)}
+    baselines = {}
+    if table.blocks:
+        baselines["block_sum"] = figures(measured_ms, model.space.block_sum(genomes, model.times.ms))
     if len(table.with_role("calibration")) >= _FEWEST:
         baselines["macs"] = figures(measured_ms, _line_through_macs(table, model.space, genomes))
     return baselines
