@@ -47,6 +47,8 @@ class BlockTimes:
     """0 where the block was measured."""
     measured: npt.NDArray[np.bool_]
     """False where the time was interpolated."""
+    relative: bool = False
+    """Blocks that every architecture has are missing and count 0 ms: sums order architectures, and are no latencies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -21,24 +22,72 @@ _LENGTH_SCALES = 400
 def block_times(table: LatencyTable, space: Space) -> BlockTimes:
     """The measured times of a table, and interpolated ones for all other blocks of the space.
 
+    Blocks that an imported table lacks for every architecture cost 0 ms, and the times are relative.
+
     Raises:
-        UserError: the table has too few blocks to interpolate between.
+        UserError: the table has too few blocks to interpolate between, or an imported one lacks a choice's blocks.
     """
+    _refuse_unknown_choices(table, space)
+    absent = dict.fromkeys(absent_blocks(table, space), 0.0)
     known = {entry.block: entry.median_ms for entry in table.blocks}
     blocks = space.distinct_blocks
     measured = np.array([block in known for block in blocks])
-    ms = np.array([known.get(block, np.nan) for block in blocks])
+    ms = np.array([known.get(block, absent.get(block, np.nan)) for block in blocks])
     std = np.zeros(len(blocks))
-    if not measured.all():
+    if np.isnan(ms).any():
         if measured.sum() < FEW:
             raise UserError(
                 f"{measured.sum()} blocks of {table.space} are measured on {table.target}, too few to interpolate the "
-                f"other {(~measured).sum()}; profile again with more minutes, which goes on from there."
+                f"other {np.isnan(ms).sum()}; profile again with more minutes, which goes on from there."
             )
+        unknown = np.isnan(ms)
         given = [block for block, there in zip(blocks, measured, strict=True) if there]
-        wanted = [block for block, there in zip(blocks, measured, strict=True) if not there]
-        ms[~measured], std[~measured] = interpolate(given, ms[measured], wanted)
-    return BlockTimes(ms, std, measured)
+        wanted = [block for block, missing in zip(blocks, unknown, strict=True) if missing]
+        ms[unknown], std[unknown] = interpolate(given, ms[measured], wanted)
+    return BlockTimes(ms, std, measured, relative=table.relative)
+
+
+def absent_blocks(table: LatencyTable, space: Space) -> frozenset[BlockSpec]:
+    """The blocks that an imported table lacks for every architecture: those of its absent slots, and of no others.
+
+    Raises:
+        UserError: a slot that the table names is not of the space, or has a choice.
+    """
+    names = table.hygiene.absent if table.hygiene else ()
+    fixed = {slot.label: slot for slot in space.slots if slot.choices == ("resolution",)}
+    wrong = [name for name in names if name not in fixed]
+    if wrong:
+        raise UserError(
+            f"The latency table says that '{wrong[0]}' is absent, no fixed block of {space.name}; reimport."
+        )
+    return frozenset(
+        block
+        for name in names
+        for block in (fixed[name].build(resolution) for resolution in space.resolutions)
+        if block is not None and all(block != entry.block for entry in table.blocks)
+    )
+
+
+def _refuse_unknown_choices(table: LatencyTable, space: Space) -> None:
+    """What no row is about cannot be interpolated: other slots' blocks say nothing of it."""
+    if table.kind != "imported":
+        return
+    known = {entry.block for entry in table.blocks}
+    unknown = [
+        slot.label
+        for slot in space.slots
+        if slot.choices != ("resolution",)
+        and known.isdisjoint(
+            itertools.starmap(
+                slot.build, itertools.product(*(space.choices[space.position(label)].values for label in slot.choices))
+            )
+        )
+    ]
+    if unknown:
+        raise UserError(
+            f"The imported latency table of {table.target} has no block of {len(unknown)} of the {len(space.slots)} "
+            f"places of {table.space} (such as {unknown[0]}), so it cannot predict networks; profile the target."
+        )
 
 
 def interpolate(measured: Sequence[BlockSpec], ms: Floats, wanted: Sequence[BlockSpec]) -> tuple[Floats, Floats]:

@@ -17,13 +17,17 @@ from hwnas.errors import UserError
 from hwnas.latency.base import Attribution, BlockCost, BlockTimes, Floats
 from hwnas.latency.evidence import fit_groups
 from hwnas.latency.physics import BlockFeatures, block_features, sum_over_blocks
-from hwnas.latency.table import LatencyTable, genomes_of, medians
+from hwnas.latency.table import P50, LatencyTable, Statistic, genomes_of, values_ms
 from hwnas.spaces import Architecture, Genomes, Space
 
 FEWEST = 5
 """Networks from which a device can be known at all."""
 SIBLING_WIDTH = 0.3
 """Share of a latency by which it may differ from a sibling's, scaled, beforehand."""
+HUBER = 1.345
+"""Residuals beyond so many standard deviations lose weight (95 % efficient on normal noise: Huber 1981, Ch. 4)."""
+_ROUNDS = 8
+"""Of fitting the roofline and weighing the networks in turn."""
 _FLOOR = 0.05
 """No architecture is predicted below this share of the fastest measured one."""
 _TYPICAL = 1000
@@ -64,14 +68,14 @@ class FewShotModel:
         self.times = BlockTimes(ms, stretch * np.sqrt(variance), np.zeros(len(ms), np.bool_))
 
     @classmethod
-    def fit(cls, table: LatencyTable, space: Space) -> Self:
+    def fit(cls, table: LatencyTable, space: Space, statistic: Statistic = P50) -> Self:
         """Fit to a table's calibration networks; blocks that it may have are left aside.
 
         Raises:
             UserError: fewer than :data:`FEWEST` calibration networks.
         """
         calibration = table.with_role("calibration")
-        return cls.of_networks(space, genomes_of(space, calibration), medians(calibration))
+        return cls.of_networks(space, genomes_of(space, calibration), values_ms(calibration, statistic))
 
     @classmethod
     def of_networks(
@@ -166,13 +170,26 @@ def _with_siblings(features: BlockFeatures, siblings: Sequence[FewShotModel]) ->
 
 
 def _roofline(features: BlockFeatures, sums: Floats, measured_ms: Floats, siblings: int) -> Floats:
-    """Costs [features] of work and siblings, none below 0, with the least relative error."""
+    """Costs [features], none below 0: of kinds of work, or where there are siblings, of these and the constant.
+
+    By the least relative error, networks far from the rest weighing less (Huber's weights).
+    """
     from scipy.optimize import nnls
 
-    used = np.append(np.flatnonzero(features.groups == 0), np.arange(sums.shape[1] - siblings, sums.shape[1]))
+    used = np.flatnonzero(features.groups == 0)
+    if siblings:
+        used = np.append(used[-1], np.arange(sums.shape[1] - siblings, sums.shape[1]))
     scale = np.maximum(np.abs(sums[:, used]).mean(axis=0), np.finfo(np.float64).tiny)
+    shares = sums[:, used] / scale / measured_ms[:, None]
+    roots = np.ones(len(measured_ms))
+    for _ in range(_ROUNDS):
+        fitted, _ = nnls(shares * roots[:, None], roots)
+        residuals = np.abs(1.0 - shares @ fitted)
+        # The median of |normal| is 0.6745 standard deviations.
+        spread = max(float(np.median(residuals)) / 0.6745, 1e-6)
+        roots = np.sqrt(np.minimum(1.0, HUBER * spread / np.maximum(residuals, 1e-12)))
     costs = np.zeros(sums.shape[1])
-    costs[used] = nnls(sums[:, used] / scale / measured_ms[:, None], np.ones(len(measured_ms)))[0] / scale
+    costs[used] = fitted / scale
     return costs
 
 

@@ -59,6 +59,7 @@ class Judge:
             build_medians_ms=tuple(medians),
             ungated_n=ungated.n,
             ungated_median_ms=ungated.p50_ms,
+            ungated_p99_ms=ungated.p99_ms,
         )
 
     def _samples(self, unit: str) -> list[list[float]]:

@@ -11,7 +11,14 @@ from hwnas.errors import DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
-from hwnas.latency.plan import Plan, checked_resolutions, default_resolutions, make_plan, network_protocol
+from hwnas.latency.plan import (
+    Plan,
+    checked_resolutions,
+    default_resolutions,
+    make_plan,
+    network_protocol,
+    validation_networks,
+)
 from hwnas.latency.sitting import Clock, Knobs, Sitting
 from hwnas.latency.store import TableKey, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
@@ -30,10 +37,10 @@ class ProfileOptions:
     """Time for measuring, all sittings together; ``None``: as long as the whole plan takes."""
     resolutions: tuple[int, ...] | None = None
     """Input sizes in pixels whose blocks are measured; ``None``: :func:`~hwnas.latency.plan.default_resolutions`."""
-    calibration_networks: int = 60
+    calibration_networks: int = 100
     """Whole networks on which the latency model is fitted."""
-    validation_networks: int = 200
-    """Whole networks on which it is judged and which never enter a fit."""
+    validation_networks: int | None = None
+    """Whole networks on which it is judged and which never enter a fit; ``None``: 200, or 110 of a large space."""
     builds: int = 3
     """How often each unit is built and measured, at different times: builds differ, and a disturbance passes."""
     batch: int = 1
@@ -51,7 +58,7 @@ class ProfileOptions:
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise UserError(f"A profile takes a positive number of minutes, not {self.minutes:g}.")
-        if min(self.calibration_networks, self.validation_networks) < 0 or min(self.builds, self.batch) < 1:
+        if min(self.calibration_networks, self.validation_networks or 0) < 0 or min(self.builds, self.batch) < 1:
             raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
 
 
@@ -84,7 +91,8 @@ def profile(
     options = options or ProfileOptions()
     compiling = options.compile or device.default_options()
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
-    plan = make_plan(space, resolutions, options.seed, options.calibration_networks, options.validation_networks)
+    held_out = validation_networks(space) if options.validation_networks is None else options.validation_networks
+    plan = make_plan(space, resolutions, options.seed, options.calibration_networks, held_out)
     fingerprint = device.fingerprint(compiling)
     key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch)
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:

@@ -8,19 +8,22 @@ from hwnas.errors import UnknownNameError
 from hwnas.latency.base import LatencyModel
 from hwnas.latency.fewshot import FewShotModel
 from hwnas.latency.model import AdditiveModel
-from hwnas.latency.table import LatencyTable
+from hwnas.latency.table import P50, LatencyTable, Statistic
 from hwnas.spaces import Space
 
-LATENCY_MODELS: dict[str, Callable[[LatencyTable, Space], LatencyModel]] = {
+LATENCY_MODELS: dict[str, Callable[[LatencyTable, Space, Statistic], LatencyModel]] = {
     "additive": AdditiveModel.fit,
     "few-shot": FewShotModel.fit,
 }
 
 
-def fit_latency_model(table: LatencyTable, space: Space, name: str | None = None) -> LatencyModel:
+def fit_latency_model(
+    table: LatencyTable, space: Space, name: str | None = None, statistic: Statistic = P50
+) -> LatencyModel:
     """What predicts the latency of every architecture of ``space``, from a table of that space.
 
-    Without a ``name``, ``additive``, or ``few-shot`` where the table holds whole networks alone.
+    What it predicts is ``statistic`` of a network's latency.  Without a ``name`` it is ``additive``, or ``few-shot``
+    where the table holds whole networks alone.
 
     Raises:
         UserError: the table is of another space, or has too few blocks or networks.
@@ -31,4 +34,4 @@ def fit_latency_model(table: LatencyTable, space: Space, name: str | None = None
     if name not in LATENCY_MODELS:
         raise UnknownNameError(f"There is no latency model '{name}'; known are {', '.join(LATENCY_MODELS)}.")
     table.require_space(space)
-    return LATENCY_MODELS[name](table, space)
+    return LATENCY_MODELS[name](table, space, statistic)

@@ -26,16 +26,21 @@ class Posterior:
     """The noise's variance is about ``scale / shape``."""
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of new observations with ``features`` [n, k], each [n].
+        """Mean and standard deviation of new observations with ``features`` [n, k], each [n]."""
+        leverage = np.einsum("ik,ik->i", features @ self.covariance, features)
+        return features @ self.mean, np.sqrt(self.predictive_variance * (1 + leverage))
 
-        The predictive distribution is Student's; the standard deviation given is the one by which a normal
-        distribution has the same central 95 %.
+    @property
+    def predictive_variance(self) -> float:
+        """Of a new observation where the coefficients are known; in between, :attr:`covariance` adds to it.
+
+        The predictive distribution is Student's; this is the variance of the normal distribution that has the same
+        central 95 %.
         """
         from scipy import stats
 
-        leverage = np.einsum("ik,ik->i", features @ self.covariance, features)
-        width = stats.t.ppf(0.975, 2 * self.shape) / NORMAL_95
-        return features @ self.mean, width * np.sqrt(self.scale / self.shape * (1 + leverage))
+        width = float(stats.t.ppf(0.975, 2 * self.shape)) / NORMAL_95
+        return width**2 * self.scale / self.shape
 
     def updated(self, features: Floats, targets: Floats, weights: Floats) -> Posterior:
         """The beliefs after observing ``targets`` [n] at ``features`` [n, k], each with a weight."""

@@ -6,6 +6,7 @@ import datetime
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from hwnas.errors import UserError
 from hwnas.files import Document
 from hwnas.latency.base import Floats
 from hwnas.latency.figures import ValidationFigures
+from hwnas.latency.hygiene import Hygiene
 from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
 
 Role = Literal["calibration", "validation"]
@@ -51,6 +53,23 @@ def _refuse_twice(field: str, names: Iterable[str]) -> None:
         raise ValueError(f"{field}: {twice[0]} stands there twice")
 
 
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """Which figure of a measurement is meant."""
+
+    percentile: Literal["p50", "p99"] = "p50"
+    gated: bool = True
+    """Of the samples in the device's fast state, its capability; else of all samples, as it ran."""
+
+    def __str__(self) -> str:
+        """Such as ``p50 (gated)``."""
+        return f"{self.percentile} ({'gated' if self.gated else 'ungated'})"
+
+
+P50 = Statistic()
+"""The capability's median."""
+
+
 class Timing(_Record):
     """What a block or network took.  Percentiles are of the gated samples, the device's capability, in ms."""
 
@@ -74,6 +93,14 @@ class Timing(_Record):
     """All samples, those outside of the fast state too."""
     ungated_median_ms: Milliseconds
     """What the machine gave that day."""
+    ungated_p99_ms: Milliseconds | None = None
+    """Likewise; ``None`` below 662 samples."""
+
+    def value_ms(self, statistic: Statistic) -> float | None:
+        """One of the figures."""
+        if statistic.gated:
+            return self.median_ms if statistic.percentile == "p50" else self.p99_ms
+        return self.ungated_median_ms if statistic.percentile == "p50" else self.ungated_p99_ms
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -116,7 +143,7 @@ class Missing(_Record):
 class LatencyTable(Document):
     """Measured blocks and measured whole networks of one (target, space, runtime, precision, batch, threads)."""
 
-    kind: Literal["measured"] = "measured"
+    kind: Literal["measured", "imported", "estimated", "emulated"] = "measured"
     target: str
     space: str
     num_classes: int = Field(ge=1)
@@ -127,6 +154,10 @@ class LatencyTable(Document):
     batch: int = Field(ge=1)
     threads: int = Field(ge=1)
     fingerprint: Fingerprint
+    arrival: str = "back-to-back"
+    """How the whole networks' runs followed each other: so, or ``30 fps``; blocks always run back to back."""
+    board_spread: float = Field(default=0.0, ge=0)
+    """Relative standard deviation between boards of the kind, as the target states it."""
     protocol: dict[str, dict[str, Any]]
     """Every knob of measuring, for ``blocks`` and ``networks``."""
     fast_states_ms: dict[str, Milliseconds]
@@ -141,12 +172,19 @@ class LatencyTable(Document):
     blocks: tuple[BlockEntry, ...]
     networks: tuple[NetworkEntry, ...]
     validation: ValidationFigures | None = None
+    hygiene: Hygiene | None = None
+    """Of an imported table: what was refused of it and why."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         _refuse_twice("blocks", (entry.block.key for entry in self.blocks))
         _refuse_twice("networks", (entry.architecture.id for entry in self.networks))
         return self
+
+    @property
+    def relative(self) -> bool:
+        """Blocks that every architecture has are missing: its latencies order architectures and are none."""
+        return self.hygiene is not None and self.hygiene.relative
 
     def require_space(self, space: Space) -> None:
         """Refuse a space that the table is not of.
@@ -163,6 +201,22 @@ class LatencyTable(Document):
     def with_role(self, role: Role) -> tuple[NetworkEntry, ...]:
         """The networks of a role."""
         return tuple(entry for entry in self.networks if entry.role == role)
+
+
+def values_ms(entries: Sequence[Timing], statistic: Statistic = P50) -> Floats:
+    """A figure of each entry in ms, [n].
+
+    Raises:
+        UserError: an entry has too few samples to state it.
+    """
+    values = [entry.value_ms(statistic) for entry in entries]
+    unstated = values.count(None)
+    if unstated:
+        raise UserError(
+            f"{unstated} of {len(values)} networks of the latency table do not state a {statistic}, which needs 662 "
+            f"samples of each; profile with --statistic {statistic.percentile}."
+        )
+    return np.array(values, np.float64)
 
 
 def medians(entries: Sequence[Timing]) -> Floats:
