@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hwnas.cli.console import percent, print_table
 from hwnas.errors import HwnasError, UserError
@@ -86,8 +87,8 @@ def predictions(
     space: Space,
     genomes: Genomes,
     ms: Floats,
-    measured: Sequence[int],
-    judged: Sequence[int],
+    measured: npt.NDArray[np.int64],
+    judged: npt.NDArray[np.int64],
     siblings: Sequence[FewShotModel],
 ) -> dict[str, tuple[Floats, ...]]:
     """Mean and, where it is stated, standard deviation of the judged networks by every predictor."""
@@ -178,7 +179,7 @@ def prefixed(name: str, means: Mapping[str, Mapping[str, float | None]]) -> dict
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    header = ["", "MAPE %", "±5 %", "±10 %", "τ", "ρ", "in 95 %"]
+    header = ["N", "MAPE %", "±5 %", "±10 %", "τ", "ρ", "in 95 %"]
     for device, batch in dict.fromkeys((entry["device"], entry["batch"]) for entry in rows):
         lines = []
         for entry in rows:
@@ -187,7 +188,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             others = entry["sibling_transfer"] | entry["baselines"]
             for name, label in LABELS.items():
                 found = entry if name == "few_shot" else {c: others.get(f"{name}_{c}") for c in COLUMNS}
-                lines.append(cells(f"N={entry['networks']} {label}", found))
+                lines.append(cells(f"{entry['networks']:>4} {label}", found))
         print_table(f"{device}, batch {batch}: {rows[0]['n']} networks that no fit has seen", header, lines)
 
 

@@ -17,14 +17,14 @@ from hwnas.errors import UserError
 from hwnas.latency.base import Attribution, BlockCost, BlockTimes, Floats
 from hwnas.latency.evidence import fit_groups
 from hwnas.latency.physics import BlockFeatures, block_features, sum_over_blocks
-from hwnas.latency.table import P50, LatencyTable, Statistic, genomes_of, values_ms
+from hwnas.latency.table import LatencyTable, genomes_of, medians
 from hwnas.spaces import Architecture, Genomes, Space
 
 FEWEST = 5
 """Networks from which a device can be known at all."""
 SIBLING_WIDTH = 0.3
 """Share of a latency by which it may differ from a sibling's, scaled, beforehand."""
-HUBER = 1.345
+_HUBER = 1.345
 """Residuals beyond so many standard deviations lose weight (95 % efficient on normal noise: Huber 1981, Ch. 4)."""
 _ROUNDS = 8
 """Of fitting the roofline and weighing the networks in turn."""
@@ -68,14 +68,14 @@ class FewShotModel:
         self.times = BlockTimes(ms, stretch * np.sqrt(variance), np.zeros(len(ms), np.bool_))
 
     @classmethod
-    def fit(cls, table: LatencyTable, space: Space, statistic: Statistic = P50) -> Self:
+    def fit(cls, table: LatencyTable, space: Space) -> Self:
         """Fit to a table's calibration networks; blocks that it may have are left aside.
 
         Raises:
             UserError: fewer than :data:`FEWEST` calibration networks.
         """
         calibration = table.with_role("calibration")
-        return cls.of_networks(space, genomes_of(space, calibration), values_ms(calibration, statistic))
+        return cls.of_networks(space, genomes_of(space, calibration), medians(calibration))
 
     @classmethod
     def of_networks(
@@ -187,7 +187,7 @@ def _roofline(features: BlockFeatures, sums: Floats, measured_ms: Floats, siblin
         residuals = np.abs(1.0 - shares @ fitted)
         # The median of |normal| is 0.6745 standard deviations.
         spread = max(float(np.median(residuals)) / 0.6745, 1e-6)
-        roots = np.sqrt(np.minimum(1.0, HUBER * spread / np.maximum(residuals, 1e-12)))
+        roots = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residuals, 1e-12)))
     costs = np.zeros(sums.shape[1])
     costs[used] = fitted / scale
     return costs
