@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out, percent, print_json, print_table
 
 
 @command
@@ -31,6 +31,7 @@ def search(
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
     from hwnas.cli.checks import check_budget
+    from hwnas.cli.tables_import import RELATIVE
 
     check_budget(budget, confidence)
 
@@ -56,6 +57,8 @@ def search(
             if table
             else find_and_open_table(device, searched, tables, allow_stale=allow_stale)
         )
+        if latency.table.hygiene and latency.table.relative:
+            err.print(RELATIVE.format(absent=", ".join(latency.table.hygiene.absent)), soft_wrap=True, highlight=False)
         result = run_search(
             searched,
             latency.model,
@@ -71,6 +74,7 @@ def search(
             {
                 "table": str(latency.path),
                 "stale": latency.stale,
+                "relative": latency.table.relative,
                 "stopped": result.stopped,
                 "kendall_tau": result.cross_validated_tau,
                 "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table, readable
+from hwnas.cli.tables_import import import_table
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable
 
 app = typer.Typer(help="List and show latency tables.", no_args_is_help=True)
+app.command("import")(import_table)
 
 
 @app.command("list")

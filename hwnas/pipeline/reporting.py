@@ -79,6 +79,7 @@ def assemble(run: Run) -> report.ReportData:
             blocks=len(run.space.distinct_blocks),
             blocks_measured=len(latency.table.blocks),
             stale=latency.stale,
+            absent=latency.table.hygiene.absent if latency.table.hygiene else (),
         ),
         device=report.DeviceFound(
             description=run.device.target.description,

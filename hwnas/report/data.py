@@ -249,6 +249,8 @@ class Table(Part):
     blocks: Count
     blocks_measured: Count
     stale: bool = False
+    absent: tuple[str, ...] = ()
+    """Blocks that every architecture has and the table lacks: its latencies are then relative."""
 
 
 class DeviceFound(Part):

@@ -41,6 +41,11 @@ def warnings(data: ReportData) -> tuple[str, ...]:
         )
     if table.kind != "measured":
         found.append(f"The latency table {table.name} is {table.kind}: its times were not taken on this device.")
+    if table.absent:
+        found.append(
+            f"The latency table {table.name} is relative: it lacks {', '.join(table.absent)}, which every architecture "
+            "has, so that its predictions order architectures and are not latencies."
+        )
     if table.stale:
         found.append(
             f"The latency table {table.name} was measured on a device whose fingerprint differs from the one found; "
@@ -59,7 +64,7 @@ def verdict(data: ReportData) -> Verdict:
         return Verdict(
             "unmeasured",
             f"Budget {milliseconds(asked.budget_ms)}: not measured",
-            (f"No {asked.statistic} latency was measured.", *_prediction(network)),
+            (f"No {asked.statistic} latency was measured.", *_prediction(data)),
         )
     value, sampling = figure
     shown, budget = apart(value, asked.budget_ms)
@@ -75,7 +80,7 @@ def verdict(data: ReportData) -> Verdict:
             f"Measured {asked.statistic} of {builds} on {asked.target}, {_meaning(sampling)}; "
             f"{percent(unused, 1)} {'of the budget is unused' if kept else 'over the budget'}.",
             *(_ungated(data) if sampling == "gated" else ()),
-            *_prediction(network),
+            *_prediction(data),
         ),
     )
 
@@ -145,10 +150,12 @@ def _ungated(data: ReportData) -> tuple[str, ...]:
     return (f"Ungated, as the machine ran that day, it took {shown}, {against} of the budget.",)
 
 
-def _prediction(network: Network) -> tuple[str, ...]:
+def _prediction(data: ReportData) -> tuple[str, ...]:
+    network = data.winner.network
     if network.predicted_ms is None:
         return ()
-    return (f"Predicted: {spread(network.predicted_ms, network.predicted_std_ms)}.",)
+    what = "Predicted, relative" if data.table.absent else "Predicted"
+    return (f"{what}: {spread(network.predicted_ms, network.predicted_std_ms)}.",)
 
 
 def _other_percentiles(network: Network, sampling: Sampling) -> str:
