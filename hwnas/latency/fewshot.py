@@ -17,7 +17,7 @@ from hwnas.errors import UserError
 from hwnas.latency.base import Attribution, BlockCost, BlockTimes, Floats
 from hwnas.latency.evidence import fit_groups
 from hwnas.latency.physics import BlockFeatures, block_features, sum_over_blocks
-from hwnas.latency.table import LatencyTable, genomes_of, medians
+from hwnas.latency.table import P50, LatencyTable, Statistic, genomes_of, values_ms
 from hwnas.spaces import Architecture, Genomes, Space
 
 FEWEST = 5
@@ -68,14 +68,14 @@ class FewShotModel:
         self.times = BlockTimes(ms, stretch * np.sqrt(variance), np.zeros(len(ms), np.bool_))
 
     @classmethod
-    def fit(cls, table: LatencyTable, space: Space) -> Self:
+    def fit(cls, table: LatencyTable, space: Space, statistic: Statistic = P50) -> Self:
         """Fit to a table's calibration networks; blocks that it may have are left aside.
 
         Raises:
             UserError: fewer than :data:`FEWEST` calibration networks.
         """
         calibration = table.with_role("calibration")
-        return cls.of_networks(space, genomes_of(space, calibration), medians(calibration))
+        return cls.of_networks(space, genomes_of(space, calibration), values_ms(calibration, statistic))
 
     @classmethod
     def of_networks(

@@ -57,7 +57,8 @@ class AdditiveModel:
         features = context.features(genomes_of(space, calibration))
         plain = features[:, 1]
         targets = values_ms(calibration, statistic) / plain
-        return cls(space, times, fit_robustly(_prior(context), features / plain[:, None], targets), table.board_spread)
+        posterior = fit_robustly(context_prior(context), features / plain[:, None], targets)
+        return cls(space, times, posterior, table.board_spread)
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Mean and standard deviation in ms, each [n]; see :class:`~hwnas.latency.base.LatencyModel`."""
@@ -156,7 +157,7 @@ class _Lookup:
         return mean, variance
 
 
-def _prior(context: Context) -> Posterior:
+def context_prior(context: Context) -> Posterior:
     """The plain sum, each feature worth nothing beside it, give or take the context's prior."""
     mean = np.zeros(len(context.prior_std))
     mean[1] = 1.0

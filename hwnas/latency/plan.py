@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,19 +53,18 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: first ``base``, in order; then ``extension``, as far as time allows."""
+    """What is measured: first ``base``, in order; then the others, as far as time allows."""
 
     base: tuple[Unit, ...]
-    extension: tuple[Unit, ...]
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """All of it."""
-        return self.base + self.extension
+    """Every block, and the first networks of each role among them."""
+    held_out: tuple[Unit, ...]
+    """Further networks that are held out."""
+    pool: Genomes = field(compare=False)
+    """Networks of which further ones are chosen for the fit, [n, choices]."""
 
 
 def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: int, validation: int) -> Plan:
-    """The plan of a profile: every distinct block at ``resolutions``, and so many whole networks of each role.
+    """The plan of a profile: every distinct block at ``resolutions``, and the first networks of each role.
 
     Blocks come in random order with the base networks in between, the calibration ones twice as dense, so that a
     profile stopped early has blocks and networks from everywhere in the space.
@@ -73,14 +72,10 @@ def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: 
     rng = np.random.default_rng(seed)
     blocks = blocks_at(space, resolutions)
     shuffled = [Unit.of_block(blocks[i]) for i in rng.permutation(len(blocks))]
-    networks = spread_networks(space, rng, {"calibration": calibration, "validation": validation})
-    base = _interleave(
-        (shuffled, 1.0), (networks["calibration"][:BASE_NETWORKS], 0.5), (networks["validation"][:BASE_NETWORKS], 1.0)
-    )
-    extension = _interleave(
-        (networks["calibration"][BASE_NETWORKS:], 1.0), (networks["validation"][BASE_NETWORKS:], 1.0)
-    )
-    return Plan(base, extension)
+    counts: dict[Role, int] = {"calibration": min(calibration, BASE_NETWORKS), "validation": validation}
+    networks, pool = spread_networks(space, rng, counts)
+    base = _interleave((shuffled, 1.0), (networks["calibration"], 0.5), (networks["validation"][:BASE_NETWORKS], 1.0))
+    return Plan(base, tuple(networks["validation"][BASE_NETWORKS:]), pool)
 
 
 def network_protocol(space: Space) -> MeasureOptions:
@@ -134,8 +129,12 @@ def blocks_at(space: Space, resolutions: Sequence[int]) -> tuple[BlockSpec, ...]
     return tuple(found)
 
 
-def spread_networks(space: Space, rng: np.random.Generator, counts: dict[Role, int]) -> dict[Role, list[Unit]]:
+def spread_networks(
+    space: Space, rng: np.random.Generator, counts: dict[Role, int]
+) -> tuple[dict[Role, list[Unit]], Genomes]:
     """Different random networks for each role, spread evenly over latency, as is every beginning of each list.
+
+    Beside them a pool [n, choices] of others, none of which is or ever will be held out.
 
     Before anything is measured, latency is guessed from multiply-accumulates and tensor elements.  The calibration
     networks begin with the smallest and the largest, so that a fit need not extrapolate.
@@ -153,7 +152,9 @@ def spread_networks(space: Space, rng: np.random.Generator, counts: dict[Role, i
         role_pool = pool[start::2]
         order = _evenly(_guessed_cost(space, role_pool), base, counts[role])
         drawn[role] += [role_pool[i : i + 1] for i in order]
-    return {
+        if role == "calibration":
+            rest = np.delete(role_pool, order, axis=0)
+    networks = {
         role: [
             Unit.of_network(space, architecture, role)
             for genome in genomes[: counts[role]]
@@ -161,6 +162,7 @@ def spread_networks(space: Space, rng: np.random.Generator, counts: dict[Role, i
         ]
         for role, genomes in drawn.items()
     }
+    return networks, rest
 
 
 def _varied(space: Space, rng: np.random.Generator, n: int) -> Genomes:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.base import TimingDevice
+from hwnas.latency.blocks import block_times
+from hwnas.latency.extension import Extension
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import (
+    BASE_NETWORKS,
     Plan,
+    Unit,
     checked_resolutions,
     default_resolutions,
     make_plan,
@@ -39,6 +45,9 @@ class ProfileOptions:
     """Input sizes in pixels whose blocks are measured; ``None``: :func:`~hwnas.latency.plan.default_resolutions`."""
     calibration_networks: int = 100
     """Whole networks on which the latency model is fitted."""
+    good_enough_percent: float | None = None
+    """No further network is measured for the fit once those measured are predicted from each other with this mean
+    absolute error; ``None``: :attr:`calibration_networks` are."""
     validation_networks: int | None = None
     """Whole networks on which it is judged and which never enter a fit; ``None``: 200, or 110 of a large space."""
     builds: int = 3
@@ -105,35 +114,45 @@ def profile(
             options.network_protocol or network_protocol(space),
         )
         judge = Judge(journal)
-        Sitting(device, plan, judge, knobs, progress or Silent(), clock).run()
+        header = {
+            **{field: value for field, value in asdict(key).items() if field != "identity8"},
+            "fingerprint": fingerprint,
+            "protocol": {"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
+            "created": journal.header.created,
+            "resolutions": resolutions,
+            "seed": options.seed,
+        }
+        expected = len(plan.base) + len(plan.held_out) + max(0, options.calibration_networks - BASE_NETWORKS)
+        units = list(plan.base)
+        with Sitting(device, judge, knobs, expected, progress or Silent(), clock) as sitting:
+            if sitting.measure(plan.base):
+                for piece in _extension(space, plan, judge, options, _table(header, plan, units, judge)):
+                    units += piece
+                    if not sitting.measure(piece):
+                        break
         _require_same(fingerprint, device.fingerprint(compiling), key.target, journal)
-        blocks, networks, missing = _entries(plan, judge)
-        header = {field: value for field, value in asdict(key).items() if field != "identity8"}
-        table = LatencyTable(
-            **header,
-            fingerprint=fingerprint,
-            protocol={"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
-            fast_states_ms=journal.fast_states_ms,
-            created=journal.header.created,
-            profile_seconds=round(journal.spent_s, 3),
-            resolutions=resolutions,
-            seed=options.seed,
-            missing=missing,
-            blocks=blocks,
-            networks=networks,
-        )
+        table = _table(header, plan, units, judge)
         table = table.model_copy(update={"validation": validate(table, space)})
         return table, save_table(table, root)
 
 
-def _entries(plan: Plan, judge: Judge) -> tuple[tuple[BlockEntry, ...], tuple[NetworkEntry, ...], Missing]:
-    """What the journal has of the plan, and what is missing of its base."""
+def _extension(
+    space: Space, plan: Plan, judge: Judge, options: ProfileOptions, base: LatencyTable
+) -> Iterator[tuple[Unit, ...]]:
+    """What is measured once the base is."""
+    times = block_times(base, space)
+    extension = Extension(space, plan, judge, times.ms, options.calibration_networks, options.good_enough_percent)
+    return extension.pieces()
+
+
+def _table(header: dict[str, Any], plan: Plan, units: Sequence[Unit], judge: Judge) -> LatencyTable:
+    """The table of what the journal has of some units, and what is missing of the plan's base."""
     blocks: list[BlockEntry] = []
     networks: list[NetworkEntry] = []
     reasons: list[str] = []
     missing = {"blocks": 0, "calibration": 0, "validation": 0}
     base = {unit.key for unit in plan.base}
-    for unit in plan.units:
+    for unit in units:
         timing = judge.timing(unit.key)
         if timing is None:
             reasons += judge.journal.failures(unit.key)[-1:]
@@ -142,7 +161,14 @@ def _entries(plan: Plan, judge: Judge) -> tuple[tuple[BlockEntry, ...], tuple[Ne
             networks.append(NetworkEntry(**dict(timing), architecture=unit.architecture, role=unit.role))
         else:
             blocks.append(BlockEntry(**dict(timing), block=unit.blocks[0]))
-    return tuple(blocks), tuple(networks), Missing(**missing, failures=tuple(reasons))
+    return LatencyTable(
+        **header,
+        fast_states_ms=judge.journal.fast_states_ms,
+        profile_seconds=round(judge.journal.spent_s, 3),
+        missing=Missing(**missing, failures=tuple(reasons)),
+        blocks=tuple(blocks),
+        networks=tuple(networks),
+    )
 
 
 def _require_same(before: Fingerprint, after: Fingerprint, target: str, journal: Journal) -> None:

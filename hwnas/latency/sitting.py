@@ -1,18 +1,19 @@
-"""One sitting of a profile: measure unit after unit until nothing is left or the time is over."""
+"""One sitting of a profile: measure unit after unit until the time is over."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from hwnas.devices import CompileOptions, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.journal import JournalRecord
 from hwnas.latency.judging import Judge
-from hwnas.latency.plan import Plan, Unit
+from hwnas.latency.plan import Unit
 from hwnas.progress import Progress
 
 Clock = Callable[[], float]
@@ -21,8 +22,6 @@ LEARNING_S, LEARNING_SHARE = 2.0, 0.05
 """How long the canary runs alone before the first measurement, and no more than this share of the time there is."""
 FURTHER_BUILDS = 3
 """A unit is built and measured again until enough of its samples count, but no more often than this."""
-PIECE = 40
-"""So many networks of the extension are measured in turn before the first is built again."""
 FAILURES_AT_MOST = 2
 """A unit that the device refused so often is given up."""
 FAILURES_IN_A_ROW = 5
@@ -48,64 +47,74 @@ class Knobs:
 
 
 class Sitting:
-    """Fills a journal by a plan."""
+    """Fills a journal, unit after unit, until the time is over."""
 
     def __init__(
         self,
         device: TimingDevice,
-        plan: Plan,
         judge: Judge,
         knobs: Knobs,
+        expected_units: int,
         progress: Progress,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._device, self._plan, self._judge, self._knobs = device, plan, judge, knobs
+        """``expected_units`` is for the progress bar of a profile that time does not bound."""
+        self._device, self._judge, self._knobs = device, judge, knobs
         self._journal = judge.journal
         self._progress, self._clock = progress, clock
         self._mark = clock()
         self._failures_in_a_row = 0
+        self._expected = expected_units
+        self._seen: dict[str, Unit] = {}
+        self._learned: set[str] = set()
 
-    def run(self) -> None:
-        """Measure, each unit into the journal as soon as it is measured.
+    def __enter__(self) -> Self:
+        """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
+        if self._knobs.minutes is not None:
+            self._progress.start("profile", 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
+        else:
+            builds = self._knobs.builds
+            done = sum(min(len(m), builds) for m in self._journal.measurements.values())
+            self._progress.start("profile", builds * self._expected, done, unit="builds")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.finish()
+
+    def measure(self, units: Sequence[Unit]) -> bool:
+        """Measure these, each into the journal as soon as it is measured; gives whether there is time for more.
+
+        All of them once, twice, …; then those that lack samples.  Builds of the same unit are thereby so far apart
+        in time that what disturbed one has passed when the next is measured.
 
         Raises:
             UserError: the journal was measured with other knobs, so that figures would not compare.
             DeviceError: one unit after the other fails.
         """
-        self._require_same_protocol()
-        unit = self._next()
-        if unit is None or self._seconds_left() <= 0:
-            return
-        self._start_progress()
-        try:
+        self._require_same_protocol(units)
+        self._seen.update({unit.key: unit for unit in units})
+        unit = self._next(units)
+        while unit is not None and self._seconds_left() > 0:
             self._learn_fast_states()
-            while unit is not None and self._seconds_left() > 0:
-                self._measure(unit)
-                unit = self._next()
-        finally:
-            self._progress.finish()
+            self._measure(unit)
+            unit = self._next(units)
+        return self._seconds_left() > 0
 
-    def _next(self) -> Unit | None:
-        """The base once, twice, …; then what of it lacks samples; then a piece of the extension likewise, and so on.
-
-        Builds of the same unit are so far apart in time that what disturbed one has passed when the next is measured.
-        """
-        extension = self._plan.extension
-        pieces = [extension[start : start + PIECE] for start in range(0, len(extension), PIECE)]
-        for units in (self._plan.base, *pieces):
-            for tries in range(self._knobs.builds):
-                for unit in units:
-                    if self._journal.tries(unit.key) <= tries and not self._given_up(unit):
-                        return unit
-            lacking = [unit for unit in units if self._lacks_samples(unit)]
-            if lacking:
-                return min(lacking, key=lambda unit: self._judge.count(unit.key))
-        return None
+    def _next(self, units: Sequence[Unit]) -> Unit | None:
+        for tries in range(self._knobs.builds):
+            for unit in units:
+                if self._journal.tries(unit.key) <= tries and not self._given_up(unit):
+                    return unit
+        lacking = [unit for unit in units if self._lacks_samples(unit)]
+        return min(lacking, key=lambda unit: self._judge.count(unit.key), default=None)
 
     def _learn_fast_states(self) -> None:
         """Of the canaries that nothing was measured with yet, so that the first batches are judged by something."""
         canaries = {knobs.canary for knobs in (self._knobs.blocks, self._knobs.networks) if knobs.gate}
-        for canary in sorted(canaries - set(self._journal.fast_states_ms)):
+        for canary in sorted(canaries - set(self._journal.fast_states_ms) - self._learned):
+            self._learned.add(canary)
             seconds = min(LEARNING_S, LEARNING_SHARE * self._seconds_left())
             self._device.learn_fast_state(seconds, self._knobs.compile, canary)
 
@@ -152,8 +161,8 @@ class Sitting:
             return float("inf")
         return 60 * self._knobs.minutes - self._journal.spent_s - (self._clock() - self._mark)
 
-    def _require_same_protocol(self) -> None:
-        for unit in self._plan.units:
+    def _require_same_protocol(self, units: Sequence[Unit]) -> None:
+        for unit in units:
             wanted = _how(self._knobs.of(unit).as_protocol())
             for measurement in self._journal.measurements[unit.key]:
                 if _how(vars(measurement.protocol)) != wanted:
@@ -162,18 +171,9 @@ class Sitting:
                         "use that protocol again or begin afresh (--fresh)."
                     )
 
-    def _start_progress(self) -> None:
-        """In seconds where they are what bounds the profile, else in builds."""
-        if self._knobs.minutes is not None:
-            self._progress.start("profile", 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
-            return
-        builds = self._knobs.builds
-        done = sum(min(self._journal.tries(unit.key), builds) for unit in self._plan.units)
-        self._progress.start("profile", builds * len(self._plan.units), done, unit="builds")
-
     def _advance_progress(self, unit: Unit, seconds: float) -> None:
-        blocks = [self._journal.tries(unit.key) for unit in self._plan.units if unit.architecture is None]
-        networks = [self._journal.tries(unit.key) for unit in self._plan.units if unit.architecture is not None]
+        blocks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is None]
+        networks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is not None]
         done = [f"{sum(map(bool, tries))} of {len(tries)}" for tries in (blocks, networks)]
         note = f"{done[0]} blocks, {done[1]} networks"
         if self._knobs.minutes is not None:
