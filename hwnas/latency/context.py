@@ -26,7 +26,9 @@ CORRECTIONS: dict[str, Callable[[BlockSpec], float]] = {
     "weights": lambda block: float(block.params),
 }
 """Quantities of a block that add to its time in a network, whatever its time alone."""
-CORRECTION_SHARE = 0.2
+SUM_SHARE = 0.25
+"""How much the sum of isolated times may be wrong as a whole, as a prior standard deviation."""
+CORRECTION_SHARE = 0.15
 """How much of a typical latency each correction may make up, as a prior standard deviation."""
 GROUP_SHARE = 0.05
 """How much blocks of a kind may differ from the others in what their isolated time is worth, likewise."""
@@ -72,7 +74,7 @@ class Context:
         typical = np.abs(sums / sums[:, 1:2]).mean(axis=0)
         share = np.full(sums.shape[1], GROUP_SHARE)
         share[[0, *range(3, 3 + len(CORRECTIONS))]] = CORRECTION_SHARE
-        share[1] = CORRECTION_SHARE
+        share[1] = SUM_SHARE
         worth = share / np.maximum(np.where(share == GROUP_SHARE, 1.0, typical), 1e-12)
         return cls(space, plain.per_block, worth, octaves)
 

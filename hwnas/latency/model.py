@@ -18,6 +18,8 @@ from hwnas.spaces import Architecture, Genomes, Space
 
 PRIOR_NOISE = 0.01
 """Relative deviation of a network from the model that is expected before any is measured."""
+PRIOR_SHAPE = 2.5
+"""The expectation of the noise weighs as much as so many measured networks, twice."""
 _EXPLAINED = 0.995
 """Share of the coefficients' uncertainty that is followed architecture by architecture; of the rest, the mean."""
 _TYPICAL = 2000
@@ -161,4 +163,4 @@ def context_prior(context: Context) -> Posterior:
     """The plain sum, each feature worth nothing beside it, give or take the context's prior."""
     mean = np.zeros(len(context.prior_std))
     mean[1] = 1.0
-    return Posterior(mean, np.diag((context.prior_std / PRIOR_NOISE) ** 2), shape=1.0, scale=PRIOR_NOISE**2)
+    return Posterior(mean, np.diag((context.prior_std / PRIOR_NOISE) ** 2), PRIOR_SHAPE, PRIOR_SHAPE * PRIOR_NOISE**2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,14 +78,20 @@ def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: 
     return Plan(base, tuple(networks["validation"][BASE_NETWORKS:]), pool)
 
 
-def network_protocol(space: Space) -> MeasureOptions:
-    """How the space's whole networks are measured: gated by the canary that disturbances slow down as they do them."""
+def network_protocol(space: Space, fps: float = 0.0, min_samples: int = 64) -> MeasureOptions:
+    """How the space's whole networks are measured: gated by the canary that disturbances slow down as they do them.
+
+    ``fps``: frames a second in whose rhythm they run; 0 for back to back.
+    """
+    # Under an arrival rate a sample takes a frame's time; four times that leaves room for batches that do not count.
+    max_seconds = max(8.0, 4.0 * min_samples / fps) if fps else max(8.0, 8.0 * min_samples / 64)
+    options = MeasureOptions(min_samples=min_samples, max_seconds=max_seconds, fps=fps)
     weights_bytes = _BYTES_PER_WEIGHT * float(space.params(space.smallest_genome)[0])
     if weights_bytes <= LARGE_FROM_BYTES:
-        return MeasureOptions(max_seconds=8.0)
+        return options
     # Neighbours on the memory bus slow the large canary by more than its tolerance for minutes; dividing that out
     # leaves as little spread between builds as waiting for its fast state does (1.4 and 1.5 %).
-    return MeasureOptions(max_seconds=8.0, canary="large", tolerance=0.25)
+    return replace(options, canary="large", tolerance=0.25)
 
 
 def validation_networks(space: Space) -> int:

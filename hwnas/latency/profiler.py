@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from hwnas.agent.judging import LEAST_SAMPLES
 from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.base import TimingDevice
@@ -54,6 +56,10 @@ class ProfileOptions:
     """How often each unit is built and measured, at different times: builds differ, and a disturbance passes."""
     batch: int = 1
     """Images at once."""
+    statistic: Literal["p50", "p99"] = "p50"
+    """What budgets will limit; a p99 takes 662 samples of each network."""
+    fps: float = 0.0
+    """Frames a second in whose rhythm whole networks run; 0: back to back."""
     compile: CompileOptions | None = None
     """``None``: the target's defaults."""
     seed: int = 0
@@ -64,9 +70,16 @@ class ProfileOptions:
     network_protocol: MeasureOptions | None = None
     """``None``: :func:`~hwnas.latency.plan.network_protocol` of the space."""
 
+    @property
+    def network_samples(self) -> int:
+        """Of each build of a network."""
+        return 64 if self.statistic == "p50" else math.ceil(LEAST_SAMPLES[0.99] / self.builds)
+
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise UserError(f"A profile takes a positive number of minutes, not {self.minutes:g}.")
+        if not 0 <= self.fps < float("inf"):
+            raise UserError(f"Frames arrive at a positive number a second, or back to back (0), not {self.fps:g}.")
         if min(self.calibration_networks, self.validation_networks or 0) < 0 or min(self.builds, self.batch) < 1:
             raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
 
@@ -103,7 +116,7 @@ def profile(
     held_out = validation_networks(space) if options.validation_networks is None else options.validation_networks
     plan = make_plan(space, resolutions, options.seed, options.calibration_networks, held_out)
     fingerprint = device.fingerprint(compiling)
-    key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch)
+    key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
         knobs = Knobs(
             options.minutes,
@@ -111,7 +124,7 @@ def profile(
             options.batch,
             compiling,
             options.block_protocol,
-            options.network_protocol or network_protocol(space),
+            options.network_protocol or network_protocol(space, options.fps, options.network_samples),
         )
         judge = Judge(journal)
         header = {

@@ -12,6 +12,8 @@ from hwnas.files import read_model, write_json
 from hwnas.latency.table import LatencyTable
 from hwnas.spaces import Space, get_space
 
+BACK_TO_BACK = "back-to-back"
+
 
 @dataclass(frozen=True)
 class TableKey:
@@ -27,10 +29,22 @@ class TableKey:
     batch: int
     threads: int
     identity8: str
+    arrival: str = BACK_TO_BACK
 
     @classmethod
-    def of(cls, target: str, space: Space, options: CompileOptions, fingerprint: Fingerprint, batch: int = 1) -> Self:
-        """The table of a space on a live device that runs models with these options."""
+    def of(
+        cls,
+        target: str,
+        space: Space,
+        options: CompileOptions,
+        fingerprint: Fingerprint,
+        batch: int = 1,
+        fps: float = 0.0,
+    ) -> Self:
+        """The table of a space on a live device that runs models with these options.
+
+        ``fps``: frames a second that whole networks are measured with; 0 for runs back to back.
+        """
         # ONNX Runtime's providers carry this ending; the mode is what stands before it.
         mode = (options.provider or "default").removesuffix("ExecutionProvider").lower()
         return cls(
@@ -43,6 +57,7 @@ class TableKey:
             batch,
             options.threads,
             fingerprint.identity8,
+            arrival_name(fps),
         )
 
     @property
@@ -51,13 +66,19 @@ class TableKey:
         space = get_space(self.space, self.num_classes)
         classes = "" if get_space(self.space).num_classes == self.num_classes else f"-c{self.num_classes}"
         how = f"{self.runtime}-{self.mode}-{self.precision}-b{self.batch}-t{self.threads}"
-        return f"{space.family}-{space.preset}{classes}.{how}"
+        arrival = "" if self.arrival == BACK_TO_BACK else "-" + self.arrival.replace(" ", "")
+        return f"{space.family}-{space.preset}{classes}.{how}{arrival}"
 
     @classmethod
     def of_table(cls, table: LatencyTable) -> Self:
         """What distinguishes a table from all others."""
         same = {name: getattr(table, name) for name in cls.__dataclass_fields__ if name != "identity8"}
         return cls(**same, identity8=table.fingerprint.identity8)
+
+
+def arrival_name(fps: float) -> str:
+    """How runs follow each other: ``back-to-back`` for 0, else such as ``30 fps``."""
+    return f"{fps:g} fps" if fps else BACK_TO_BACK
 
 
 def table_path(root: Path, key: TableKey) -> Path:
