@@ -29,7 +29,7 @@ def test_scale_and_overhead_of_networks_are_learned(scale: float, overhead: floa
     mean, std = fit_latency_model(table, SPACE).predict(GENOMES)
     true = overhead + scale * SPACE.block_sum(GENOMES, TIMES)
     assert np.abs(mean / true - 1).mean() < 0.005
-    assert np.abs(mean / true - 1).max() < 0.02
+    assert np.abs(mean / true - 1).max() < 0.03
     assert (std / mean).max() < 0.02
 
 
