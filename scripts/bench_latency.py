@@ -10,15 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hwnas.cli.console import bars, percent, print_table
 from hwnas.devices import load_target, open_device
 from hwnas.errors import HwnasError, UserError
-from hwnas.latency import Figures, LatencyTable, ProfileOptions, load_table, profile, validate
-from hwnas.spaces import get_space
+from hwnas.latency import Figures, LatencyTable, ProfileOptions, fit_latency_model, load_table, profile, validate
+from hwnas.spaces import Space, get_space
 
 FAMILY = "mobilenet_v3"
 LABELS = {"interpolated": "interpolated", "block_sum": "block sum", "macs": "MACs alone"}
@@ -76,8 +79,21 @@ def row(table: LatencyTable) -> dict[str, Any]:
         "blocks": len(table.blocks),
         "calibration_networks": len(table.with_role("calibration")),
         "profile_seconds": table.profile_seconds,
+        "predictions_per_second": predictions_per_second(table, space),
         "baselines": prefixed(validation.baselines),
     }
+
+
+def predictions_per_second(table: LatencyTable, space: Space) -> float:
+    """Architectures a second, mean and standard deviation of each: the median of a few rounds over a million."""
+    model = fit_latency_model(table, space)
+    genomes = space.sample(np.random.default_rng(0), 1_000_000)
+    rates = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        model.predict(genomes)
+        rates.append(len(genomes) / (time.perf_counter() - begun))
+    return float(np.median(rates))
 
 
 def values(figures: Figures) -> dict[str, float | int | None]:
@@ -109,7 +125,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     for entry in rows:
         print(
             f"{entry['preset']}: {entry['blocks']} blocks and {entry['calibration_networks']} calibration networks, "
-            f"measured in {entry['profile_seconds']:.0f} s at {', '.join(map(str, entry['resolutions']))} px"
+            f"measured in {entry['profile_seconds']:.0f} s at {', '.join(map(str, entry['resolutions']))} px; "
+            f"{entry['predictions_per_second'] / 1e6:.2f} million predictions a second"
         )
 
 
