@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from hwnas.errors import UserError
+
+if TYPE_CHECKING:
+    from hwnas.search import Percentile
 
 
 def check_name(name: str) -> None:
@@ -28,6 +32,17 @@ def check_budget(budget_ms: float | None, confidence: float) -> None:
         raise UserError(f"--budget takes a positive number of milliseconds, not {budget_ms:g}.")
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence is at least 0.5 and less than 1, not {confidence:g}.")
+
+
+def check_statistic(statistic: str) -> Percentile:
+    """What a budget limits of the latency.
+
+    Raises:
+        UserError: it is neither p50 nor p99.
+    """
+    if statistic not in ("p50", "p99"):
+        raise UserError(f"--statistic is p50 or p99, not '{statistic}'.")
+    return "p50" if statistic == "p50" else "p99"
 
 
 def check_evaluations(evaluations: int) -> None:

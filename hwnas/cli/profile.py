@@ -25,12 +25,22 @@ def profile(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what earlier profiles of this device measured.")
     ] = False,
+    statistic: Annotated[
+        str, typer.Option(help="What budgets will limit: p50, or p99, which takes more samples.")
+    ] = "p50",
+    fps: Annotated[
+        float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
+    ] = 0.0,
     json: JsonOption = False,
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
 
     Killed or interrupted, the same command goes on where it stopped.
     """
+    from hwnas.cli.checks import check_statistic
+
+    percentile = check_statistic(statistic)
+
     from hwnas.devices import load_target, open_device
     from hwnas.errors import UserError
     from hwnas.latency import ProfileOptions
@@ -43,7 +53,7 @@ def profile(
             chosen = tuple(int(part) for part in resolutions.split(","))
         except ValueError as error:
             raise UserError(f"--resolutions takes pixels with commas between, not '{resolutions}'.") from error
-    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed, fresh=fresh)
+    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed, fresh=fresh, statistic=percentile, fps=fps)
     with open_device(load_target(target)) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:

@@ -10,7 +10,9 @@ import typer
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from hwnas.pipeline.documents import Summary
+    from hwnas.pipeline.documents import Summary, YardstickSummary
+
+LABELS = {"gated": "capability (gated)", "ungated": "as it ran (ungated)"}
 
 
 @command
@@ -27,9 +29,11 @@ def run(
     train_epochs: Annotated[int, typer.Option(min=1, help="If a supernet must be trained.")] = 30,
     table: Annotated[Path | None, typer.Option(help="Latency table to use; default: profile the target.")] = None,
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to profile.")] = 10.0,
-    budget: Annotated[
-        float | None, typer.Option(help="Limit on the p50 latency, ms; default: the space's median.")
-    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Limit on the latency, ms; default: the space's median.")] = None,
+    statistic: Annotated[str, typer.Option(help="What the budget limits of the latency: p50 or p99.")] = "p50",
+    fps: Annotated[
+        float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
+    ] = 0.0,
     confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
     strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate with the supernet's weights.")] = 48,
@@ -44,7 +48,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
-    from hwnas.cli.checks import check_budget, check_evaluations, check_name
+    from hwnas.cli.checks import check_budget, check_evaluations, check_name, check_statistic
     from hwnas.pipeline.config import RunConfig
     from hwnas.pipeline.run import Run
 
@@ -62,6 +66,8 @@ def run(
         table=None if table is None else str(table),
         minutes=minutes,
         budget_ms=budget,
+        statistic=check_statistic(statistic),
+        fps=fps,
         confidence=confidence,
         strategy=strategy,
         evaluations=evaluations,
@@ -81,27 +87,45 @@ def run(
 
 def print_summary(summary: Summary) -> None:
     """The figures of a run, for people."""
+    limit, promised = milliseconds(summary.budget_ms), milliseconds(summary.promised_ms)
+    interval = (
+        "" if summary.promised_interval_ms is None else " to ".join(map(milliseconds, summary.promised_interval_ms))
+    )
+    at = [limit, ""] if summary.statistic == "p50" else ["", limit]
+    predicted = milliseconds(summary.predicted_ms)
+    foretold = [predicted, ""] if summary.statistic == "p50" else ["", predicted]
     rows = [
-        ["budget", milliseconds(summary.budget_ms), "", "", summary.budget_source],
-        ["predicted", milliseconds(summary.predicted_ms), "", "", f"± {milliseconds(summary.predicted_std_ms)}"],
-        [
-            f"measured: {summary.architecture}",
-            milliseconds(summary.measured_p50_ms),
-            milliseconds(summary.measured_p99_ms),
-            percent(summary.top1),
-            "keeps the budget",
-        ],
+        ["budget", *at, "", f"{summary.budget_source}; {summary.arrival}"],
+        ["predicted", *foretold, "", f"± {milliseconds(summary.predicted_std_ms)}"],
     ]
-    rows += [
-        [
-            f"yardstick: {yardstick.name}",
-            milliseconds(yardstick.measured_p50_ms),
-            milliseconds(yardstick.measured_p99_ms),
-            percent(yardstick.top1),
-            "" if yardstick.top1 is not None else "not trained",
-        ]
-        for yardstick in summary.yardsticks
-    ]
+    rows += _measured(f"measured: {summary.architecture}", summary, summary.top1, summary.basis)
+    for yardstick in summary.yardsticks:
+        rows += _measured(f"yardstick: {yardstick.name}", yardstick, yardstick.top1)
     title = f"{summary.space} on {summary.target}, {summary.dataset}: {summary.evaluations} candidates evaluated"
     print_table(title, ["", "p50", "p99", "test top-1", ""], rows)
+    out.print(
+        f"The {summary.statistic} of {summary.promise_builds} fresh builds, {LABELS[summary.basis]}, is {promised}"
+        f"{f' (95 % interval {interval})' if interval else ''} and keeps the budget of {limit}.",
+        soft_wrap=True,
+    )
     out.print(f"Report: [bold]{summary.report}[/]", soft_wrap=True)
+
+
+def _measured(
+    name: str, figures: Summary | YardstickSummary, top1: float | None, basis: str | None = None
+) -> list[list[str]]:
+    """The device's capability, and what the machine gave that day."""
+    untrained = "not trained" if top1 is None else ""
+    return [
+        [
+            name if sampling == "gated" else "",
+            milliseconds(p50_ms),
+            milliseconds(p99_ms),
+            percent(top1) if sampling == "gated" else "",
+            ", ".join(filter(None, [LABELS[sampling], "keeps the budget" if sampling == basis else untrained])),
+        ]
+        for sampling, p50_ms, p99_ms in (
+            ("gated", figures.measured_p50_ms, figures.measured_p99_ms),
+            ("ungated", figures.ungated_p50_ms, figures.ungated_p99_ms),
+        )
+    ]

@@ -12,7 +12,7 @@ from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out,
 
 @command
 def search(
-    budget: Annotated[float, typer.Option(help="Limit on the p50 latency, ms.")],
+    budget: Annotated[float, typer.Option(help="Limit on the latency, ms.")],
     directory: Annotated[Path, typer.Option("--out", help="Of the search; the same one goes on where it stopped.")],
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
@@ -21,6 +21,10 @@ def search(
     supernet: Annotated[Path | None, typer.Option(help="Directory of trained weights; default: those shipped.")] = None,
     table: Annotated[Path | None, typer.Option(help="Latency table; default: this device's below --tables.")] = None,
     tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
+    statistic: Annotated[str, typer.Option(help="What the budget limits of the latency: p50 or p99.")] = "p50",
+    fps: Annotated[
+        float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
+    ] = 0.0,
     confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
     strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 48,
@@ -30,13 +34,14 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
-    from hwnas.cli.checks import check_budget
+    from hwnas.cli.checks import check_budget, check_statistic
     from hwnas.cli.tables_import import RELATIVE
 
     check_budget(budget, confidence)
+    percentile = check_statistic(statistic)
 
     from hwnas.data import load_dataset
-    from hwnas.devices import load_target, open_device
+    from hwnas.devices import Arrival, load_target, open_device
     from hwnas.errors import UserError
     from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_table
     from hwnas.pipeline.networks import open_supernet
@@ -44,6 +49,7 @@ def search(
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
     from hwnas.spaces import get_space
 
+    arrival = Arrival(fps)
     dataset = load_dataset(data, root=data_root)
     searched = get_space(space, dataset.num_classes)
     options = SearchOptions(strategy=strategy, evaluations=evaluations, seed=seed)
@@ -53,21 +59,24 @@ def search(
     evaluator = SubnetEvaluator(open_supernet(weights, searched, dataset), dataset, threads=threads)
     with open_device(load_target(target)) as device, bars() as progress:
         latency = (
-            open_table(device, searched, table, allow_stale=allow_stale)
+            open_table(device, searched, table, statistic=percentile, arrival=arrival, allow_stale=allow_stale)
             if table
-            else find_and_open_table(device, searched, tables, allow_stale=allow_stale)
+            else find_and_open_table(
+                device, searched, tables, statistic=percentile, arrival=arrival, allow_stale=allow_stale
+            )
         )
         if latency.table.hygiene and latency.table.relative:
             err.print(RELATIVE.format(absent=", ".join(latency.table.hygiene.absent)), soft_wrap=True, highlight=False)
+        limit = Budget.on(device.target, budget, statistic=percentile, confidence=confidence, arrival=arrival)
         result = run_search(
             searched,
             latency.model,
-            Budget(device.target.name, "latency_ms", budget, confidence=confidence),
+            limit,
             evaluator,
             directory,
             options,
             progress,
-            measure_fastest=lambda architecture: measure_architecture(device, searched, architecture),
+            measure_fastest=lambda architecture: measure_architecture(device, searched, architecture, limit),
         )
     if json:
         print_json(

@@ -7,6 +7,7 @@ with open_device(load_target("host-cpu")) as device:
 
 from __future__ import annotations
 
+from hwnas.devices.arrival import BACK_TO_BACK, Arrival
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
@@ -16,9 +17,11 @@ from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMe
 from hwnas.devices.target import Target, list_targets, load_target, target_directories
 
 __all__ = [
+    "BACK_TO_BACK",
     "AgentLostError",
     "AgentProcess",
     "AgentTimeoutError",
+    "Arrival",
     "CompileOptions",
     "Connection",
     "Device",

@@ -66,7 +66,20 @@ class Target(_Described):
     connection: Local
     runtimes: dict[str, RuntimeSupport] = Field(min_length=1)
     defaults: Defaults
+    shared: bool = False
+    """Others compute on the machine at the same time, so a promise is kept on the gated samples, and the ungated ones
+    are shown beside it; elsewhere it is kept on all samples, after heat soak."""
+    soak_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    """How long a network runs before it is timed for a promise, so that the device is as hot as in service; of no
+    account where the machine is shared."""
+    board_spread: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Relative standard deviation of a latency between boards of this kind."""
     facts: dict[str, Fact] = {}
+
+    @property
+    def promise_soak_s(self) -> float:
+        """Seconds of heat soak before a network is timed for a promise."""
+        return 0.0 if self.shared else self.soak_seconds
 
     @model_validator(mode="after")
     def _defaults_are_supported(self) -> Target:

@@ -119,7 +119,7 @@ class BenchmarkOptions:
     Attributes:
         compile: None for the target's defaults.
         measure: the protocol; ``min_samples`` is for the whole benchmark, ``max_seconds`` for each of the requests
-            between which progress is shown.
+            between which progress is shown.  The heat soak is the target's.
         max_seconds: after which timing ends, with fewer samples than wanted.
     """
 
@@ -225,12 +225,18 @@ def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: Datas
 def _time(
     device: Device, engine: Engine, name: str, options: BenchmarkOptions, progress: Progress
 ) -> list[Measurement]:
-    """Measure piece by piece until there are enough samples that count, all judged by the last fast state."""
+    """Measure piece by piece until there are enough samples that count, all judged by the last fast state.
+
+    Those that count are the ones that a promise for the target is kept on.
+    """
     measurements: list[Measurement] = []
+    gated = options.measure.gate and device.target.shared
+    soak_s = device.target.promise_soak_s
     wanted, counted, elapsed_s = options.measure.min_samples, 0, 0.0
     progress.start(f"timing {name}", wanted, unit="samples")
     while not measurements or (counted < wanted and elapsed_s < options.max_seconds):
-        measured = device.measure(engine, replace(options.measure, min_samples=wanted - counted))
+        piece = replace(options.measure, min_samples=wanted - counted, soak_seconds=0.0 if measurements else soak_s)
+        measured = device.measure(engine, piece)
         elapsed_s += measured.elapsed_s
         # The device learns its fast state as it goes on, and never forgets a faster one.
         fast_ms = measured.fast_state_ms
@@ -238,7 +244,7 @@ def _time(
         if fast_ms is not None:
             measurements = [measurement.judged(fast_ms) for measurement in measurements]
         before = counted
-        counted = len(_gated_ns(measurements) if options.measure.gate else _all_ns(measurements))
+        counted = len(_gated_ns(measurements) if gated else _all_ns(measurements))
         progress.advance(min(counted, wanted) - min(before, wanted))
     progress.finish()
     return measurements

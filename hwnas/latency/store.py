@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from hwnas.devices import CompileOptions, Fingerprint
+from hwnas.devices import BACK_TO_BACK, Arrival, CompileOptions, Fingerprint
 from hwnas.errors import BadFileError, HwnasError, StaleTableError, UserError
 from hwnas.files import read_model, write_json
 from hwnas.latency.table import LatencyTable
 from hwnas.spaces import Space, get_space
-
-BACK_TO_BACK = "back-to-back"
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class TableKey:
     batch: int
     threads: int
     identity8: str
-    arrival: str = BACK_TO_BACK
+    arrival: str = str(BACK_TO_BACK)
 
     @classmethod
     def of(
@@ -57,7 +55,7 @@ class TableKey:
             batch,
             options.threads,
             fingerprint.identity8,
-            arrival_name(fps),
+            str(Arrival(fps)),
         )
 
     @property
@@ -66,7 +64,7 @@ class TableKey:
         space = get_space(self.space, self.num_classes)
         classes = "" if get_space(self.space).num_classes == self.num_classes else f"-c{self.num_classes}"
         how = f"{self.runtime}-{self.mode}-{self.precision}-b{self.batch}-t{self.threads}"
-        arrival = "" if self.arrival == BACK_TO_BACK else "-" + self.arrival.replace(" ", "")
+        arrival = "" if self.arrival == str(BACK_TO_BACK) else "-" + self.arrival.replace(" ", "")
         return f"{space.family}-{space.preset}{classes}.{how}{arrival}"
 
     @classmethod
@@ -74,11 +72,6 @@ class TableKey:
         """What distinguishes a table from all others."""
         same = {name: getattr(table, name) for name in cls.__dataclass_fields__ if name != "identity8"}
         return cls(**same, identity8=table.fingerprint.identity8)
-
-
-def arrival_name(fps: float) -> str:
-    """How runs follow each other: ``back-to-back`` for 0, else such as ``30 fps``."""
-    return f"{fps:g} fps" if fps else BACK_TO_BACK
 
 
 def table_path(root: Path, key: TableKey) -> Path:

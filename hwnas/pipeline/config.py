@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,13 +30,17 @@ class RunConfig(Document):
     minutes: float = Field(default=10.0, gt=0)
     """Time for profiling."""
     budget_ms: float | None = Field(default=None, gt=0)
-    """Limit on the p50 latency; None: the median prediction over random architectures."""
+    """Limit on the latency; None: the median prediction over random architectures."""
+    statistic: Literal["p50", "p99"] = "p50"
+    """Of the latency, that the budget limits."""
+    fps: float = Field(default=0.0, ge=0)
+    """Frames a second that arrive; 0: runs back to back."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1)
     strategy: str = "hwnas"
     evaluations: int = Field(default=48, ge=1)
     finalists: int = Field(default=5, ge=1)
     builds: int = Field(default=3, ge=1)
-    """Fresh compilations of each finalist."""
+    """Fresh compilations of each finalist; the chosen one's promise rests on as many more, and on at least three."""
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch in every step; accuracies depend on it in the last digit."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from hwnas.files import Document
-from hwnas.report import Finalist
+from hwnas.report import Finalist, Measurement
+from hwnas.search import Percentile
 
 
 class BudgetChoice(Document):
@@ -25,6 +26,8 @@ class YardstickSummary(BaseModel):
     name: str
     measured_p50_ms: float | None
     measured_p99_ms: float | None
+    ungated_p50_ms: float | None
+    ungated_p99_ms: float | None
     top1: float | None
 
 
@@ -32,7 +35,10 @@ class Summary(Document):
     """``summary.json``: the figures of a run. Latencies in ms, accuracies in 0..1.
 
     ``measured_*`` are gated figures (the device's capability) of the exported, compiled winner; the ``ungated_*``
-    are what the machine gave meanwhile. ``top1`` is that of the compiled engine on the test split.
+    are what the machine gave meanwhile. The budget limits ``statistic`` under ``arrival``; ``promised_ms`` is that
+    figure of the samples that the promise is kept on (``basis``: the gated ones of a shared machine, else all, after
+    heat soak), measured on ``promise_builds`` builds that had no part in the choice, and ``promised_interval_ms`` holds
+    it with probability 95 %. ``top1`` is that of the compiled engine on the test split.
     """
 
     run: str
@@ -41,10 +47,16 @@ class Summary(Document):
     dataset: str
     budget_ms: float
     budget_source: str
+    statistic: Percentile
+    arrival: str
+    basis: Literal["gated", "ungated"]
     architecture: str
     predicted_ms: float
     predicted_std_ms: float
-    measured_p50_ms: float
+    promised_ms: float
+    promised_interval_ms: tuple[float, float] | None
+    promise_builds: int
+    measured_p50_ms: float | None
     measured_p99_ms: float | None
     ungated_p50_ms: float | None
     ungated_p99_ms: float | None
@@ -65,12 +77,14 @@ class FinalistsDocument(Document):
 
 
 class WinnerDocument(Document):
-    """``winner.json``: the finalist that kept the budget again when it was benchmarked on a build of its own."""
+    """``winner.json``: the finalist that kept the budget again when it was measured on builds of its own."""
 
     id: str
     architecture: dict[str, Any]
-    benchmark: str
-    """Path of its benchmark below the run directory."""
+    promise: Measurement
+    """What it took on those builds."""
+    promised_ms: float
+    """The budget's statistic of it, of the samples that the promise is kept on."""
     broke_budget: tuple[str, ...]
     """Finalists of higher accuracy that did not keep it that second time."""
 

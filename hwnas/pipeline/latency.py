@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from hwnas.devices import Device, MeasureOptions
+from hwnas.devices import BACK_TO_BACK, Arrival, Device, MeasureOptions
 from hwnas.errors import UserError
 from hwnas.graphs import network_graph
 from hwnas.latency import (
@@ -17,6 +18,10 @@ from hwnas.latency import (
     fit_latency_model,
     load_table,
 )
+from hwnas.latency.plan import network_protocol
+from hwnas.latency.table import Statistic
+from hwnas.search import Budget, ExportedCandidate, Percentile, measure_finalists
+from hwnas.search.finalists import LEAST_SAMPLES
 from hwnas.spaces import Architecture, Space
 
 
@@ -31,12 +36,22 @@ class LoadedTable:
     """The device is not quite the one that was measured, which the user allowed."""
 
 
-def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = False) -> LoadedTable:
+def open_table(
+    device: Device,
+    space: Space,
+    path: Path,
+    *,
+    statistic: Percentile = "p50",
+    arrival: Arrival = BACK_TO_BACK,
+    allow_stale: bool = False,
+) -> LoadedTable:
     """Read a table for a live device and fit its latency model; the device is told the table's fast state.
+
+    What the model predicts is the statistic of the samples that a promise for the target is kept on.
 
     Raises:
         BadFileError: it is not a table.
-        UserError: it is of another target or space.
+        UserError: it is of another target, space or arrival of runs, or does not state the statistic.
         StaleTableError: it was measured on a device with another fingerprint, and that is not allowed.
     """
     table = load_table(path)
@@ -44,6 +59,7 @@ def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = 
         ("target", table.target, device.target.name),
         ("space", table.space, space.name),
         ("number of classes", table.num_classes, space.num_classes),
+        ("runs that follow each other", table.arrival, str(arrival)),
     ):
         if found != wanted:
             raise UserError(f"Latency table {path} is of {what} {found}, not {wanted}; give the right one.")
@@ -51,27 +67,46 @@ def open_table(device: Device, space: Space, path: Path, *, allow_stale: bool = 
     if fresh:
         for canary, milliseconds in table.fast_states_ms.items():
             device.recall_fast_state(milliseconds, canary=canary)
-    return LoadedTable(path, table, fit_latency_model(table, space), stale=not fresh)
+    model = fit_latency_model(table, space, statistic=Statistic(statistic, gated=device.target.shared))
+    return LoadedTable(path, table, model, stale=not fresh)
 
 
-def find_and_open_table(device: Device, space: Space, root: Path, *, allow_stale: bool = False) -> LoadedTable:
+def find_and_open_table(
+    device: Device,
+    space: Space,
+    root: Path,
+    *,
+    statistic: Percentile = "p50",
+    arrival: Arrival = BACK_TO_BACK,
+    allow_stale: bool = False,
+) -> LoadedTable:
     """The table of a live device below ``root``, with the target's default options."""
     fingerprint = device.fingerprint()
-    key = TableKey.of(device.target.name, space, device.default_options(), fingerprint)
+    key = TableKey.of(device.target.name, space, device.default_options(), fingerprint, fps=arrival.fps)
     path = find_table(root, key, fingerprint, allow_stale=allow_stale)
-    return open_table(device, space, path, allow_stale=allow_stale)
+    return open_table(device, space, path, statistic=statistic, arrival=arrival, allow_stale=allow_stale)
 
 
-def measure_architecture(device: Device, space: Space, architecture: Architecture) -> float:
-    """The p50 latency of an architecture in ms, by its graph alone: latency does not depend on the weights.
+def promise_protocol(device: Device, space: Space) -> MeasureOptions:
+    """How networks of a space are measured on a device before anything is promised of them."""
+    options = network_protocol(space, min_samples=LEAST_SAMPLES)
+    return replace(options, max_seconds=10.0, soak_seconds=device.target.promise_soak_s)
 
-    It is the gated figure where the device's fast state was seen, else the ungated one.
+
+def measure_architecture(device: Device, space: Space, architecture: Architecture, budget: Budget) -> float | None:
+    """What a budget limits, of an architecture in ms, by its graph alone: latency does not depend on the weights.
+
+    One build is measured; ``None`` where it gave too few samples to state the statistic.
     """
-    engine = device.compile(network_graph(space.blocks(architecture)).SerializeToString())
-    try:
-        measurement = device.measure(engine, MeasureOptions(max_seconds=5.0))
-    finally:
-        device.release(engine)
-    p50 = measurement.gated.p50_ms if measurement.gated.p50_ms is not None else measurement.ungated.p50_ms
-    assert p50 is not None, "a measurement has at least one sample"
-    return p50
+    onnx = network_graph(space.blocks(architecture)).SerializeToString()
+    with TemporaryDirectory() as directory:
+        (found,) = measure_finalists(
+            device,
+            [ExportedCandidate(architecture, onnx, 0.0)],
+            budget,
+            journal=Path(directory) / "journal.jsonl",
+            builds=1,
+            compile_options=device.default_options(),
+            measure_options=promise_protocol(device, space),
+        )
+    return found.figure_ms

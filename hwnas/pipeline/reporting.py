@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hwnas import report
 from hwnas.devices import Statistics
 from hwnas.export import BenchmarkResult, Timing
 from hwnas.files import read_model
-from hwnas.latency import Figures, LatencyTable
-from hwnas.latency.table import genomes_of
+from hwnas.latency import Figures, LatencyTable, figures
+from hwnas.latency.table import P50, Statistic, genomes_of, values_ms
 from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
-from hwnas.search import Evaluation, Finalist
+from hwnas.search import Choice, Evaluation, Finalist
 from hwnas.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -29,13 +29,27 @@ LIBRARIES = ("torch", "onnx", "onnxruntime", "nni", "numpy")
 NAMES = {"largest": "largest subnet", "mobilenet_v3_small": "MobileNetV3-Small"}
 
 
-def finalists_document(measured: Sequence[tuple[Evaluation, Finalist]]) -> FinalistsDocument:
+def finalists_document(evaluations: Sequence[Evaluation], measured: Sequence[Finalist]) -> FinalistsDocument:
     """The finalists with what was foretold of them, the most accurate first, the faster of equals first."""
-    found = [_finalist(evaluation, finalist) for evaluation, finalist in measured]
-    found.sort(key=lambda f: (-f.top1, f.measured.gated.p50_ms if f.measured.gated else math.inf))
+    foretold = {evaluation.architecture: evaluation for evaluation in evaluations}
+    found = sorted(measured, key=lambda f: (-f.top1, math.inf if f.figure_ms is None else f.figure_ms))
     return FinalistsDocument(
-        finalists=tuple(found),
-        architectures={e.architecture.id: e.architecture.to_json() for e, _ in measured},
+        finalists=tuple(_finalist(foretold[finalist.architecture], finalist) for finalist in found),
+        architectures={finalist.architecture.id: finalist.architecture.to_json() for finalist in found},
+    )
+
+
+def winner_document(choice: Choice) -> WinnerDocument:
+    """The finalist that was chosen, and what is promised of it."""
+    promised = choice.promised
+    assert promised is not None, "a candidate kept the budget twice"
+    assert promised.figure_ms is not None, "it kept the budget by this figure"
+    return WinnerDocument(
+        id=promised.architecture.id,
+        architecture=promised.architecture.to_json(),
+        promise=_measurement(promised),
+        promised_ms=promised.figure_ms,
+        broke_budget=tuple(finalist.architecture.id for finalist in choice.broke),
     )
 
 
@@ -62,6 +76,9 @@ def assemble(run: Run) -> report.ReportData:
             batch=latency.table.batch,
             threads=options.threads,
             budget_ms=documents.budget.limit_ms,
+            statistic=run.budget.statistic,
+            arrival=str(run.budget.arrival),
+            basis=_basis(run),
             confidence=run.config.confidence,
             strategy=run.config.strategy,
             seed=run.config.seed,
@@ -97,8 +114,11 @@ def assemble(run: Run) -> report.ReportData:
 def summarise(run: Run, page: Path) -> Summary:
     """The figures of a finished run."""
     documents = _Documents(run)
-    bench, evaluation = documents.benchmark, documents.evaluation
-    assert bench.gated.p50_ms is not None and bench.top1 is not None, "the winner was chosen by them"
+    evaluation, promise = documents.evaluation, documents.winner.promise
+    basis = promise.latency(_basis(run))
+    top1 = _benchmark_of(run, documents.winner.id).top1
+    assert basis is not None, "the winner was chosen by it"
+    assert top1 is not None, "it was measured on the test split"
     yardsticks = [_benchmark_of(run, name) for name in NAMES]
     return Summary(
         run=run.directory.name,
@@ -107,20 +127,28 @@ def summarise(run: Run, page: Path) -> Summary:
         dataset=run.dataset.name,
         budget_ms=documents.budget.limit_ms,
         budget_source=documents.budget.source,
+        statistic=run.budget.statistic,
+        arrival=str(run.budget.arrival),
+        basis=_basis(run),
         architecture=documents.winner.id,
         predicted_ms=evaluation.predicted_ms,
         predicted_std_ms=evaluation.std_ms,
-        measured_p50_ms=bench.gated.p50_ms,
-        measured_p99_ms=bench.gated.p99_ms,
-        ungated_p50_ms=bench.ungated.p50_ms,
-        ungated_p99_ms=bench.ungated.p99_ms,
-        top1=bench.top1,
+        promised_ms=documents.winner.promised_ms,
+        promised_interval_ms=basis.interval_ms,
+        promise_builds=promise.builds,
+        measured_p50_ms=promise.gated.p50_ms if promise.gated else None,
+        measured_p99_ms=promise.gated.p99_ms if promise.gated else None,
+        ungated_p50_ms=promise.ungated.p50_ms if promise.ungated else None,
+        ungated_p99_ms=promise.ungated.p99_ms if promise.ungated else None,
+        top1=top1,
         top1_validation=evaluation.top1,
         yardsticks=tuple(
             Yardstick(
                 name=NAMES[yardstick.name],
                 measured_p50_ms=yardstick.gated.p50_ms,
                 measured_p99_ms=yardstick.gated.p99_ms,
+                ungated_p50_ms=yardstick.ungated.p50_ms,
+                ungated_p99_ms=yardstick.ungated.p99_ms,
                 top1=yardstick.top1,
             )
             for yardstick in yardsticks
@@ -138,7 +166,6 @@ class _Documents:
         self.budget = read_model(run.directory / "budget.json", BudgetChoice, what="budget")
         self.finalists = read_model(run.directory / "finalists.json", FinalistsDocument, what="finalists")
         self.winner = read_model(run.directory / "winner.json", WinnerDocument, what="winner")
-        self.benchmark = read_model(run.directory / self.winner.benchmark, BenchmarkResult, what="benchmark")
         self.architecture = Architecture.from_json(self.winner.architecture)
         self.evaluation = next(e for e in run.search_result.evaluations if e.architecture.id == self.winner.id)
 
@@ -158,6 +185,7 @@ def _winner(run: Run, documents: _Documents) -> report.Winner:
     attribution = run.latency.model.blocks_ms(architecture)
     network = _network(run, architecture.id).model_copy(
         update={
+            "measured": documents.winner.promise,
             "predicted_ms": evaluation.predicted_ms,
             "predicted_std_ms": evaluation.std_ms,
             "top1_validation": evaluation.top1,
@@ -195,25 +223,32 @@ def _search(run: Run, documents: _Documents) -> report.Search:
 def _quality(run: Run) -> report.LatencyModelQuality:
     """The latency model on the networks that it was not fitted to."""
     table, model = run.latency.table, run.latency.model
-    held_out = table.with_role("validation")
-    if not held_out:
+    statistic = Statistic(run.budget.statistic, run.budget.gated)
+    entries = [entry for entry in table.with_role("validation") if entry.value_ms(statistic) is not None]
+    if not entries:
         return report.LatencyModelQuality()
-    mean, std = model.predict(genomes_of(run.space, held_out))
+    measured_ms = values_ms(entries, statistic)
+    mean, std = model.predict(genomes_of(run.space, entries))
     return report.LatencyModelQuality(
         held_out=tuple(
             report.HeldOutNetwork(
                 id=entry.architecture.id,
-                measured_ms=entry.median_ms,
+                measured_ms=float(measured),
                 predicted_ms=float(predicted),
                 std_ms=float(spread),
             )
-            for entry, predicted, spread in zip(held_out, mean, std, strict=True)
+            for entry, measured, predicted, spread in zip(entries, measured_ms, mean, std, strict=True)
         ),
-        **_all_figures(table),
+        **_all_figures(table, figures(measured_ms, mean, std) if statistic != P50 and len(entries) > 1 else None),
     )
 
 
-def _all_figures(table: LatencyTable) -> dict[str, report.LatencyFigures | tuple[report.LatencyFigures, ...] | None]:
+def _all_figures(
+    table: LatencyTable, other: Figures | None
+) -> dict[str, report.LatencyFigures | tuple[report.LatencyFigures, ...] | None]:
+    """The table's own figures, which are of the gated p50, or those of another statistic."""
+    if other is not None:
+        return {"figures": _figures("latency model", other), "baselines": ()}
     validation = table.validation
     if validation is None:
         return {"figures": None, "baselines": ()}
@@ -241,11 +276,23 @@ def _finalist(evaluation: Evaluation, finalist: Finalist) -> report.Finalist:
         top1=evaluation.top1,
         predicted_ms=evaluation.predicted_ms,
         std_ms=evaluation.std_ms,
-        measured=report.Measurement(
-            gated=_latency(finalist.gated), ungated=_latency(finalist.ungated), builds=len(finalist.builds)
-        ),
-        keeps_budget=finalist.keeps_gated_p50,
+        measured=_measurement(finalist),
+        keeps_budget=finalist.keeps,
     )
+
+
+def _measurement(finalist: Finalist) -> report.Measurement:
+    gated, ungated = finalist.gated, finalist.ungated
+    return report.Measurement(
+        gated=_latency(gated.statistics, gated.interval_ms),
+        ungated=_latency(ungated.statistics, ungated.interval_ms),
+        builds=len(finalist.builds),
+    )
+
+
+def _basis(run: Run) -> Literal["gated", "ungated"]:
+    """The samples that the promise is kept on."""
+    return "gated" if run.budget.gated else "ungated"
 
 
 def _benchmark_of(run: Run, name: str) -> BenchmarkResult:
@@ -278,7 +325,9 @@ def _network(run: Run, name: str) -> report.Network:
     )
 
 
-def _latency(found: Statistics | Timing) -> report.Latency | None:
+def _latency(found: Statistics | Timing, interval_ms: tuple[float, float] | None = None) -> report.Latency | None:
     if found.p50_ms is None:
         return None
-    return report.Latency(p50_ms=found.p50_ms, p90_ms=found.p90_ms, p99_ms=found.p99_ms, samples=found.n)
+    return report.Latency(
+        p50_ms=found.p50_ms, p90_ms=found.p90_ms, p99_ms=found.p99_ms, samples=found.n, interval_ms=interval_ms
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,17 +18,18 @@ import numpy as np
 import torch
 
 from hwnas.data import Dataset, load_dataset
-from hwnas.devices import Target, load_target, open_device
+from hwnas.devices import Arrival, MeasureOptions, Target, load_target, open_device
 from hwnas.errors import InfeasibleBudgetError
-from hwnas.export import BenchmarkResult, ExportedModel, benchmark
+from hwnas.export import BenchmarkOptions, ExportedModel, benchmark
+from hwnas.export.benchmark import P99_SAMPLES
 from hwnas.files import locked, read_model, sha256_of, write_json
 from hwnas.latency import ProfileOptions, load_table, profile
 from hwnas.pipeline.config import RunConfig, command_line, freeze_config
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, Summary, WinnerDocument
-from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table
+from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table, promise_protocol
 from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
-from hwnas.pipeline.reporting import assemble, finalists_document, summarise
+from hwnas.pipeline.reporting import assemble, finalists_document, summarise, winner_document
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import find_supernet, train_supernet, training_config
 from hwnas.progress import Progress, Silent
@@ -37,12 +38,11 @@ from hwnas.search import (
     Budget,
     Evaluation,
     ExportedCandidate,
-    Finalist,
     SearchOptions,
     SearchResult,
     SubnetEvaluator,
-    keepers,
-    measure_finalists,
+    choose_and_promise,
+    forget_measurements,
     run_search,
 )
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
@@ -89,7 +89,7 @@ class Run:
             self._choose_budget()
             self._search()
             self._choose_winner()
-            self._benchmark_yardsticks()
+            self._benchmark()
             return self._report()
 
     def _checked_target(self) -> Target:
@@ -137,16 +137,39 @@ class Run:
         return open_supernet(self.supernet_directory, self.space, self.dataset)
 
     @cached_property
+    def arrival(self) -> Arrival:
+        """How runs follow each other."""
+        return Arrival(self.config.fps)
+
+    @cached_property
     def latency(self) -> LoadedTable:
         """The table and the model fitted to it."""
         path = Path(self.config.table) if self.config.table else self.steps.output("profile", ".json")
-        return open_table(self.device, self.space, path, allow_stale=self.config.allow_stale)
+        return open_table(
+            self.device,
+            self.space,
+            path,
+            statistic=self.config.statistic,
+            arrival=self.arrival,
+            allow_stale=self.config.allow_stale,
+        )
 
     @cached_property
     def budget(self) -> Budget:
         """The latency budget."""
         limit = read_model(self.directory / "budget.json", BudgetChoice, what="budget").limit_ms
-        return Budget(self.config.target, "latency_ms", limit, confidence=self.config.confidence)
+        return Budget.on(
+            self.device.target,
+            limit,
+            statistic=self.config.statistic,
+            confidence=self.config.confidence,
+            arrival=self.arrival,
+        )
+
+    @property
+    def _protocol(self) -> MeasureOptions:
+        """How networks are benchmarked: as the budget's runs arrive."""
+        return replace(promise_protocol(self.device, self.space), fps=self.config.fps)
 
     @cached_property
     def search_result(self) -> SearchResult:
@@ -174,7 +197,12 @@ class Run:
         written: list[Path] = []
 
         def measure() -> None:
-            options = ProfileOptions(minutes=self.config.minutes, seed=self.config.seed)
+            options = ProfileOptions(
+                minutes=self.config.minutes,
+                seed=self.config.seed,
+                statistic=self.config.statistic,
+                fps=self.config.fps,
+            )
             root = self.directory / "latency_tables"
             written.append(profile(self.device, self.space, root, options, self.progress)[1])
 
@@ -184,6 +212,7 @@ class Run:
             "minutes": self.config.minutes,
             "seed": self.config.seed,
             "device": self.device.fingerprint().identity8,
+            **self._limited,
         }
         self.steps.do("profile", inputs, lambda: written, measure)
 
@@ -200,8 +229,18 @@ class Run:
                 choice = BudgetChoice(limit_ms=float(f"{median:.3g}"), source=source)
             write_json(path, choice)
 
-        inputs = {"budget_ms": self.config.budget_ms, "table": sha256_of(self.latency.path), "seed": self.config.seed}
+        inputs = {
+            "budget_ms": self.config.budget_ms,
+            "table": sha256_of(self.latency.path),
+            "seed": self.config.seed,
+            **self._limited,
+        }
         self.steps.do("budget", inputs, lambda: [path], choose)
+
+    @property
+    def _limited(self) -> dict[str, object]:
+        """What the budget limits."""
+        return {"statistic": self.config.statistic, "fps": self.config.fps, "gated": self.device.target.shared}
 
     @cached_property
     def search_directory(self) -> Path:
@@ -234,6 +273,7 @@ class Run:
             "evaluations": self.config.evaluations,
             "seed": self.config.seed,
             "threads": self.config.threads,
+            **self._limited,
         }
 
     def _run_search(self) -> SearchResult:
@@ -245,63 +285,46 @@ class Run:
             self.search_directory,
             self.search_options,
             self.progress,
-            measure_fastest=lambda architecture: measure_architecture(self.device, self.space, architecture),
+            measure_fastest=lambda architecture: measure_architecture(
+                self.device, self.space, architecture, self.budget
+            ),
         )
 
     def _choose_winner(self) -> None:
         finalists_path, winner_path = self.directory / "finalists.json", self.directory / "winner.json"
+        directory = self.directory / "finalists"
 
         def choose() -> None:
             ranked = list(self.search_result.best_first())
-            measured: list[tuple[Evaluation, Finalist]] = []
-            broke: list[str] = []
-            for start in range(0, len(ranked), self.config.finalists):
-                evaluations = ranked[start : start + self.config.finalists]
-                group = list(zip(evaluations, self._measured(evaluations), strict=True))
-                measured += group
-                for architecture in keepers(finalist for _, finalist in group):
-                    benchmark_path = self._benchmarked(
-                        architecture.id, self._exported(architecture), architecture.resolution
-                    )
-                    p50_ms = read_model(benchmark_path, BenchmarkResult, what="benchmark").gated.p50_ms
-                    if p50_ms is not None and p50_ms <= self.budget.limit:
-                        write_json(finalists_path, finalists_document(measured))
-                        write_json(winner_path, self._winner_document(architecture, benchmark_path, broke))
-                        return
-                    broke.append(architecture.id)
-            # Measured anew the next time: what a busy machine once gave must not stand for ever.
-            for name in broke:
-                self.steps.forget(f"benchmark/{name}")
-            raise InfeasibleBudgetError(
-                f"None of the {len(ranked)} evaluated candidates keeps {self.budget.limit:g} ms on "
-                f"{self.config.target} as measured; raise the "
-                "budget, profile for more --minutes, or run again when the machine is quieter."
+            choice = choose_and_promise(
+                self.device,
+                self._groups(ranked),
+                self.budget,
+                directory=directory,
+                builds=self.config.builds,
+                compile_options=self.device.default_options(),
+                measure_options=promise_protocol(self.device, self.space),
+                progress=self.progress,
             )
+            if choice.promised is None:
+                forget_measurements(directory)
+                raise InfeasibleBudgetError(
+                    f"None of the {len(ranked)} evaluated candidates keeps {self.budget} on {self.config.target} as "
+                    "measured; raise the budget, profile for more --minutes, or run again when the machine is quieter."
+                )
+            write_json(finalists_path, finalists_document(ranked, choice.measured))
+            write_json(winner_path, winner_document(choice))
 
         inputs = {**self._search_inputs, "finalists": self.config.finalists, "builds": self.config.builds}
         self.steps.do("finalists", inputs, lambda: [finalists_path, winner_path], choose)
 
-    def _winner_document(self, architecture: Architecture, benchmark_path: Path, broke: list[str]) -> WinnerDocument:
-        return WinnerDocument(
-            id=architecture.id,
-            architecture=architecture.to_json(),
-            benchmark=str(benchmark_path.relative_to(self.directory)),
-            broke_budget=tuple(broke),
-        )
-
-    def _measured(self, evaluations: Sequence[Evaluation]) -> list[Finalist]:
-        candidates = [
-            ExportedCandidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1) for e in evaluations
-        ]
-        return measure_finalists(
-            self.device,
-            candidates,
-            self.budget,
-            journal=self.directory / "finalists" / "journal.jsonl",
-            builds=self.config.builds,
-            compile_options=self.device.default_options(),
-            progress=self.progress,
-        )
+    def _groups(self, ranked: Sequence[Evaluation]) -> Iterator[list[ExportedCandidate]]:
+        """The candidates that are measured together, exported when it is their turn."""
+        for start in range(0, len(ranked), self.config.finalists):
+            yield [
+                ExportedCandidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1)
+                for e in ranked[start : start + self.config.finalists]
+            ]
 
     def model_of(self, name: str, resolution: int) -> Model:
         """The exported model that a benchmark is of: a subnet by its id, ``largest`` or the yardstick."""
@@ -337,19 +360,23 @@ class Run:
         self.steps.do(f"export/{name}", inputs, lambda: [path, record_path], write)
         return path
 
-    def _benchmark_yardsticks(self) -> None:
+    def _benchmark(self) -> None:
+        """The winner's accuracy, memory and throughput, and those of the yardsticks."""
         winner_path = self.directory / "winner.json"
         written: list[Path] = []
 
         def measure() -> None:
             document = read_model(winner_path, WinnerDocument, what="winner")
-            resolution = Architecture.from_json(document.architecture).resolution
+            winner = Architecture.from_json(document.architecture)
+            chosen = self._benchmarked(winner.id, self._exported(winner), winner.resolution)
             largest = self._benchmarked("largest", self._exported(self.space.largest), self.space.largest.resolution)
             model = self._export(
-                f"{YARDSTICK}-{resolution}", lambda path: export_yardstick(resolution, self.dataset, path)
+                f"{YARDSTICK}-{winner.resolution}",
+                lambda path: export_yardstick(winner.resolution, self.dataset, path),
             )
             untrained = "not trained: a yardstick of latency alone"
-            written.extend([largest, self._benchmarked(YARDSTICK, model, resolution, untrained=untrained)])
+            yardstick = self._benchmarked(YARDSTICK, model, winner.resolution, untrained=untrained)
+            written.extend([chosen, largest, yardstick])
 
         self.steps.do("benchmark", {"winner": sha256_of(winner_path)}, lambda: written, measure)
 
@@ -365,11 +392,12 @@ class Run:
                 None if untrained else self.dataset,
                 resolution,
                 top1_missing=untrained,
+                options=BenchmarkOptions(measure=replace(self._protocol, min_samples=P99_SAMPLES, max_seconds=1.0)),
                 progress=self.progress,
             )
             write_json(path, result)
 
-        inputs = {"model": sha256_of(model), "device": self.device.fingerprint().identity8}
+        inputs = {"model": sha256_of(model), "device": self.device.fingerprint().identity8, **self._limited}
         self.steps.do(f"benchmark/{name}", inputs, lambda: [path], measure)
         return path
 

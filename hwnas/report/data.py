@@ -55,6 +55,10 @@ class Asked(Part):
     threads: int = Field(ge=1)
     budget_ms: Milliseconds
     statistic: Statistic = "p50"
+    arrival: str = "back-to-back"
+    """How runs follow each other: so, or such as ``30 fps``."""
+    basis: Sampling = "gated"
+    """The samples that the promise is kept on: gated on a shared machine, else all of them."""
     confidence: Share
     """With which the prediction had to keep the budget before a candidate was evaluated."""
     strategy: str
@@ -70,6 +74,8 @@ class Latency(Part):
     p90_ms: Milliseconds | None = None
     p99_ms: Milliseconds | None = None
     samples: int = Field(ge=1)
+    interval_ms: tuple[Milliseconds, Milliseconds] | None = None
+    """Holds the statistic that was asked for with probability 95 %, by block bootstrap over runs and builds."""
 
     def of(self, statistic: Statistic) -> float | None:
         """The statistic in ms, None where there were too few samples for it."""
@@ -93,10 +99,15 @@ class Measurement(Part):
             raise ValueError("a measurement needs gated or ungated samples; where there are none, there is none")
         return self
 
-    def figure(self, statistic: Statistic) -> tuple[float, Sampling] | None:
-        """The statistic in ms and the samples it is of: gated where they state it, else ungated, else None."""
-        both: tuple[tuple[Sampling, Latency | None], ...] = (("gated", self.gated), ("ungated", self.ungated))
-        for sampling, latency in both:
+    def latency(self, sampling: Sampling) -> Latency | None:
+        """The figures of these samples."""
+        return self.gated if sampling == "gated" else self.ungated
+
+    def figure(self, statistic: Statistic, basis: Sampling = "gated") -> tuple[float, Sampling] | None:
+        """The statistic in ms and the samples it is of: those of the basis where they state it, else the others."""
+        order: tuple[Sampling, ...] = ("gated", "ungated") if basis == "gated" else ("ungated", "gated")
+        for sampling in order:
+            latency = self.latency(sampling)
             value = None if latency is None else latency.of(statistic)
             if value is not None:
                 return value, sampling

@@ -216,7 +216,7 @@ def _order_legend() -> list[LegendEntry]:
 
 
 def _measured_ms(finalist: Finalist, data: ReportData) -> float | None:
-    found = finalist.measured.figure(data.asked.statistic)
+    found = finalist.measured.figure(data.asked.statistic, data.asked.basis)
     return None if found is None else found[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hwnas.report.data import Network, ReportData, Sampling
+from hwnas.report.data import Measurement, Network, ReportData, Sampling
 from hwnas.report.formats import apart, milliseconds, percent, points, ratio, spread
 
 State = Literal["kept", "exceeded", "unmeasured"]
@@ -59,7 +59,7 @@ def warnings(data: ReportData) -> tuple[str, ...]:
 def verdict(data: ReportData) -> Verdict:
     """Whether the winner's measured latency keeps the budget."""
     asked, network = data.asked, data.winner.network
-    figure = None if network.measured is None else network.measured.figure(asked.statistic)
+    figure = None if network.measured is None else network.measured.figure(asked.statistic, asked.basis)
     if figure is None or network.measured is None:
         return Verdict(
             "unmeasured",
@@ -70,15 +70,17 @@ def verdict(data: ReportData) -> Verdict:
     shown, budget = apart(value, asked.budget_ms)
     kept = value <= asked.budget_ms
     unused = abs(1 - value / asked.budget_ms)
-    ungated = _ungated_ms(data)
+    ungated = _ungated_ms(data) if sampling == "gated" else None
     reserve = " in the device's fast state" if kept and ungated is not None and ungated > asked.budget_ms else ""
+    arrival = "" if asked.arrival == "back-to-back" else f" at {asked.arrival}"
     builds = "one build" if network.measured.builds == 1 else f"{network.measured.builds} fresh builds"
     return Verdict(
         "kept" if kept else "exceeded",
         f"Budget {budget}: {'kept' if kept else 'exceeded'} at {shown}{reserve}",
         (
-            f"Measured {asked.statistic} of {builds} on {asked.target}, {_meaning(sampling)}; "
+            f"Measured {asked.statistic}{arrival} of {builds} on {asked.target}, {_meaning(sampling)}; "
             f"{percent(unused, 1)} {'of the budget is unused' if kept else 'over the budget'}.",
+            *_interval(network.measured, sampling),
             *(_ungated(data) if sampling == "gated" else ()),
             *_prediction(data),
         ),
@@ -88,7 +90,7 @@ def verdict(data: ReportData) -> Verdict:
 def tiles(data: ReportData) -> tuple[Tile, ...]:
     """Latency, accuracy, and the yardsticks."""
     asked, network = data.asked, data.winner.network
-    figure = None if network.measured is None else network.measured.figure(asked.statistic)
+    figure = None if network.measured is None else network.measured.figure(asked.statistic, asked.basis)
     if figure is None:
         latency = Tile(f"predicted {asked.statistic}", milliseconds(network.predicted_ms), "not measured")
     else:
@@ -107,7 +109,7 @@ def speed_up(data: ReportData, yardstick: Network) -> float | None:
     winner = data.winner.network
     if winner.measured is None or yardstick.measured is None:
         return None
-    ours, theirs = (m.figure(data.asked.statistic) for m in (winner.measured, yardstick.measured))
+    ours, theirs = (m.figure(data.asked.statistic, data.asked.basis) for m in (winner.measured, yardstick.measured))
     if ours is None or theirs is None or ours[1] != theirs[1]:
         return None
     return theirs[0] / ours[0]
@@ -131,8 +133,17 @@ def _validation(network: Network) -> str:
 
 def _meaning(sampling: Sampling) -> str:
     if sampling == "gated":
-        return "gated: in the fast state of the device, which is its capability"
-    return "ungated: every sample, whatever else the machine did"
+        return "capability (gated): in the fast state of the device"
+    return "as it ran (ungated): every sample, whatever else the machine did"
+
+
+def _interval(measured: Measurement, sampling: Sampling) -> tuple[str, ...]:
+    """How far the figure can be trusted."""
+    latency = measured.latency(sampling)
+    if latency is None or latency.interval_ms is None:
+        return ()
+    low, high = (milliseconds(end) for end in latency.interval_ms)
+    return (f"95 % interval {low} to {high}, by block bootstrap over runs and builds.",)
 
 
 def _ungated_ms(data: ReportData) -> float | None:
@@ -147,7 +158,7 @@ def _ungated(data: ReportData) -> tuple[str, ...]:
         return ()
     shown, budget = apart(ungated, data.asked.budget_ms)
     against = f"within the {budget}" if ungated <= data.asked.budget_ms else f"over the {budget}"
-    return (f"Ungated, as the machine ran that day, it took {shown}, {against} of the budget.",)
+    return (f"As it ran that day (ungated), it took {shown}, {against} of the budget.",)
 
 
 def _prediction(data: ReportData) -> tuple[str, ...]:
@@ -160,7 +171,7 @@ def _prediction(data: ReportData) -> tuple[str, ...]:
 
 def _other_percentiles(network: Network, sampling: Sampling) -> str:
     measured = network.measured
-    latency = None if measured is None else measured.gated if sampling == "gated" else measured.ungated
+    latency = None if measured is None else measured.latency(sampling)
     if latency is None:
         return sampling
     stated = [(name, ms) for name, ms in (("p90", latency.p90_ms), ("p99", latency.p99_ms)) if ms is not None]

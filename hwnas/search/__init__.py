@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from hwnas.search.accuracy import GaussianProcess as GaussianProcess
     from hwnas.search.budget import Budget as Budget
     from hwnas.search.budget import LatencyPredictor as LatencyPredictor
+    from hwnas.search.budget import Percentile as Percentile
     from hwnas.search.evaluator import Evaluator as Evaluator
     from hwnas.search.evaluator import SubnetEvaluator as SubnetEvaluator
     from hwnas.search.feasibility import fastest as fastest
+    from hwnas.search.finalists import Choice as Choice
     from hwnas.search.finalists import ExportedCandidate as ExportedCandidate
     from hwnas.search.finalists import Finalist as Finalist
+    from hwnas.search.finalists import choose_and_promise as choose_and_promise
+    from hwnas.search.finalists import forget_measurements as forget_measurements
     from hwnas.search.finalists import keepers as keepers
     from hwnas.search.finalists import measure_finalists as measure_finalists
     from hwnas.search.options import STRATEGIES as STRATEGIES
@@ -30,17 +34,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "AccuracyPredictor": "accuracy",
     "Budget": "budget",
+    "Choice": "finalists",
     "ExportedCandidate": "finalists",
     "Evaluation": "record",
     "Evaluator": "evaluator",
     "Finalist": "finalists",
     "GaussianProcess": "accuracy",
     "LatencyPredictor": "budget",
+    "Percentile": "budget",
     "STRATEGIES": "options",
     "SearchOptions": "options",
     "SearchResult": "search",
     "SubnetEvaluator": "evaluator",
+    "choose_and_promise": "finalists",
     "fastest": "feasibility",
+    "forget_measurements": "finalists",
     "keepers": "finalists",
     "measure_finalists": "finalists",
     "run_search": "search",

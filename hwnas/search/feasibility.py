@@ -44,12 +44,12 @@ def require_feasible(
     space: Space,
     latency_model: LatencyPredictor,
     budget: Budget,
-    measure: Callable[[Architecture], float] | None = None,
+    measure: Callable[[Architecture], float | None] | None = None,
 ) -> tuple[Architecture, float]:
     """:func:`fastest`, if it keeps the budget.
 
     Args:
-        measure: measures an architecture's latency in ms; called for the message, when the budget is refused.
+        measure: measures what the budget limits, in ms, if it can; called for the message, when it is refused.
 
     Raises:
         InfeasibleBudgetError: it does not; the message says how fast the fastest is.
@@ -63,12 +63,12 @@ def require_feasible(
     known = f"{mean:.4g} ms by prediction" if measured is None else f"{measured:.4g} ms as measured"
     if measured is not None and measured <= budget.limit:
         raise InfeasibleBudgetError(
-            f"The fastest architecture of {space.name}, {architecture.id}, keeps {budget.limit:g} ms on "
+            f"The fastest architecture of {space.name}, {architecture.id}, keeps {budget} on "
             f"{budget.target} as measured ({measured:.4g} ms) but not by the latency model at confidence "
             f"{budget.confidence:g} ({upper:.4g} ms); raise the budget to {upper:.4g} ms or lower the confidence."
         )
     raise InfeasibleBudgetError(
-        f"No architecture of {space.name} keeps {budget.limit:g} ms on {budget.target}: the fastest, "
+        f"No architecture of {space.name} keeps {budget} on {budget.target}: the fastest, "
         f"{architecture.id}, takes {known} (at most {upper:.4g} ms at confidence {budget.confidence:g}); "
         "raise the budget or choose a smaller space."
     )

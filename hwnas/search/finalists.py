@@ -1,25 +1,39 @@
-"""The few candidates that are measured on the device before anybody is told that they keep the budget."""
+"""The few candidates that are measured on the device before anybody is told that they keep the budget.
+
+One that kept the budget was chosen for samples that were good to it.  What is promised of it is therefore measured
+afresh, on builds that had no part in the choice (:func:`choose_and_promise`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
 
+from hwnas.agent import judging
 from hwnas.devices import CompileOptions, Engine, Measurement, MeasureOptions, Statistics, fast_state_ms
 from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, append_json_line, describe, read_json_lines
 from hwnas.progress import Progress, Silent
-from hwnas.search.budget import Budget
+from hwnas.search.bootstrap import Batches, percentile_interval
+from hwnas.search.budget import Budget, Percentile
 from hwnas.spaces import Architecture
 
-FINALIST_MEASURING = MeasureOptions(min_samples=256, max_seconds=10.0)
-"""Three builds of it give the 662 samples that a p99 needs."""
+LEAST_SAMPLES = 256
+"""Of each build; three builds then give the 662 that a p99 needs."""
+FINALIST_MEASURING = MeasureOptions(min_samples=LEAST_SAMPLES, max_seconds=10.0)
+PROMISE_BUILDS = 3
+"""Fewest fresh builds that a promise rests on."""
+CHOICE_JOURNAL, PROMISE_JOURNAL = "journal.jsonl", "promises.jsonl"
+
+_QUANTILES: dict[Percentile, float] = {"p50": 0.5, "p99": 0.99}
+_NS_PER_MS = 1e6
 
 
 class MeasuringDevice(Protocol):
@@ -36,11 +50,26 @@ class MeasuringDevice(Protocol):
 
 
 class ExportedCandidate(NamedTuple):
-    """An architecture to be measured: its ONNX model, and its top-1 on the validation split in 0..1."""
+    """An architecture to be measured: its ONNX model, and the accuracy in 0..1 that ranks it among those that keep."""
 
     architecture: Architecture
     onnx: bytes
     top1: float
+
+
+class Measured(NamedTuple):
+    """Order statistics (ms) over the samples of all builds of a model.
+
+    ``interval_ms`` holds the budget's statistic with probability 95 % (:mod:`hwnas.search.bootstrap`); None where the
+    samples are too few to state it.
+    """
+
+    statistics: Statistics
+    interval_ms: tuple[float, float] | None
+
+    def value_ms(self, statistic: Percentile) -> float | None:
+        """The statistic, None where the samples are too few to state it."""
+        return self.statistics.p50_ms if statistic == "p50" else self.statistics.p99_ms
 
 
 class MeasuredBuild(Document):
@@ -59,20 +88,39 @@ class Finalist:
     """A candidate as measured.
 
     Attributes:
-        gated, ungated: order statistics (ms) over the samples of all builds: of the device in its fast state, and as
-            the machine ran that day.
-        build_p50_ms: gated p50 of each build, None for one that never ran in the fast state.
-        keeps_gated_p50: whether the gated p50 is within the budget; False where there is none.
+        gated, ungated: of the device in its fast state, which is its capability, and as the machine ran that day.
+        build_p50_ms: p50 of each build by the budget's samples, None for one that has none of them.
+        figure_ms: the budget's statistic of the budget's samples, None where they are too few to state it.
+        keeps: whether that is within the budget; False where there is none.
+        surely: whether its interval is, too.
         builds: everything measured.
     """
 
     architecture: Architecture
     top1: float
-    gated: Statistics
-    ungated: Statistics
+    gated: Measured
+    ungated: Measured
     build_p50_ms: tuple[float | None, ...]
-    keeps_gated_p50: bool
+    figure_ms: float | None
+    keeps: bool
+    surely: bool
     builds: tuple[MeasuredBuild, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What came of :func:`choose_and_promise`.
+
+    Attributes:
+        measured: all candidates that were measured for the choice, in their order.
+        promised: the one that was chosen, by the samples of further builds, on which its promise rests; None where no
+            candidate kept the budget twice.
+        broke: those that were chosen before it and did not keep the budget when measured again, likewise.
+    """
+
+    measured: tuple[Finalist, ...]
+    promised: Finalist | None
+    broke: tuple[Finalist, ...]
 
 
 def measure_finalists(
@@ -88,9 +136,12 @@ def measure_finalists(
 ) -> list[Finalist]:
     """Compile each candidate ``builds`` times afresh, measure each build, and compare with the budget.
 
+    ``measure_options`` are how the device is measured; the samples that the budget's statistic takes, and the arrival
+    of its runs, are seen to here.
+
     The builds are measured in rounds over all candidates, so that a drift of the machine meets all alike, and judged
-    together by one fast state of the device.  A candidate that then has fewer samples in the fast state than
-    one build should give is built and measured again, up to twice as often.
+    together by one fast state of the device.  A candidate that then has fewer samples than one build should give, or
+    than the budget's statistic takes, is built and measured again, up to twice as often.
 
     Each measured build is in ``journal`` (JSON lines) before the next begins; called again for the same models and
     options, what is there is not measured again.  One journal is for one device.
@@ -105,14 +156,16 @@ def measure_finalists(
     """
     if builds < 1:
         raise UserError(f"A finalist is measured on at least one build, not {builds}.")
-    bench = _Bench(device, journal, compile_options or CompileOptions(), measure_options or FINALIST_MEASURING)
+    measuring = _sufficient(measure_options or FINALIST_MEASURING, budget, builds)
+    bench = _Bench(device, journal, compile_options or CompileOptions(), measuring)
     models = {hashlib.sha256(candidate.onnx).hexdigest(): candidate for candidate in candidates}
     progress = progress or Silent()
     done = sum(min(len(bench.builds[sha256]), builds) for sha256 in models)
     progress.start("Measuring the finalists", builds * len(models), done=done, unit="builds")
     for number in range(1, 2 * builds + 1):
         for sha256, candidate in models.items():
-            if len(bench.builds[sha256]) < number and (number <= builds or bench.lacks_samples(sha256, models)):
+            wanted = number <= builds or bench.lacks_samples(sha256, models, budget)
+            if len(bench.builds[sha256]) < number and wanted:
                 bench.measure(sha256, candidate.onnx)
                 progress.advance()
     progress.finish()
@@ -125,10 +178,77 @@ def measure_finalists(
 
 
 def keepers(finalists: Iterable[Finalist]) -> list[Architecture]:
-    """Those that keep the budget as measured, the most accurate first, the faster of equals before the slower."""
-    keeping = [finalist for finalist in finalists if finalist.keeps_gated_p50]
-    keeping.sort(key=lambda finalist: (-finalist.top1, finalist.gated.p50_ms or 0.0))
+    """Those that keep the budget as measured.
+
+    Those that do so with all of their interval come first; of these and of the others the most accurate, and the
+    faster of equals before the slower.
+    """
+    keeping = [finalist for finalist in finalists if finalist.keeps]
+    keeping.sort(key=lambda finalist: (not finalist.surely, -finalist.top1, finalist.figure_ms or 0.0))
     return [finalist.architecture for finalist in keeping]
+
+
+def choose_and_promise(
+    device: MeasuringDevice,
+    groups: Iterable[Sequence[ExportedCandidate]],
+    budget: Budget,
+    *,
+    directory: Path,
+    builds: int = 3,
+    compile_options: CompileOptions | None = None,
+    measure_options: MeasureOptions | None = None,
+    progress: Progress | None = None,
+) -> Choice:
+    """Measure group after group of candidates until one keeps the budget, and keeps it again on fresh builds.
+
+    The second time is on at least three builds, with none of the samples that it was chosen by.  The journals are in
+    ``directory``; called again after an interruption, what is there is not measured again.
+
+    Raises:
+        BadFileError: a journal is damaged.
+        UserError: fewer than one build is asked for.
+        DeviceError: the device failed.
+    """
+    measured: list[Finalist] = []
+    broke: list[Finalist] = []
+
+    def measure(candidates: Sequence[ExportedCandidate], journal: str, least_builds: int) -> list[Finalist]:
+        return measure_finalists(
+            device,
+            candidates,
+            budget,
+            journal=directory / journal,
+            builds=max(builds, least_builds),
+            compile_options=compile_options,
+            measure_options=measure_options,
+            progress=progress,
+        )
+
+    for group in groups:
+        found = measure(group, CHOICE_JOURNAL, 0)
+        measured += found
+        by_architecture = {candidate.architecture: candidate for candidate in group}
+        for architecture in keepers(found):
+            (promised,) = measure([by_architecture[architecture]], PROMISE_JOURNAL, PROMISE_BUILDS)
+            if promised.keeps:
+                return Choice(tuple(measured), promised, tuple(broke))
+            broke.append(promised)
+    return Choice(tuple(measured), None, tuple(broke))
+
+
+def forget_measurements(directory: Path) -> None:
+    """Have :func:`choose_and_promise` measure everything anew: what a busy machine gave must not stand for ever."""
+    for journal in (CHOICE_JOURNAL, PROMISE_JOURNAL):
+        (directory / journal).unlink(missing_ok=True)
+
+
+def _sufficient(options: MeasureOptions, budget: Budget, builds: int) -> MeasureOptions:
+    """The same measuring with as many samples a build as the budget's statistic takes, arriving as it says."""
+    samples = max(options.min_samples, math.ceil(_least_samples(budget) / builds))
+    # A sample takes a frame's time, and as many again leave room for batches that do not count.
+    seconds = 4.0 * samples / budget.arrival.fps if budget.arrival.fps else 0.0
+    max_seconds = max(options.max_seconds, seconds)
+    return replace(options, min_samples=samples, max_seconds=max_seconds, fps=budget.arrival.fps)
 
 
 class _Bench:
@@ -173,13 +293,19 @@ class _Bench:
         states = [fast_state_ms(measurements), *(measurement.fast_state_ms for measurement in measurements)]
         return min((state for state in states if state is not None), default=None)
 
-    def lacks_samples(self, sha256: str, models: Iterable[str]) -> bool:
-        """Whether a model has fewer samples in the common fast state than one build should give."""
+    def lacks_samples(self, sha256: str, models: Iterable[str], budget: Budget) -> bool:
+        """Whether a model has fewer samples than one build should give, or than the budget's statistic takes.
+
+        Those of a gated budget are the ones in the common fast state.
+        """
+        needed = max(self._measure_options.min_samples, _least_samples(budget))
+        measurements = [line.measurement for line in self.builds[sha256]]
+        if not budget.gated:
+            return sum(len(batch) for measurement in measurements for batch in measurement.samples_ns) < needed
         fast_ms = self.fast_state_ms(models)
         if fast_ms is None:
             return False
-        accepted = sum(len(line.measurement.judged(fast_ms).gated_samples_ns()) for line in self.builds[sha256])
-        return accepted < self._measure_options.min_samples
+        return sum(len(measurement.judged(fast_ms).gated_samples_ns()) for measurement in measurements) < needed
 
 
 def _finalist(
@@ -187,17 +313,47 @@ def _finalist(
 ) -> Finalist:
     """Judge all builds of a candidate by one fast state."""
     measurements = [line.measurement if fast_ms is None else line.measurement.judged(fast_ms) for line in lines]
-    gated = Statistics.of([sample for m in measurements for sample in m.gated_samples_ns()])
-    ungated = Statistics.of([float(sample) for m in measurements for batch in m.samples_ns for sample in batch])
+    gated = _measured([_gated_batches(measurement) for measurement in measurements], budget)
+    ungated = _measured([measurement.samples_ns for measurement in measurements], budget)
+    promised = gated if budget.gated else ungated
+    figure, interval = promised.value_ms(budget.statistic), promised.interval_ms
+    keeps = figure is not None and figure <= budget.limit
     return Finalist(
         architecture=candidate.architecture,
         top1=candidate.top1,
         gated=gated,
         ungated=ungated,
-        build_p50_ms=tuple(measurement.gated.p50_ms for measurement in measurements),
-        keeps_gated_p50=gated.p50_ms is not None and gated.p50_ms <= budget.limit,
+        build_p50_ms=tuple((m.gated if budget.gated else m.ungated).p50_ms for m in measurements),
+        figure_ms=figure,
+        keeps=keeps,
+        surely=keeps and interval is not None and interval[1] <= budget.limit,
         builds=tuple(lines),
     )
+
+
+def _gated_batches(measurement: Measurement) -> list[list[float]]:
+    """The samples (ns) of each batch, none of one that does not count."""
+    fast_ns, protocol = measurement.fast_state_ns, measurement.protocol
+    if fast_ns is None:
+        return []
+    return [
+        judging.accepted_samples([batch], fast_ns, protocol.tolerance, protocol.correct_drift)
+        for batch in measurement.batches
+    ]
+
+
+def _measured(builds: Sequence[Batches], budget: Budget) -> Measured:
+    """The figures of the samples (ns) of some builds."""
+    statistics = Statistics.of([float(sample) for batches in builds for batch in batches for sample in batch])
+    if statistics.n < _least_samples(budget):
+        return Measured(statistics, None)
+    interval = percentile_interval(builds, _QUANTILES[budget.statistic])
+    return Measured(statistics, None if interval is None else (interval[0] / _NS_PER_MS, interval[1] / _NS_PER_MS))
+
+
+def _least_samples(budget: Budget) -> int:
+    """Fewest that state the budget's statistic."""
+    return judging.LEAST_SAMPLES[_QUANTILES[budget.statistic]]
 
 
 def _read(journal: Path) -> Iterator[MeasuredBuild]:

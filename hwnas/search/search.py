@@ -74,7 +74,7 @@ def run_search(
     directory: Path,
     options: SearchOptions | None = None,
     progress: Progress | None = None,
-    measure_fastest: Callable[[Architecture], float] | None = None,
+    measure_fastest: Callable[[Architecture], float | None] | None = None,
 ) -> SearchResult:
     """Search for accurate architectures that keep ``budget`` by the latency model.
 
@@ -85,7 +85,8 @@ def run_search(
     Args:
         evaluate: gives top-1 of an architecture on the validation split.
         directory: of ``search.json``, ``evaluations.jsonl`` and NNI's log; one search each.
-        measure_fastest: measures the latency (ms) of the fastest architecture, for the message of a refused budget.
+        measure_fastest: measures what the budget limits (ms) of the fastest architecture, if it can, for the message of
+            a refused budget.
 
     Raises:
         InfeasibleBudgetError: not even the fastest architecture keeps the budget.

@@ -153,12 +153,13 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_on_the_device(device: D
 class FakeDevice:
     """A device whose measurements are given, each ``(samples a batch, canary, fast state known after it)`` in µs."""
 
-    target = SimpleNamespace(name="fake")
+    target = load_target("host-cpu").model_copy(update={"name": "fake"})
 
     def __init__(self, pieces: list[tuple[int, int, int]], logits: float = 0.0) -> None:
         self.pieces = pieces
         self.logits = logits
         self.asked: list[int] = []
+        self.soaked: list[float] = []
         self.released: list[str] = []
 
     def default_options(self) -> CompileOptions:
@@ -174,6 +175,7 @@ class FakeDevice:
 
     def measure(self, engine: Any, options: MeasureOptions) -> Measurement:
         self.asked.append(options.min_samples)
+        self.soaked.append(options.soak_seconds)
         count, canary, fast = self.pieces[min(len(self.asked), len(self.pieces)) - 1]
         return Measurement(
             protocol=options.as_protocol(),
@@ -214,11 +216,21 @@ def test_samples_taken_before_a_faster_state_was_known_are_judged_again(tmp_path
     fake = FakeDevice([(80, 180, 180), (60, 100, 100), (60, 100, 100)])
     result = fake.benchmark(tmp_path / "m.onnx")
     assert fake.asked == [100, 20, 40]
+    assert fake.soaked == [0.0, 0.0, 0.0]
     assert result.gated.n == 120
     assert result.gated.p50_ms == pytest.approx(0.1)
     assert result.ungated.n == 200
     assert result.fast_state_ms == pytest.approx(0.1)
     assert fake.released == ["e"]
+
+
+def test_a_board_of_its_own_is_soaked_once_and_timed_for_all_samples(tmp_path: Path) -> None:
+    fake = FakeDevice([(80, 180, 100), (60, 180, 100)])
+    fake.target = fake.target.model_copy(update={"shared": False, "soak_seconds": 12.0})
+    result = fake.benchmark(tmp_path / "m.onnx")
+    assert fake.asked == [100, 20]
+    assert fake.soaked == [12.0, 0.0]
+    assert (result.gated.n, result.ungated.n) == (0, 140)
 
 
 def test_results_can_be_compared_by_one_fast_state(tmp_path: Path) -> None:

@@ -91,13 +91,13 @@ def measure(
 def test_keepers_are_ranked_by_accuracy_and_then_by_measured_latency(tmp_path: Path) -> None:
     device = ScriptedDevice()
     found = measure(device, tmp_path / "journal", ("1.2", 0.95), ("0.8", 0.93), ("0.5", 0.93), ("0.2", 0.90))
-    assert [finalist.keeps_gated_p50 for finalist in found] == [False, True, True, True]
+    assert [finalist.keeps for finalist in found] == [False, True, True, True]
     assert keepers(found) == [found[i].architecture for i in (2, 1, 3)]
     best = found[2]
-    assert best.gated.p50_ms == pytest.approx(0.5, rel=0.01)
-    assert best.ungated.p50_ms is not None and best.ungated.p50_ms > 0.5
-    assert best.gated.n == 3 * 64 * 4
-    assert best.gated.p99_ms is not None
+    assert best.gated.statistics.p50_ms == pytest.approx(0.5, rel=0.01)
+    assert best.ungated.statistics.p50_ms is not None and best.ungated.statistics.p50_ms > 0.5
+    assert best.gated.statistics.n == 3 * 64 * 4
+    assert best.gated.statistics.p99_ms is not None
     assert len(best.build_p50_ms) == len(best.builds) == 3
     assert device.built == ["1.2", "0.8", "0.5", "0.2"] * 3
     assert len(device.released) == 12
@@ -117,7 +117,7 @@ def test_a_broken_measurement_goes_on_without_measuring_twice(tmp_path: Path, fa
     found = measure(second, tmp_path / "journal", *models)
     assert len(first.built) + len(second.built) == 6
     assert [len(finalist.builds) for finalist in found] == [3, 3]
-    assert [finalist.gated.p50_ms for finalist in found] == pytest.approx([0.8, 0.5], rel=0.01)
+    assert [finalist.gated.statistics.p50_ms for finalist in found] == pytest.approx([0.8, 0.5], rel=0.01)
     untouched = ScriptedDevice()
     assert measure(untouched, tmp_path / "journal", *models) == found
     assert untouched.built == []
@@ -129,14 +129,14 @@ def test_builds_are_judged_by_the_fast_state_that_all_show(tmp_path: Path) -> No
     measure(slow, tmp_path / "journal", ("0.8", 0.9), builds=1)
     (finalist,) = measure(ScriptedDevice(), tmp_path / "journal", ("0.8", 0.9), builds=3)
     assert finalist.build_p50_ms[0] is None
-    assert finalist.gated.p50_ms == pytest.approx(0.8, rel=0.01)
-    assert finalist.gated.n == 2 * 64 * 4
+    assert finalist.gated.statistics.p50_ms == pytest.approx(0.8, rel=0.01)
+    assert finalist.gated.statistics.n == 2 * 64 * 4
 
 
 def test_a_faster_state_that_the_device_showed_before_is_the_one_that_counts(tmp_path: Path) -> None:
     """Three builds agree on a state 5 % slower than the profile's: their times are stated for the profile's."""
     (finalist,) = measure(ScriptedDevice(known_fast_ns=FAST_NS / 1.05), tmp_path / "journal", ("0.84", 0.9))
-    assert finalist.gated.p50_ms == pytest.approx(0.8, rel=0.01)
+    assert finalist.gated.statistics.p50_ms == pytest.approx(0.8, rel=0.01)
 
 
 def test_a_candidate_short_of_samples_is_built_again_up_to_twice_as_often(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_candidate_short_of_samples_is_built_again_up_to_twice_as_often(tmp_pa
     device = ScriptedDevice(fast_batches=10)
     (finalist,) = measure(device, tmp_path / "a", ("0.8", 0.9), builds=1)
     assert len(finalist.builds) == len(device.built) == 2
-    assert finalist.gated.n == 80
+    assert finalist.gated.statistics.n == 80
 
 
 def test_other_options_and_other_models_are_measured_anew(tmp_path: Path) -> None:
