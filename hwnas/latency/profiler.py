@@ -24,6 +24,7 @@ from hwnas.latency.plan import (
     checked_resolutions,
     default_resolutions,
     make_plan,
+    network_builds,
     network_protocol,
     validation_networks,
 )
@@ -54,6 +55,8 @@ class ProfileOptions:
     """Whole networks on which it is judged and which never enter a fit; ``None``: 200, or 110 of a large space."""
     builds: int = 3
     """How often each unit is built and measured, at different times: builds differ, and a disturbance passes."""
+    network_builds: int | None = None
+    """How often each whole network is; ``None``: :func:`~hwnas.latency.plan.network_builds` of the space."""
     batch: int = 1
     """Images at once."""
     statistic: Literal["p50", "p99"] = "p50"
@@ -70,17 +73,15 @@ class ProfileOptions:
     network_protocol: MeasureOptions | None = None
     """``None``: :func:`~hwnas.latency.plan.network_protocol` of the space."""
 
-    @property
-    def network_samples(self) -> int:
-        """Of each build of a network."""
-        return 64 if self.statistic == "p50" else math.ceil(LEAST_SAMPLES[0.99] / self.builds)
-
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise UserError(f"A profile takes a positive number of minutes, not {self.minutes:g}.")
         if not 0 <= self.fps < float("inf"):
             raise UserError(f"Frames arrive at a positive number a second, or back to back (0), not {self.fps:g}.")
-        if min(self.calibration_networks, self.validation_networks or 0) < 0 or min(self.builds, self.batch) < 1:
+        if (
+            min(self.calibration_networks, self.validation_networks or 0) < 0
+            or min(self.builds, self.network_builds or 1, self.batch) < 1
+        ):
             raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
 
 
@@ -118,14 +119,7 @@ def profile(
     fingerprint = device.fingerprint(compiling)
     key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
-        knobs = Knobs(
-            options.minutes,
-            options.builds,
-            options.batch,
-            compiling,
-            options.block_protocol,
-            options.network_protocol or network_protocol(space, options.fps, options.network_samples),
-        )
+        knobs = _knobs(space, options, compiling)
         judge = Judge(journal)
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
@@ -135,9 +129,10 @@ def profile(
             "resolutions": resolutions,
             "seed": options.seed,
         }
-        expected = len(plan.base) + len(plan.held_out) + max(0, options.calibration_networks - BASE_NETWORKS)
         units = list(plan.base)
-        with Sitting(device, judge, knobs, expected, progress or Silent(), clock) as sitting:
+        with Sitting(
+            device, judge, knobs, _expected_builds(plan, knobs, options), progress or Silent(), clock
+        ) as sitting:
             if sitting.measure(plan.base):
                 for piece in _extension(space, plan, judge, options, _table(header, plan, units, judge)):
                     units += piece
@@ -147,6 +142,29 @@ def profile(
         table = _table(header, plan, units, judge)
         table = table.model_copy(update={"validation": validate(table, space)})
         return table, save_table(table, root)
+
+
+def _knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
+    """The options, completed by what suits the space."""
+    builds = options.network_builds
+    if builds is None:
+        builds = network_builds(space, options.builds)
+    samples = 64 if options.statistic == "p50" else math.ceil(LEAST_SAMPLES[0.99] / builds)
+    return Knobs(
+        minutes=options.minutes,
+        block_builds=options.builds,
+        network_builds=builds,
+        batch=options.batch,
+        compile=compiling,
+        blocks=options.block_protocol,
+        networks=options.network_protocol or network_protocol(space, options.fps, samples),
+    )
+
+
+def _expected_builds(plan: Plan, knobs: Knobs, options: ProfileOptions) -> int:
+    """Of the whole plan."""
+    further = len(plan.held_out) + max(0, options.calibration_networks - BASE_NETWORKS)
+    return sum(map(knobs.builds, plan.base)) + knobs.network_builds * further
 
 
 def _extension(

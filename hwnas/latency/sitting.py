@@ -35,7 +35,8 @@ class Knobs:
     """How units are built and measured, and for how long in all."""
 
     minutes: float | None
-    builds: int
+    block_builds: int
+    network_builds: int
     batch: int
     compile: CompileOptions
     blocks: MeasureOptions
@@ -44,6 +45,10 @@ class Knobs:
     def of(self, unit: Unit) -> MeasureOptions:
         """The measuring protocol of a unit."""
         return self.blocks if unit.architecture is None else self.networks
+
+    def builds(self, unit: Unit) -> int:
+        """How often a unit is built and measured."""
+        return self.block_builds if unit.architecture is None else self.network_builds
 
 
 class Sitting:
@@ -54,17 +59,17 @@ class Sitting:
         device: TimingDevice,
         judge: Judge,
         knobs: Knobs,
-        expected_units: int,
+        expected_builds: int,
         progress: Progress,
         clock: Clock = time.monotonic,
     ) -> None:
-        """``expected_units`` is for the progress bar of a profile that time does not bound."""
+        """``expected_builds`` is for the progress bar of a profile that time does not bound."""
         self._device, self._judge, self._knobs = device, judge, knobs
         self._journal = judge.journal
         self._progress, self._clock = progress, clock
         self._mark = clock()
         self._failures_in_a_row = 0
-        self._expected = expected_units
+        self._expected = expected_builds
         self._seen: dict[str, Unit] = {}
         self._learned: set[str] = set()
 
@@ -73,9 +78,9 @@ class Sitting:
         if self._knobs.minutes is not None:
             self._progress.start("profile", 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
         else:
-            builds = self._knobs.builds
-            done = sum(min(len(m), builds) for m in self._journal.measurements.values())
-            self._progress.start("profile", builds * self._expected, done, unit="builds")
+            # Of interrupted profiles; what exceeds the plan is not known before its units are.
+            done = min(sum(map(len, self._journal.measurements.values())), self._expected)
+            self._progress.start("profile", self._expected, done, unit="builds")
         return self
 
     def __exit__(
@@ -103,9 +108,9 @@ class Sitting:
         return self._seconds_left() > 0
 
     def _next(self, units: Sequence[Unit]) -> Unit | None:
-        for tries in range(self._knobs.builds):
+        for tries in range(max(self._knobs.block_builds, self._knobs.network_builds)):
             for unit in units:
-                if self._journal.tries(unit.key) <= tries and not self._given_up(unit):
+                if self._journal.tries(unit.key) <= tries < self._knobs.builds(unit) and not self._given_up(unit):
                     return unit
         lacking = [unit for unit in units if self._lacks_samples(unit)]
         return min(lacking, key=lambda unit: self._judge.count(unit.key), default=None)
@@ -122,7 +127,7 @@ class Sitting:
         return len(self._journal.failures(unit.key)) >= FAILURES_AT_MOST
 
     def _lacks_samples(self, unit: Unit) -> bool:
-        if self._given_up(unit) or self._journal.tries(unit.key) >= self._knobs.builds + FURTHER_BUILDS:
+        if self._given_up(unit) or self._journal.tries(unit.key) >= self._knobs.builds(unit) + FURTHER_BUILDS:
             return False
         return self._judge.count(unit.key) < self._knobs.of(unit).min_samples
 
@@ -179,7 +184,7 @@ class Sitting:
         if self._knobs.minutes is not None:
             self._progress.advance(seconds, note)
         else:
-            self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds), note)
+            self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds(unit)), note)
 
 
 def _how(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Timing(_Record):
     n: int = Field(ge=1)
     """Gated samples, of all builds together."""
     median_ms: Milliseconds
-    """The middle one of the builds' medians (of an even number the lower: disturbances only ever slow)."""
+    """Mean of the builds' medians without the least and the greatest, of three builds thus the middle one."""
     p90_ms: Milliseconds | None
     """``None`` below 64 samples, or where builds differ so much that it lies below the median."""
     p99_ms: Milliseconds | None
