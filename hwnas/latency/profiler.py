@@ -124,6 +124,7 @@ def profile(
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
             "fingerprint": fingerprint,
+            "board_spread": device.target.board_spread,
             "protocol": {"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
             "created": journal.header.created,
             "resolutions": resolutions,

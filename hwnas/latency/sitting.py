@@ -26,6 +26,7 @@ FAILURES_AT_MOST = 2
 """A unit that the device refused so often is given up."""
 FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
+_DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
 
@@ -72,6 +73,7 @@ class Sitting:
         self._expected = expected_builds
         self._seen: dict[str, Unit] = {}
         self._learned: set[str] = set()
+        self._soak_s = device.target.promise_soak_s
 
     def __enter__(self) -> Self:
         """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
@@ -157,7 +159,10 @@ class Sitting:
         try:
             max_seconds = min(knobs.max_seconds, max(self._seconds_left(), LEAST_SECONDS))
             state = self._journal.fast_states_ms.get(knobs.canary)
-            return self._device.measure(engine, replace(knobs, max_seconds=max_seconds, fast_state_ms=state))
+            # Once hot, the device stays so: unit follows unit.
+            soak_s, self._soak_s = min(self._soak_s, max(0.0, self._seconds_left())), 0.0
+            asked = replace(knobs, max_seconds=max_seconds, fast_state_ms=state, soak_seconds=soak_s)
+            return self._device.measure(engine, asked)
         finally:
             self._device.release(engine)
 
@@ -188,7 +193,5 @@ class Sitting:
 
 
 def _how(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The knobs without those that say how much is measured, which may differ from build to build."""
-    return {
-        name: value for name, value in protocol.items() if name not in ("min_samples", "min_seconds", "max_seconds")
-    }
+    """The knobs without those that say how much and how late is measured, which may differ from build to build."""
+    return {name: value for name, value in protocol.items() if name not in _DIFFER}

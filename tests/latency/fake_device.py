@@ -61,9 +61,7 @@ class FakeDevice:
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
         return Fingerprint(identity={"cpu": self.cpu, "cores": 2}, context={})
 
-    def learn_fast_state(
-        self, seconds: float, options: CompileOptions | None = None, canary: str = "small"
-    ) -> float:
+    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None, canary: str = "small") -> float:
         self.now_s += seconds
         return CANARY_NS / 1e6
 

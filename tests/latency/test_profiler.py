@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.devices import MeasureOptions
+from hwnas.devices import Engine, Measurement, MeasureOptions
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.graphs import block_graph, network_graph
 from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journal_path, load_table, profile
@@ -269,3 +269,27 @@ def test_progress_is_told_to_its_end(tmp_path: Path) -> None:
     recorder, device = Recorder(), FakeDevice()
     profile(device, SPACE, tmp_path, options(builds=2), recorder, device.clock)
     assert recorder.finished and recorder.done == recorder.total > 0
+
+
+def test_a_board_is_soaked_once_a_sitting_and_its_kinds_spread_is_in_the_table(tmp_path: Path) -> None:
+    device = FakeDevice()
+    board = {"shared": False, "soak_seconds": 7.0, "board_spread": 0.03}
+    device.target = device.target.model_copy(update=board)
+    soaked: list[float] = []
+    measure = device.measure
+
+    def recorded(engine: Engine, asked: MeasureOptions | None = None) -> Measurement:
+        assert asked is not None
+        soaked.append(asked.soak_seconds)
+        return measure(engine, asked)
+
+    device.measure = recorded  # type: ignore[method-assign]
+    table, _ = run(device, tmp_path)
+    first = len(soaked)
+    run(device, tmp_path, calibration_networks=8)
+    assert [number for number, seconds in enumerate(soaked) if seconds] == [0, first]
+    assert soaked[0] == soaked[first] == 7.0
+    alike = table.model_copy(update={"board_spread": 0.0})
+    genomes = SPACE.sample(np.random.default_rng(0), 20)
+    (mean, std), (_, alone) = (fit_latency_model(each, SPACE).predict(genomes) for each in (table, alike))
+    np.testing.assert_allclose(std**2, alone**2 + (0.03 * mean) ** 2)

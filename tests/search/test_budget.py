@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwnas.devices import Arrival, load_target
 from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.search import Budget, fastest
 from hwnas.search.feasibility import require_feasible
@@ -29,6 +30,18 @@ def test_a_limit_that_is_no_positive_number_is_refused(limit: float) -> None:
 def test_a_confidence_out_of_range_is_refused(confidence: float) -> None:
     with pytest.raises(UserError, match="confidence"):
         Budget("host-cpu", "latency_ms", 1.0, confidence=confidence)
+
+
+def test_a_budget_says_what_it_limits() -> None:
+    target = load_target("host-cpu")
+    plain = Budget.on(target, 0.1)
+    assert (str(plain), plain.gated) == ("0.1 ms", True)
+    board = Budget.on(
+        target.model_copy(update={"shared": False}), 0.1, statistic="p99", arrival=Arrival(30.0), confidence=0.9
+    )
+    assert (str(board), board.gated, board.confidence) == ("0.1 ms (p99, 30 fps)", False, 0.9)
+    with pytest.raises(UserError, match="p50 or p99 of latency_ms, not the mean"):
+        Budget("host-cpu", "latency_ms", 1.0, statistic="mean")  # type: ignore[arg-type]
 
 
 @given(st.floats(0.01, 100), st.floats(0, 10), st.floats(0.5, 0.999))

@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 
 from hwnas.agent.knobs import WarmUp
-from hwnas.devices import CompileOptions, Engine, Measurement, MeasureOptions
+from hwnas.devices import Arrival, CompileOptions, Engine, Measurement, MeasureOptions, Statistics
 from hwnas.errors import BadFileError, DeviceError, UserError
-from hwnas.search import Budget, ExportedCandidate, Finalist, keepers, measure_finalists
+from hwnas.search import (
+    Budget,
+    Choice,
+    ExportedCandidate,
+    Finalist,
+    choose_and_promise,
+    forget_measurements,
+    keepers,
+    measure_finalists,
+)
+from hwnas.search.finalists import Measured
 from hwnas.spaces import get_space
 
 SPACE = get_space("mobilenet_v3/small")
@@ -22,11 +32,19 @@ class ScriptedDevice:
     """Times a model by what its bytes say, in ms; batches in the fast state alternate with slow ones.
 
     ``fast_batches`` of each measurement are in the fast state; ``fails_after`` builds, it fails; ``known_fast_ns`` is a
-    fast state of the canary from before.
+    fast state of the canary from before; the model ``slower_from`` names takes half as long again from that build on.
     """
 
-    def __init__(self, fast_batches: int = 64, fails_after: int | None = None, known_fast_ns: float = math.inf) -> None:
+    def __init__(
+        self,
+        fast_batches: int = 64,
+        fails_after: int | None = None,
+        known_fast_ns: float = math.inf,
+        slower_from: tuple[str, int] = ("", 0),
+    ) -> None:
         self.fast_batches = fast_batches
+        self.slower_from = slower_from
+        self.asked: list[MeasureOptions] = []
         self.known_fast_ns = known_fast_ns
         self.fails_after = fails_after
         self.built: list[str] = []
@@ -38,11 +56,14 @@ class ScriptedDevice:
             raise DeviceError("The device failed.")
         engine = f"engine{len(self.built)}"
         self.built.append(onnx.decode())
-        self._times[engine] = float(onnx)
+        model, build = self.slower_from
+        slow = onnx.decode() == model and self.built.count(model) >= build
+        self._times[engine] = float(onnx) * (1.5 if slow else 1.0)
         return Engine(engine, 1000, 0.1, 0.1, (), (), "", options or CompileOptions())
 
     def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
         assert options is not None
+        self.asked.append(options)
         fast_ns = self._times[engine.id] * 1e6
         rng = np.random.default_rng(len(self.built))
         samples, canaries = [], []
@@ -177,3 +198,101 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     journal.write_text(json.dumps(line) + "\n")
     with pytest.raises(BadFileError, match="line 1: field 'build'"):
         measure(ScriptedDevice(), journal, ("0.8", 0.9))
+
+
+def promise(
+    device: ScriptedDevice,
+    directory: Path,
+    *groups: list[tuple[str, float]],
+    budget: Budget | None = None,
+    builds: int = 3,
+) -> Choice:
+    models = iter(candidates(*[model for group in groups for model in group]))
+    return choose_and_promise(
+        device,
+        [[next(models) for _ in group] for group in groups],
+        budget or Budget("fake", "latency_ms", 1.0),
+        directory=directory,
+        builds=builds,
+        measure_options=OPTIONS,
+    )
+
+
+def test_what_is_promised_was_measured_on_builds_that_had_no_part_in_the_choice(tmp_path: Path) -> None:
+    device = ScriptedDevice()
+    choice = promise(device, tmp_path, [("0.9", 0.95), ("0.5", 0.9)], builds=1)
+    assert choice.promised is not None and choice.promised.top1 == 0.95
+    assert device.built == ["0.9", "0.5", *["0.9"] * 3]
+    assert len(choice.promised.builds) == 3 and len(choice.measured[0].builds) == 1
+    chosen = {sample for build in choice.measured[0].builds for sample in build.measurement.samples_ns}
+    assert chosen.isdisjoint(sample for build in choice.promised.builds for sample in build.measurement.samples_ns)
+    untouched = ScriptedDevice()
+    assert promise(untouched, tmp_path, [("0.9", 0.95), ("0.5", 0.9)], builds=1) == choice
+    assert untouched.built == []
+    forget_measurements(tmp_path)
+    assert promise(untouched, tmp_path, [("0.9", 0.95), ("0.5", 0.9)], builds=1) == choice
+    assert len(untouched.built) == 5
+
+
+def test_a_candidate_that_breaks_the_budget_the_second_time_gives_way_to_the_next(tmp_path: Path) -> None:
+    device = ScriptedDevice(slower_from=("0.9", 4))
+    choice = promise(device, tmp_path, [("0.9", 0.95), ("0.5", 0.9)])
+    assert choice.promised is not None and choice.promised.top1 == 0.9
+    assert [finalist.top1 for finalist in choice.broke] == [0.95]
+    assert choice.measured[0].keeps and not choice.broke[0].keeps
+
+
+def test_groups_are_measured_until_one_keeps(tmp_path: Path) -> None:
+    device = ScriptedDevice()
+    choice = promise(device, tmp_path, [("1.5", 0.95)], [("0.9", 0.9)], [("0.1", 0.8)])
+    assert choice.promised is not None and choice.promised.top1 == 0.9
+    assert "0.1" not in device.built and [finalist.keeps for finalist in choice.measured] == [False, True]
+    nothing = promise(ScriptedDevice(), tmp_path / "other", [("1.5", 0.95)])
+    assert nothing.promised is None and nothing.broke == ()
+
+
+def test_a_board_of_its_own_keeps_a_budget_on_all_samples(tmp_path: Path) -> None:
+    """Half of the batches run 1.8 times as slowly: the gated p50 is 0.8 ms, that of all samples lies between."""
+    gated = Budget("fake", "latency_ms", 1.0, statistic="p99")
+    ungated = Budget("fake", "latency_ms", 1.0, statistic="p99", gated=False)
+    for budget, keeps, figure in ((gated, True, 0.81), (ungated, False, 1.45)):
+        device = ScriptedDevice()
+        (found,) = measure_finalists(
+            device, candidates(("0.8", 0.9)), budget, journal=tmp_path / "j", measure_options=OPTIONS
+        )
+        assert (found.keeps, found.surely) == (keeps, keeps)
+        assert found.figure_ms == pytest.approx(figure, rel=0.02)
+        for measured in (found.gated, found.ungated):
+            assert measured.interval_ms is not None
+            low, high = measured.interval_ms
+            assert low <= (measured.statistics.p99_ms or 0.0) <= high
+
+
+def test_a_p99_and_frames_that_arrive_ask_for_samples_and_time_enough(tmp_path: Path) -> None:
+    device = ScriptedDevice()
+    budget = Budget("fake", "latency_ms", 1.0, statistic="p99", arrival=Arrival(30.0))
+    measure_finalists(device, candidates(("0.8", 0.9)), budget, journal=tmp_path / "j", measure_options=OPTIONS)
+    asked = device.asked[0]
+    assert asked.fps == 30.0
+    assert 3 * asked.min_samples >= 662
+    assert asked.max_seconds > asked.min_samples / 30
+
+
+def test_too_few_samples_for_the_statistic_keep_nothing(tmp_path: Path) -> None:
+    device = ScriptedDevice(fast_batches=10)
+    budget = Budget("fake", "latency_ms", 1.0, statistic="p99")
+    (found,) = measure_finalists(
+        device, candidates(("0.8", 0.9)), budget, journal=tmp_path / "j", builds=1, measure_options=OPTIONS
+    )
+    assert found.figure_ms is None and not found.keeps and found.gated.interval_ms is None
+    assert len(found.builds) == 2
+
+
+def test_those_that_keep_it_with_all_of_their_interval_come_first() -> None:
+    def finalist(top1: float, figure: float, surely: bool) -> Finalist:
+        architecture = SPACE.decode(SPACE.sample(np.random.default_rng(int(100 * top1)), 1))[0]
+        none = Measured(Statistics.of([]), None)
+        return Finalist(architecture, top1, none, none, (), figure, figure <= 1.0, surely, ())
+
+    sure, unsure, over = finalist(0.90, 0.8, True), finalist(0.95, 0.999, False), finalist(0.97, 1.2, False)
+    assert keepers([over, unsure, sure]) == [sure.architecture, unsure.architecture]
