@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.cli.console import bars, percent, print_table
+from hwnas.cli.console import bars, print_table, share
 from hwnas.devices import load_target, open_device
 from hwnas.errors import HwnasError, UserError
 from hwnas.latency import Figures, LatencyTable, ProfileOptions, fit_latency_model, load_table, profile, validate
+from hwnas.latency.figures import SHARES
 from hwnas.spaces import Space, get_space
 
 FAMILY = "mobilenet_v3"
 LABELS = {"interpolated": "interpolated", "block_sum": "block sum", "macs": "MACs alone"}
 COLUMNS = ("mape", "within_5pct", "within_10pct", "kendall_tau", "spearman", "rmse_ms", "coverage_95", "n")
-UNITS = {"mape": "per cent", "within_5pct": "share", "within_10pct": "share", "coverage_95": "share"}
+INTERVALS = tuple(f"{name}_interval" for name in SHARES)
+UNITS = {"mape": "per cent", **dict.fromkeys(SHARES, "share"), **dict.fromkeys(INTERVALS, "share, 95 % by Wilson")}
 
 
 def main() -> None:
@@ -96,11 +98,11 @@ def predictions_per_second(table: LatencyTable, space: Space) -> float:
     return float(np.median(rates))
 
 
-def values(figures: Figures) -> dict[str, float | int | None]:
-    return {column: getattr(figures, column) for column in COLUMNS}
+def values(figures: Figures) -> dict[str, Any]:
+    return {column: getattr(figures, column) for column in COLUMNS + INTERVALS}
 
 
-def prefixed(predictors: Mapping[str, Figures | None]) -> dict[str, float | int]:
+def prefixed(predictors: Mapping[str, Figures | None]) -> dict[str, Any]:
     """``<predictor>_<figure>``: other names than the model's own figures have."""
     return {
         f"{name}_{column}": value
@@ -117,7 +119,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         lines.append(line(f"{entry['preset']}: model", entry))
         others = entry["interpolated"] | entry["baselines"]
         for name in ("interpolated", "block_sum", "macs"):
-            figures = {column: others.get(f"{name}_{column}") for column in COLUMNS}
+            figures = {column: others.get(f"{name}_{column}") for column in COLUMNS + INTERVALS}
             if figures["n"] is not None:
                 lines.append(line(f"  {LABELS[name]}", figures))
     header = ["", "n", "MAPE %", "±5 %", "±10 %", "τ", "ρ", "in 95 %"]
@@ -134,9 +136,10 @@ def line(label: str, figures: Mapping[str, Any]) -> list[str]:
     def number(name: str, digits: int) -> str:
         return "–" if figures[name] is None else f"{figures[name]:.{digits}f}"
 
-    shares = [percent(figures[name]) for name in ("within_5pct", "within_10pct")]
+    shares = {name: share(figures[name], figures[f"{name}_interval"]) for name in SHARES}
+    within = [shares["within_5pct"], shares["within_10pct"]]
     ranks = [number("kendall_tau", 3), number("spearman", 3)]
-    return [label, str(figures["n"]), number("mape", 2), *shares, *ranks, percent(figures["coverage_95"])]
+    return [label, str(figures["n"]), number("mape", 2), *within, *ranks, shares["coverage_95"]]
 
 
 if __name__ == "__main__":

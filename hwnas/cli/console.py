@@ -136,6 +136,13 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
+def share(value: float | None, interval: tuple[float, float] | None) -> str:
+    """A fraction as per cent and below it its interval, such as ``99.0 %`` over ``96.4–99.7``, or a dash."""
+    if value is None or interval is None:
+        return "–"
+    return f"{100 * value:.1f} %\n{100 * interval[0]:.3g}–{100 * interval[1]:.3g}"
+
+
 def readable(value: Any) -> str:
     """A fact as people write it."""
     if value is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table, readable
+from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable, share
 from hwnas.cli.tables_import import import_table
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def print_figures(table: LatencyTable) -> None:
         [
             name,
             f"{f.mape:.2f} %",
-            percent(f.within_5pct),
-            percent(f.within_10pct),
+            share(f.within_5pct, f.within_5pct_interval),
+            share(f.within_10pct, f.within_10pct_interval),
             "–" if f.kendall_tau is None else f"{f.kendall_tau:.3f}",
         ]
         for name, f in {"latency model": figures, **figures.baselines}.items()

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwnas.latency.base import Floats
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[Share, Share]
+SHARES = ("within_5pct", "within_10pct", "coverage_95")
+"""Figures that are shares of the networks, each with its interval."""
 NORMAL_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 
+def wilson(share: float, n: int) -> Interval:
+    """The interval that holds the true share with probability 95 %, of ``share`` observed among ``n`` (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    # Rounding may put an end of the interval just inside a share of 0 or 1.
+    return min(float(interval.low), share), max(float(interval.high), share)
+
+
+def _interval_of(share: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda known: None if known[share] is None else wilson(known[share], known["n"])
+
+
 class Figures(BaseModel):
-    """Predictions against measurements of ``n`` networks."""
+    """Predictions against measurements of ``n`` networks; the interval of each share holds it with 95 %."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,12 +44,28 @@ class Figures(BaseModel):
     rmse_ms: float = Field(ge=0)
     within_5pct: Share
     """Share of the networks whose error is at most 5 % of the measured latency."""
+    within_5pct_interval: Interval = Field(default_factory=_interval_of("within_5pct"))
     within_10pct: Share
+    within_10pct_interval: Interval = Field(default_factory=_interval_of("within_10pct"))
     kendall_tau: float | None = Field(ge=-1, le=1)
     """Kendall's τ-b of predicted and measured order; ``None`` where either is constant."""
     spearman: float | None = Field(ge=-1, le=1)
     coverage_95: Share | None = None
     """Share of the networks within mean ± 1.96·std; ``None`` for a predictor that states no std."""
+    coverage_95_interval: Interval | None = Field(default_factory=_interval_of("coverage_95"))
+
+    @model_validator(mode="after")
+    def _intervals_hold_their_shares(self) -> Self:
+        for name in SHARES:
+            share, interval = getattr(self, name), self.interval(name)
+            if (share is None) != (interval is None) or (interval and not interval[0] <= share <= interval[1]):
+                raise ValueError(f"{name}_interval must hold {name}")
+        return self
+
+    def interval(self, share: str) -> Interval | None:
+        """The interval of one of :data:`SHARES`; ``None`` where there is no such share."""
+        interval: Interval | None = getattr(self, f"{share}_interval")
+        return interval
 
 
 class ValidationFigures(Figures):

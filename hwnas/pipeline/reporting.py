@@ -174,7 +174,7 @@ def _warnings(run: Run, documents: _Documents) -> tuple[str, ...]:
     warnings = []
     if documents.winner.broke_budget:
         names = ", ".join(documents.winner.broke_budget)
-        warnings.append(f"More accurate finalists kept the budget once and broke it when measured again: {names}.")
+        warnings.append(f"More accurate finalists kept the budget once, but not surely when measured again: {names}.")
     if run.latency.table.missing.blocks:
         warnings.append(f"{run.latency.table.missing.blocks} blocks were not measured; their times are interpolated.")
     return tuple(warnings)
@@ -262,11 +262,14 @@ def _figures(predictor: str, found: Figures) -> report.LatencyFigures:
         n=found.n,
         mape_percent=found.mape,
         within_5_percent=found.within_5pct,
+        within_5_interval=found.within_5pct_interval,
         within_10_percent=found.within_10pct,
+        within_10_interval=found.within_10pct_interval,
         kendall_tau=found.kendall_tau,
         spearman=found.spearman,
         rmse_ms=found.rmse_ms,
         coverage_95=found.coverage_95,
+        coverage_95_interval=found.coverage_95_interval,
     )
 
 

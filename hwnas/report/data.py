@@ -30,6 +30,7 @@ Spread = Annotated[float, Field(ge=0, le=1e9)]
 SignedMilliseconds = Annotated[float, Field(ge=-1e9, le=1e9)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[Share, Share]
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Facts = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
@@ -227,18 +228,21 @@ class HeldOutNetwork(Part):
 
 
 class LatencyFigures(Part):
-    """How well ``predictor`` foretells the held-out networks; shares are fractions of ``n``."""
+    """How well ``predictor`` foretells the held-out networks; shares are fractions of ``n``, intervals of 95 %."""
 
     predictor: str
     n: int = Field(ge=1)
     mape_percent: Annotated[float, Field(ge=0)]
     within_5_percent: Share
+    within_5_interval: Interval | None = None
     within_10_percent: Share
+    within_10_interval: Interval | None = None
     kendall_tau: Correlation | None = None
     spearman: Correlation | None = None
     rmse_ms: Spread | None = None
     coverage_95: Share | None = None
     """Share of the held-out networks inside the stated 95 % interval."""
+    coverage_95_interval: Interval | None = None
 
 
 class LatencyModelQuality(Part):

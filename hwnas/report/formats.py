@@ -57,6 +57,14 @@ def percent(fraction: float | None, decimals: int = 2) -> str:
     return ABSENT if fraction is None else f"{_signed(f'{100 * fraction:.{decimals}f}')}{NBSP}%"
 
 
+def share(fraction: float | None, interval: tuple[float, float] | None, decimals: int = 1) -> str:
+    """A fraction with its interval, in per cent: ``99.0 % (96.4 to 99.7)``; a dash for None."""
+    if fraction is None or interval is None:
+        return percent(fraction, decimals)
+    low, high = (f"{100 * end:.{decimals}f}" for end in interval)
+    return f"{percent(fraction, decimals)} ({low}{NBSP}to{NBSP}{high})"
+
+
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points: ``+0.42 points``."""
     return f"{_signed(f'{100 * difference:+.2f}')}{NBSP}points"

@@ -120,12 +120,12 @@ def model_figures(data: ReportData) -> Grid:
     columns = (*([model.figures] if model.figures else []), *model.baselines)
     quantities: tuple[tuple[str, Callable[[LatencyFigures], str]], ...] = (
         ("mean error (MAPE)", lambda f: f"{formats.significant(f.mape_percent)}{formats.NBSP}%"),
-        ("within ±5 %", lambda f: percent(f.within_5_percent, 1)),
-        ("within ±10 %", lambda f: percent(f.within_10_percent, 1)),
+        ("within ±5 %", lambda f: formats.share(f.within_5_percent, f.within_5_interval)),
+        ("within ±10 %", lambda f: formats.share(f.within_10_percent, f.within_10_interval)),
         ("Kendall τ", lambda f: decimal(f.kendall_tau)),
         ("Spearman ρ", lambda f: decimal(f.spearman)),
         ("RMSE", lambda f: milliseconds(f.rmse_ms)),
-        ("inside the 95 % interval", lambda f: percent(f.coverage_95, 1)),
+        ("inside the 95 % interval", lambda f: formats.share(f.coverage_95, f.coverage_95_interval)),
         ("networks", lambda f: str(f.n)),
     )
     rows = tuple((name, *map(cell, columns)) for name, cell in quantities) if columns else ()

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas.latency import figures
+from hwnas.latency import Figures, figures
+from hwnas.latency.figures import SHARES, wilson
 
 LATENCIES = st.lists(st.floats(0.01, 100.0), min_size=2, max_size=40)
 
@@ -59,3 +60,35 @@ def test_a_constant_prediction_has_no_rank_correlation() -> None:
 def test_what_cannot_be_compared_is_refused(measured: list[float], predicted: list[float]) -> None:
     with pytest.raises(ValueError):
         figures(np.array(measured), np.array(predicted))
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 3000), part=st.floats(0, 1))
+def test_wilson_s_interval_is_that_of_its_formula(n: int, part: float) -> None:
+    share = round(part * n) / n
+    z, centre = 1.959963984540054, share + 1.959963984540054**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = wilson(share, n)
+    assert low == pytest.approx((centre - half) / (1 + z**2 / n), abs=1e-9)
+    assert high == pytest.approx((centre + half) / (1 + z**2 / n), abs=1e-9)
+    assert 0 <= low <= share <= high <= 1
+
+
+def test_every_share_has_its_interval() -> None:
+    measured = np.linspace(1.0, 2.0, 200)
+    predicted = measured * np.where(np.arange(200) < 2, 1.07, 1.01)
+    result = figures(measured, predicted, 0.02 * measured)
+    assert result.within_5pct == 0.99
+    assert result.within_5pct_interval == pytest.approx((0.9643, 0.9973), abs=1e-4)
+    assert result.within_10pct_interval == pytest.approx((0.9812, 1.0), abs=1e-4)
+    assert result.coverage_95_interval == result.within_5pct_interval
+    assert figures(measured, predicted).coverage_95_interval is None
+
+
+def test_figures_of_before_the_intervals_are_read_and_wrong_intervals_refused() -> None:
+    result = figures(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.1, 5.0]), np.ones(3))
+    old = result.model_dump(exclude={f"{name}_interval" for name in SHARES})
+    assert Figures.model_validate(old) == result == Figures.model_validate_json(result.model_dump_json())
+    for wrong in ({"within_5pct_interval": (0.0, 0.1)}, {"coverage_95": None, "coverage_95_interval": (0.2, 0.4)}):
+        with pytest.raises(ValueError, match="interval must hold"):
+            Figures.model_validate(result.model_dump() | wrong)

@@ -49,6 +49,9 @@ def test_units_and_absence() -> None:
         "3 h 05 min",
     ]
     assert plain(formats.points(-0.00001)) == "0.00 points"
+    assert plain(formats.share(0.99, (0.9643, 0.9973))) == "99.0 % (96.4 to 99.7)"
+    assert plain(formats.share(0.99, None)) == "99.0 %"
+    assert formats.share(None, None) == formats.ABSENT
 
 
 @given(st.floats(1e-6, 1e9), st.floats(1e-6, 1e-3))
