@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable, share
+from hwnas.cli.tables_diff import diff
 from hwnas.cli.tables_import import import_table
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable
 
 app = typer.Typer(help="List and show latency tables.", no_args_is_help=True)
+app.command("diff")(diff)
 app.command("import")(import_table)
 
 

@@ -1,0 +1,71 @@
+"""``hwnas tables``: what is printed, what is written, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hwnas.cli.main import app
+from hwnas.latency import LatencyTable, save_table, validate
+from hwnas.spaces import get_space
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "latency"))
+from tables import made_table
+
+
+def hwnas(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def saved(directory: Path, table: LatencyTable) -> Path:
+    return save_table(table, directory)
+
+
+@pytest.fixture
+def table() -> LatencyTable:
+    made = made_table()
+    return made.model_copy(update={"validation": validate(made, get_space(made.space))})
+
+
+def test_tables_that_agree_end_with_0_and_others_with_1(tmp_path: Path, table: LatencyTable) -> None:
+    first = saved(tmp_path / "a", table)
+    second = saved(tmp_path / "b", made_table(noise=0.002, scale=0.93))
+    same = hwnas("tables", "diff", first, first)
+    assert same.exit_code == 0, same.output
+    assert "The tables agree within 0.5 %" in same.output
+    other = hwnas("tables", "diff", first, second)
+    assert other.exit_code == 1
+    assert "The tables disagree within 0.5 %" in other.output
+    assert "the median block differs by 0.00 %" in other.output
+    assert hwnas("tables", "diff", first, second, "--within", "10").exit_code == 0
+
+
+def test_a_difference_is_given_to_machines(tmp_path: Path, table: LatencyTable) -> None:
+    first = saved(tmp_path / "a", table)
+    second = saved(tmp_path / "b", table.model_copy(update={"blocks": table.blocks[2:], "arrival": "back-to-back"}))
+    found = json.loads(hwnas("tables", "diff", first, second, "--json", "--largest", "3").output)
+    assert found["agrees"] is True and found["within"] == 0.005 and found["differs"] == []
+    assert found["blocks"]["common"] == len(table.blocks) - 2
+    assert found["blocks"]["only_first"] == sorted(entry.block.key for entry in table.blocks[:2])
+    assert len(found["networks"]["largest"]) == 3
+    assert found["networks"]["p95"] == 0.0
+
+
+@pytest.mark.parametrize("within", ["-1", "nan"])
+def test_an_impossible_tolerance_is_refused(tmp_path: Path, table: LatencyTable, within: str) -> None:
+    path = saved(tmp_path, table)
+    refused = hwnas("tables", "diff", path, path, "--within", within)
+    assert refused.exit_code == 2
+    assert "--within takes a number of per cent from 0" in " ".join(refused.output.split())
+
+
+def test_tables_of_different_spaces_are_refused_in_a_sentence(tmp_path: Path, table: LatencyTable) -> None:
+    other = table.model_copy(update={"space": "mobilenet_v3/imagenet-w1.0", "num_classes": 1000})
+    other = other.model_copy(update={"blocks": (), "networks": (), "resolutions": (128,)})
+    refused = hwnas("tables", "diff", saved(tmp_path, table), saved(tmp_path, other))
+    assert refused.exit_code == 2
+    assert "only tables of the same space can be compared." in " ".join(refused.output.split())
