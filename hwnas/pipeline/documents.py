@@ -86,7 +86,7 @@ class WinnerDocument(Document):
     promised_ms: float
     """The budget's statistic of it, of the samples that the promise is kept on."""
     broke_budget: tuple[str, ...]
-    """Finalists of higher accuracy that did not keep it that second time."""
+    """Finalists of higher accuracy that did not keep it that second time, or not with all of their interval."""
 
 
 class ExportRecord(Document):

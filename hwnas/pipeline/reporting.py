@@ -20,6 +20,7 @@ from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.search import Choice, Evaluation, Finalist
+from hwnas.search.pareto import pareto_front
 from hwnas.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def summarise(run: Run, page: Path) -> Summary:
             )
             for yardstick in yardsticks
         ),
-        evaluations=len(run.search_result.evaluations),
+        evaluations=len(run.search_result.evaluations) + len(run.refined()),
         seconds_per_step=run.steps.seconds(),
         report=str(page),
     )
@@ -167,7 +168,9 @@ class _Documents:
         self.finalists = read_model(run.directory / "finalists.json", FinalistsDocument, what="finalists")
         self.winner = read_model(run.directory / "winner.json", WinnerDocument, what="winner")
         self.architecture = Architecture.from_json(self.winner.architecture)
-        self.evaluation = next(e for e in run.search_result.evaluations if e.architecture.id == self.winner.id)
+        self.refined = run.refined()
+        self.evaluations = (*run.search_result.evaluations, *self.refined)
+        self.evaluation = next(e for e in self.evaluations if e.architecture.id == self.winner.id)
 
 
 def _warnings(run: Run, documents: _Documents) -> tuple[str, ...]:
@@ -212,9 +215,10 @@ def _search(run: Run, documents: _Documents) -> report.Search:
                 std_ms=e.std_ms,
                 origin=e.origin,
             )
-            for e in result.evaluations
+            for e in documents.evaluations
         ),
-        front=tuple(e.architecture.id for e in result.front),
+        refined=len(documents.refined),
+        front=tuple(e.architecture.id for e in pareto_front(documents.evaluations)),
         finalists=documents.finalists.finalists,
         predictor_kendall_tau=result.cross_validated_tau,
     )

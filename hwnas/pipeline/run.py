@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +39,8 @@ from hwnas.search import (
     Budget,
     Evaluation,
     ExportedCandidate,
+    Finalist,
+    Refinement,
     SearchOptions,
     SearchResult,
     SubnetEvaluator,
@@ -45,6 +48,7 @@ from hwnas.search import (
     forget_measurements,
     run_search,
 )
+from hwnas.search.record import read_evaluations
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
 
@@ -276,12 +280,41 @@ class Run:
             **self._limited,
         }
 
+    @cached_property
+    def _evaluator(self) -> SubnetEvaluator:
+        return SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads)
+
+    @property
+    def _refinement_directory(self) -> Path:
+        return self.search_directory / "refined"
+
+    def refined(self) -> list[Evaluation]:
+        """What was evaluated once the finalists' measurements were known, counted on from the search's evaluations."""
+        before = len(self.search_result.evaluations)
+        found = read_evaluations(self._refinement_directory, self.space)
+        return [each.model_copy(update={"index": before + each.index, "origin": "refinement"}) for each in found]
+
+    def _refine(self, measured: Sequence[Finalist]) -> list[ExportedCandidate]:
+        """Further candidates, by what the finalists were measured at."""
+        known = self.search_result.evaluations
+        refinement = Refinement(
+            self.space,
+            self.latency.model,
+            self.budget,
+            self._evaluator,
+            known,
+            self._refinement_directory,
+            self.config.seed,
+            self.progress,
+        )
+        return [self._candidate(evaluation) for evaluation in refinement.search(measured)]
+
     def _run_search(self) -> SearchResult:
         return run_search(
             self.space,
             self.latency.model,
             self.budget,
-            SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads),
+            self._evaluator,
             self.search_directory,
             self.search_options,
             self.progress,
@@ -302,17 +335,19 @@ class Run:
                 self.budget,
                 directory=directory,
                 builds=self.config.builds,
+                refine=self._refine,
                 compile_options=self.device.default_options(),
                 measure_options=promise_protocol(self.device, self.space),
                 progress=self.progress,
             )
             if choice.promised is None:
                 forget_measurements(directory)
+                shutil.rmtree(self._refinement_directory, ignore_errors=True)
                 raise InfeasibleBudgetError(
                     f"None of the {len(ranked)} evaluated candidates keeps {self.budget} on {self.config.target} as "
                     "measured; raise the budget, profile for more --minutes, or run again when the machine is quieter."
                 )
-            write_json(finalists_path, finalists_document(ranked, choice.measured))
+            write_json(finalists_path, finalists_document([*ranked, *self.refined()], choice.measured))
             write_json(winner_path, winner_document(choice))
 
         inputs = {**self._search_inputs, "finalists": self.config.finalists, "builds": self.config.builds}
@@ -321,17 +356,19 @@ class Run:
     def _groups(self, ranked: Sequence[Evaluation]) -> Iterator[list[ExportedCandidate]]:
         """The candidates that are measured together, exported when it is their turn."""
         for start in range(0, len(ranked), self.config.finalists):
-            yield [
-                ExportedCandidate(e.architecture, self._exported(e.architecture).read_bytes(), e.top1)
-                for e in ranked[start : start + self.config.finalists]
-            ]
+            yield [self._candidate(evaluation) for evaluation in ranked[start : start + self.config.finalists]]
+
+    def _candidate(self, evaluation: Evaluation) -> ExportedCandidate:
+        return ExportedCandidate(
+            evaluation.architecture, self._exported(evaluation.architecture).read_bytes(), evaluation.top1
+        )
 
     def model_of(self, name: str, resolution: int) -> Model:
         """The exported model that a benchmark is of: a subnet by its id, ``largest`` or the yardstick."""
         if name == YARDSTICK:
             specs = mobilenet_v3_small(resolution, self.dataset.num_classes)
             return Model(self._model_path(f"{YARDSTICK}-{resolution}"), tuple(specs))
-        found = {e.architecture.id: e.architecture for e in self.search_result.evaluations}
+        found = {e.architecture.id: e.architecture for e in (*self.search_result.evaluations, *self.refined())}
         architecture = self.space.largest if name == "largest" else found[name]
         return Model(self._model_path(architecture.id), self.space.blocks(architecture))
 

@@ -198,6 +198,8 @@ class Search(Part):
     """Every evaluation in order, the ids on the Pareto front, the finalists, and how well accuracy was foreseen."""
 
     candidates: tuple[Candidate, ...] = ()
+    refined: Count = 0
+    """How many of the candidates, the last ones, were found once the finalists had been measured."""
     front: tuple[str, ...] = ()
     finalists: tuple[Finalist, ...] = ()
     predictor_kendall_tau: Correlation | None = None

@@ -172,7 +172,7 @@ def asked(data: ReportData) -> tuple[tuple[str, str], ...]:
         ("kept on", CAPABILITY if a.basis == "gated" else AS_IT_RAN),
         ("confidence", percent(a.confidence, 0)),
         ("strategy, seed", f"{a.strategy}, {a.seed}"),
-        ("evaluations", f"{len(data.search.candidates)} of {a.evaluations} asked for"),
+        ("evaluations", _evaluations(data)),
     )
 
 
@@ -190,3 +190,9 @@ def table_facts(data: ReportData) -> tuple[tuple[str, str], ...]:
 
 def _error(predicted: float, measured: float) -> str:
     return percent(predicted / measured - 1, 1)
+
+
+def _evaluations(data: ReportData) -> str:
+    searched = len(data.search.candidates) - data.search.refined
+    further = f", and {data.search.refined} more near the finalists" if data.search.refined else ""
+    return f"{searched} of {data.asked.evaluations} asked for{further}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hwnas.search.options import STRATEGIES as STRATEGIES
     from hwnas.search.options import SearchOptions as SearchOptions
     from hwnas.search.record import Evaluation as Evaluation
+    from hwnas.search.refinement import Refinement as Refinement
     from hwnas.search.search import SearchResult as SearchResult
     from hwnas.search.search import run_search as run_search
 
@@ -42,6 +43,7 @@ _HOMES = {
     "GaussianProcess": "accuracy",
     "LatencyPredictor": "budget",
     "Percentile": "budget",
+    "Refinement": "refinement",
     "STRATEGIES": "options",
     "SearchOptions": "options",
     "SearchResult": "search",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal, Protocol, Self, get_args
 
@@ -68,6 +68,10 @@ class Budget:
     ) -> Self:
         """A latency budget in ms on a target, kept on the samples that a promise for it is kept on."""
         return cls(target.name, "latency_ms", limit, statistic, confidence, arrival, gated=target.shared)
+
+    def with_confidence(self, confidence: float) -> Self:
+        """The same promise, of which a prediction must be sure to another degree."""
+        return replace(self, confidence=confidence)
 
     def __str__(self) -> str:
         """The limit, and what it limits where that is not the p50 back to back: ``0.1 ms (p99, 30 fps)``."""

@@ -16,7 +16,7 @@ from hwnas.search.nni_setup import (
     Strategy,
     nni,
 )
-from hwnas.search.nni_space import Candidate, CandidateSpace
+from hwnas.search.nni_space import Candidate, CandidateSpace, Known
 from hwnas.search.screen import Screen
 
 EXPERIMENT_ID = "experiment"
@@ -63,12 +63,14 @@ def run_experiment(
     judge: Callable[[Candidate], float],
     directory: Path,
     evaluations: int,
+    known: Known | None = None,
 ) -> CandidateSpace:
     """Let ``strategy`` explore until ``evaluations`` candidates were judged or it finds no more.
 
     Args:
         judge: gives a candidate's top-1; called for one candidate after the other, in the order of proposal.
         directory: of NNI's log.
+        known: what was evaluated before, from which a strategy may learn; not evaluated again.
 
     Returns:
         The space as the strategy left it.
@@ -77,7 +79,7 @@ def run_experiment(
         Whatever ``judge`` raises, KeyboardInterrupt included.
     """
     evaluator = CandidateEvaluator(judge)
-    space = CandidateSpace(screen, evaluator)
+    space = CandidateSpace(screen, evaluator, known)
     config = NasExperimentConfig(
         execution_engine=SequentialEngineConfig(max_model_count=evaluations, continue_on_failure=False),
         model_format=SimplifiedModelFormatConfig(),

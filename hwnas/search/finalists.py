@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -115,7 +115,8 @@ class Choice:
         measured: all candidates that were measured for the choice, in their order.
         promised: the one that was chosen, by the samples of further builds, on which its promise rests; None where no
             candidate kept the budget twice.
-        broke: those that were chosen before it and did not keep the budget when measured again, likewise.
+        broke: those that were chosen before it and did not keep the budget, or not surely, when measured again,
+            likewise.
     """
 
     measured: tuple[Finalist, ...]
@@ -195,14 +196,19 @@ def choose_and_promise(
     *,
     directory: Path,
     builds: int = 3,
+    refine: Callable[[Sequence[Finalist]], Sequence[ExportedCandidate]] | None = None,
     compile_options: CompileOptions | None = None,
     measure_options: MeasureOptions | None = None,
     progress: Progress | None = None,
 ) -> Choice:
     """Measure group after group of candidates until one keeps the budget, and keeps it again on fresh builds.
 
-    The second time is on at least three builds, with none of the samples that it was chosen by.  The journals are in
+    The second time is on at least three builds, with none of the samples that it was chosen by.  One whose whole
+    interval then keeps the budget is preferred to all in its group whose figure alone does.  The journals are in
     ``directory``; called again after an interruption, what is there is not measured again.
+
+    Args:
+        refine: gives further candidates for the first group, knowing what its others were measured at.
 
     Raises:
         BadFileError: a journal is damaged.
@@ -225,14 +231,23 @@ def choose_and_promise(
         )
 
     for group in groups:
-        found = measure(group, CHOICE_JOURNAL, 0)
+        candidates = list(group)
+        found = measure(candidates, CHOICE_JOURNAL, 0)
+        if refine is not None and not measured and (further := refine(found)):
+            candidates += further
+            found = measure(candidates, CHOICE_JOURNAL, 0)
         measured += found
-        by_architecture = {candidate.architecture: candidate for candidate in group}
+        by_architecture = {candidate.architecture: candidate for candidate in candidates}
+        again: list[Finalist] = []
         for architecture in keepers(found):
-            (promised,) = measure([by_architecture[architecture]], PROMISE_JOURNAL, PROMISE_BUILDS)
+            again += measure([by_architecture[architecture]], PROMISE_JOURNAL, PROMISE_BUILDS)
+            if again[-1].surely:
+                break
+        for promised in sorted(again, key=lambda finalist: not finalist.surely):
             if promised.keeps:
+                broke += again[: again.index(promised)]
                 return Choice(tuple(measured), promised, tuple(broke))
-            broke.append(promised)
+        broke += again
     return Choice(tuple(measured), None, tuple(broke))
 
 

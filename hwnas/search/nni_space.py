@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
+from hwnas.search.budget import Floats
 from hwnas.search.nni_setup import (
     Categorical,
     Evaluator,
@@ -25,6 +26,8 @@ from hwnas.search.nni_setup import (
 from hwnas.search.screen import Screen
 from hwnas.spaces import Genomes
 
+Known = tuple[Genomes, Floats]
+"""Architectures [n, choices] and their top-1 [n]."""
 POOL = 1024
 """Architectures drawn at a time for random candidates."""
 MAX_POOLS = 3
@@ -83,10 +86,11 @@ class CandidateSpace(ExecutableModelSpace):  # type: ignore[misc]
     """The architectures that keep the budget, each to be frozen once.
 
     Attributes:
+        known: what was evaluated before: architectures, within the budget or not, and their top-1; none is frozen anew.
         exhausted: whether random draws no longer find an architecture that was not frozen before.
     """
 
-    def __init__(self, screen: Screen, evaluator: Evaluator) -> None:
+    def __init__(self, screen: Screen, evaluator: Evaluator, known: Known | None = None) -> None:
         super().__init__(ModelStatus.Initialized)
         self.screen = screen
         self.evaluator = evaluator
@@ -95,7 +99,8 @@ class CandidateSpace(ExecutableModelSpace):  # type: ignore[misc]
         choices = screen.space.choices
         self._mutables = MutableDict({c.label: Categorical(list(c.values), label=c.label) for c in choices})
         self._sizes = np.array([len(choice.values) for choice in choices])
-        self._frozen: set[str] = set()
+        self.known = known if known is not None else (screen.fastest[:0], np.empty(0))
+        self._frozen: set[str] = set(screen.space.ids(self.known[0]))
         self._pool: list[npt.NDArray[np.int8]] = []
 
     # --- what NNI asks of a model space ---------------------------------------------------------------

@@ -61,6 +61,8 @@ class SearchHeader(Document):
     """Digest of the latency model's predictions on a fixed sample."""
     evaluator: str
     """:attr:`hwnas.search.Evaluator.identity`."""
+    known: str = ""
+    """Digest of the evaluations of another search that this one learned from first; empty: none."""
 
 
 class SearchRecord:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,6 +76,7 @@ def run_search(
     options: SearchOptions | None = None,
     progress: Progress | None = None,
     measure_fastest: Callable[[Architecture], float | None] | None = None,
+    known: Sequence[Evaluation] = (),
 ) -> SearchResult:
     """Search for accurate architectures that keep ``budget`` by the latency model.
 
@@ -87,6 +89,8 @@ def run_search(
         directory: of ``search.json``, ``evaluations.jsonl`` and NNI's log; one search each.
         measure_fastest: measures what the budget limits (ms) of the fastest architecture, if it can, for the message of
             a refused budget.
+        known: evaluations of another search of the same evaluator, from which ``hwnas`` learns before its first; none
+            is evaluated again.
 
     Raises:
         InfeasibleBudgetError: not even the fastest architecture keeps the budget.
@@ -104,13 +108,14 @@ def run_search(
         options=options,
         latency_model=_digest(space, latency_model),
         evaluator=evaluate.identity,
+        known=_digest_of(known),
     )
     with explain_os_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / ".lock", timeout=0):
             record = SearchRecord.open(directory, header, space)
-            stopped = _explore(screen, evaluate, record, directory, options, progress)
+            stopped = _explore(screen, evaluate, record, directory, options, progress, known)
     except Timeout as error:
         raise UserError(f"Another process is searching in {directory}; wait for it or choose another one.") from error
     genomes = space.encode([evaluation.architecture for evaluation in record.evaluations])
@@ -135,6 +140,7 @@ def _explore(
     directory: Path,
     options: SearchOptions,
     progress: Progress,
+    known: Sequence[Evaluation],
 ) -> str:
     """Run the strategy under NNI; returns why it ended."""
     from hwnas.search.engine import run_experiment
@@ -142,7 +148,10 @@ def _explore(
 
     judge = _Judge(screen, evaluate, record, options.strategy, progress)
     progress.start("Searching", options.evaluations, done=len(record), unit="candidates")
-    candidates = run_experiment(screen, make_strategy(options), judge, directory / "nni", options.evaluations)
+    genomes = screen.space.encode([evaluation.architecture for evaluation in known])
+    before = genomes, np.array([evaluation.top1 for evaluation in known])
+    strategy = make_strategy(options)
+    candidates = run_experiment(screen, strategy, judge, directory / "nni", options.evaluations, before)
     progress.finish()
     if judge.position < len(record):
         raise UserError(f"{directory} holds more evaluations than this search makes; delete it and search again.")
@@ -201,6 +210,14 @@ class _Judge:
             std_ms=candidate.std_ms,
             seconds=round(seconds, 3),
         )
+
+
+def _digest_of(known: Sequence[Evaluation]) -> str:
+    """Of what was evaluated before; empty where nothing was."""
+    if not known:
+        return ""
+    text = json.dumps([[evaluation.architecture.id, evaluation.top1] for evaluation in known])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _digest(space: Space, latency_model: LatencyPredictor) -> str:

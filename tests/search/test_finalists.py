@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +297,21 @@ def test_those_that_keep_it_with_all_of_their_interval_come_first() -> None:
 
     sure, unsure, over = finalist(0.90, 0.8, True), finalist(0.95, 0.999, False), finalist(0.97, 1.2, False)
     assert keepers([over, unsure, sure]) == [sure.architecture, unsure.architecture]
+
+
+def test_further_candidates_join_the_first_group_knowing_what_its_others_were_measured_at(tmp_path: Path) -> None:
+    first, further, second = candidates(("1.2", 0.95), ("0.99", 0.93), ("0.1", 0.9))
+    device, known = ScriptedDevice(), []
+
+    def refine(measured: Sequence[Finalist]) -> list[ExportedCandidate]:
+        known.append([finalist.figure_ms for finalist in measured])
+        return [further]
+
+    budget = Budget("fake", "latency_ms", 1.0)
+    choice = choose_and_promise(
+        device, [[first], [second]], budget, directory=tmp_path, refine=refine, measure_options=OPTIONS
+    )
+    assert known == [[pytest.approx(1.2, rel=0.01)]]
+    assert [finalist.architecture for finalist in choice.measured] == [first.architecture, further.architecture]
+    assert choice.promised is not None and choice.promised.architecture == further.architecture
+    assert device.built.count("1.2") == 3 and "0.1" not in device.built

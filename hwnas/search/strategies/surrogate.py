@@ -33,7 +33,10 @@ def surrogate_evolution(options: SearchOptions) -> Strategy:
 
 
 class SurrogateEvolution(Strategy):  # type: ignore[misc]
-    """Evaluates a first sample, then batch after batch of what the surrogate thinks best or does not know."""
+    """Evaluates batch after batch of what the surrogate thinks best or does not know.
+
+    Before, it evaluates a first sample, unless enough is known already.
+    """
 
     def __init__(self, options: SearchOptions, predictor: str = "gaussian_process") -> None:
         super().__init__()
@@ -44,9 +47,10 @@ class SurrogateEvolution(Strategy):  # type: ignore[misc]
     def _run(self) -> None:
         space: CandidateSpace = self.model_space
         predictor = PREDICTORS[self._predictor](space.screen.space)
-        going_on = self._evaluate(space.candidates(self._first(space), "initial"))
+        known = len(space.known[0])
+        going_on = known > 1 or self._evaluate(space.candidates(self._first(space), "initial"))
         generation = 0
-        while going_on and len(self._evaluated) > 1:
+        while going_on and known + len(self._evaluated) > 1:
             generation += 1
             rng = np.random.default_rng([self._options.seed, generation])
             batch = self._propose(space, predictor, rng)
@@ -79,15 +83,15 @@ class SurrogateEvolution(Strategy):  # type: ignore[misc]
     def _propose(self, space: CandidateSpace, predictor: AccuracyPredictor, rng: np.random.Generator) -> Genomes:
         """The next batch, [≤ batch, choices]; empty when no new architecture within the budget is found."""
         screen, size = space.screen, self._options.batch
-        genomes = np.concatenate([candidate.genome for candidate in self._evaluated])
-        top1 = np.array([candidate.top1 for candidate in self._evaluated])
+        genomes = np.concatenate([space.known[0], *(candidate.genome for candidate in self._evaluated)])
+        top1 = np.append(space.known[1], [candidate.top1 for candidate in self._evaluated])
         predictor.fit(genomes, top1)
 
         def optimistic(rows: Genomes) -> Floats:
             mean, std = predictor.predict(rows)
             return mean + OPTIMISM * std
 
-        start = distinct(np.concatenate([genomes, screen.sample(rng, POOL)]))
+        start = distinct(np.concatenate([genomes[screen.keeps(genomes)], screen.sample(rng, POOL)]))
         best = evolve(screen, lambda rows: predictor.predict(rows)[0], rng, start)
         promising = evolve(screen, optimistic, rng, start)
         pool = space.unseen(distinct(np.concatenate([best, promising])))
