@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, out, print_json
-from hwnas.cli.tables import print_figures
+from hwnas.cli.figures import print_figures
 
 
 @command

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable, share
+from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable
+from hwnas.cli.figures import print_figures
 from hwnas.cli.tables_diff import diff
 from hwnas.cli.tables_import import import_table
+from hwnas.cli.tables_validate import validate
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List and show latency tables.", no_args_is_help=True)
 app.command("diff")(diff)
 app.command("import")(import_table)
+app.command("validate")(validate)
 
 
 @app.command("list")
@@ -69,25 +72,6 @@ def show(path: Annotated[Path, typer.Argument(help="A table's file.")], json: Js
     ]
     print_table("Latency table", ["", "value"], facts)
     print_figures(table)
-
-
-def print_figures(table: LatencyTable) -> None:
-    """How well the table's model, and simpler ones, predict its held-out networks."""
-    figures = table.validation
-    if figures is None:
-        out.print("No network was held out, so nothing is known of how well this table predicts.")
-        return
-    rows = [
-        [
-            name,
-            f"{f.mape:.2f} %",
-            share(f.within_5pct, f.within_5pct_interval),
-            share(f.within_10pct, f.within_10pct_interval),
-            "–" if f.kendall_tau is None else f"{f.kendall_tau:.3f}",
-        ]
-        for name, f in {"latency model": figures, **figures.baselines}.items()
-    ]
-    print_table(f"{figures.n} held-out networks", ["predictor", "MAPE", "within 5 %", "within 10 %", "Kendall τ"], rows)
 
 
 def _brief(path: Path, table: LatencyTable) -> dict[str, object]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hwnas.errors import UserError
-from hwnas.latency.table import LatencyTable, Timing
+from hwnas.latency.table import Kind, LatencyTable, Timing
 
-Kind = Literal["blocks", "networks"]
 _HEADER = ("kind", "target", "runtime", "mode", "precision", "batch", "threads", "arrival", "relative")
 
 
@@ -126,24 +125,12 @@ def _compare(first: Mapping[str, Timing], second: Mapping[str, Timing], drift: f
 
 def _drift(first: LatencyTable, second: LatencyTable, kind: Kind) -> float | None:
     """Of the fast state by which both tables' entries of a kind were judged."""
-    states = [_fast_state_ms(table, kind) for table in (first, second)]
+    states = [table.fast_state_ms(kind) for table in (first, second)]
     same_device = first.fingerprint.identity8 == second.fingerprint.identity8
-    same_canary = _canary(first, kind) == _canary(second, kind)
+    same_canary = first.canary(kind) == second.canary(kind)
     if not (same_device and same_canary) or states[0] is None or states[1] is None:
         return None
     return states[1] / states[0] - 1
-
-
-def _fast_state_ms(table: LatencyTable, kind: Kind) -> float | None:
-    """The fast state to which entries of a kind are proportional; ``None`` where they are to none."""
-    knobs = table.protocol.get(kind, {})
-    if not (knobs.get("gate", True) and knobs.get("correct_drift", True)):
-        return None
-    return table.fast_states_ms.get(_canary(table, kind))
-
-
-def _canary(table: LatencyTable, kind: Kind) -> str:
-    return str(table.protocol.get(kind, {}).get("canary", "small"))
 
 
 def _header(first: LatencyTable, second: LatencyTable) -> list[str]:

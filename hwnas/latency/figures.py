@@ -14,6 +14,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Interval = tuple[Share, Share]
 SHARES = ("within_5pct", "within_10pct", "coverage_95")
 """Figures that are shares of the networks, each with its interval."""
+FEWEST = 2
+"""Networks that figures can be made of."""
 NORMAL_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
@@ -36,7 +38,7 @@ class Figures(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(ge=2)
+    n: int = Field(ge=FEWEST)
     mape: float = Field(ge=0)
     """Mean absolute error, per cent of the measured latency."""
     bias: float
@@ -83,7 +85,7 @@ def figures(measured_ms: Floats, predicted_ms: Floats, std_ms: Floats | None = N
     Raises:
         ValueError: the arrays differ in length, have fewer than 2 entries, or hold a non-positive measurement.
     """
-    if not measured_ms.shape == predicted_ms.shape or measured_ms.ndim != 1 or len(measured_ms) < 2:
+    if not measured_ms.shape == predicted_ms.shape or measured_ms.ndim != 1 or len(measured_ms) < FEWEST:
         raise ValueError(f"expected two equally long vectors, found {measured_ms.shape} and {predicted_ms.shape}")
     if not (measured_ms > 0).all():
         raise ValueError("a measured latency must be positive")

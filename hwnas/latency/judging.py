@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hwnas.devices import Measurement, Statistics
@@ -23,13 +25,15 @@ class Judge:
     was not yet known well.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, fast_states_ms: Mapping[str, float] | None = None) -> None:
+        """``fast_states_ms``: judge by these instead, so that figures are in the time scale of those judged so."""
         self.journal = journal
+        self._given = None if fast_states_ms is None else dict(fast_states_ms)
         self._counts: dict[str, tuple[int, dict[str, float], int]] = {}
 
     def count(self, unit: str) -> int:
         """How many samples of a unit count."""
-        builds, states = len(self.journal.measurements[unit]), self.journal.fast_states_ms
+        builds, states = len(self.journal.measurements[unit]), self._fast_states_ms
         known = self._counts.get(unit)
         if known is None or known[:2] != (builds, states):
             known = (builds, dict(states), sum(len(samples) for samples in self._samples(unit)))
@@ -62,9 +66,13 @@ class Judge:
             ungated_p99_ms=ungated.p99_ms,
         )
 
+    @property
+    def _fast_states_ms(self) -> dict[str, float]:
+        return self.journal.fast_states_ms if self._given is None else self._given
+
     def _samples(self, unit: str) -> list[list[float]]:
         """The samples that count, in ns, build by build."""
-        states = self.journal.fast_states_ms
+        states = self._fast_states_ms
         return [_counting(m, states.get(m.protocol.canary)) for m in self.journal.measurements[unit]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -179,6 +179,14 @@ def spread_networks(
         for role, genomes in drawn.items()
     }
     return networks, rest
+
+
+def fresh_networks(space: Space, seed: int, n: int, known: Collection[str]) -> list[Unit]:
+    """``n`` held-out networks spread evenly over latency, none of whose ids is among ``known``."""
+    counts: dict[Role, int] = {"calibration": 0, "validation": n + len(known) if n else 0}
+    networks, _ = spread_networks(space, np.random.default_rng(seed), counts)
+    fresh = [unit for unit in networks["validation"] if unit.architecture and unit.architecture.id not in known]
+    return fresh[:n]
 
 
 def _varied(space: Space, rng: np.random.Generator, n: int) -> Genomes:

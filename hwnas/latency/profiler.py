@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hwnas.agent.judging import LEAST_SAMPLES
 from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions
-from hwnas.errors import DeviceError, UserError
+from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
 from hwnas.latency.extension import Extension
@@ -28,10 +28,11 @@ from hwnas.latency.plan import (
     network_protocol,
     validation_networks,
 )
+from hwnas.latency.revalidation import carry_over
 from hwnas.latency.sitting import Clock, Knobs, Sitting
-from hwnas.latency.store import TableKey, save_table, table_path
+from hwnas.latency.store import TableKey, load_table, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
-from hwnas.latency.validation import validate
+from hwnas.latency.validation import validated
 from hwnas.progress import Progress, Silent
 from hwnas.spaces import Space
 
@@ -140,8 +141,8 @@ def profile(
                     if not sitting.measure(piece):
                         break
         _require_same(fingerprint, device.fingerprint(compiling), key.target, journal)
-        table = _table(header, plan, units, judge)
-        table = table.model_copy(update={"validation": validate(table, space)})
+        table = _with_former(_table(header, plan, units, judge), table_path(root, key), options)
+        table = validated(table, space)
         return table, save_table(table, root)
 
 
@@ -201,6 +202,16 @@ def _table(header: dict[str, Any], plan: Plan, units: Sequence[Unit], judge: Jud
         blocks=tuple(blocks),
         networks=tuple(networks),
     )
+
+
+def _with_former(table: LatencyTable, path: Path, options: ProfileOptions) -> LatencyTable:
+    """The table with what ``hwnas tables validate`` measured for the one that it replaces, unless that is forgotten."""
+    if options.fresh or not path.exists():
+        return table
+    try:
+        return carry_over(table, load_table(path))
+    except BadFileError:  # such as one of an earlier version of hwnas, which is replaced
+        return table
 
 
 def _require_same(before: Fingerprint, after: Fingerprint, target: str, journal: Journal) -> None:

@@ -63,14 +63,15 @@ class Sitting:
         expected_builds: int,
         progress: Progress,
         clock: Clock = time.monotonic,
+        doing: str = "profile",
     ) -> None:
-        """``expected_builds`` is for the progress bar of a profile that time does not bound."""
+        """``expected_builds`` is for the progress bar of a sitting that time does not bound; ``doing`` names it."""
         self._device, self._judge, self._knobs = device, judge, knobs
         self._journal = judge.journal
         self._progress, self._clock = progress, clock
         self._mark = clock()
         self._failures_in_a_row = 0
-        self._expected = expected_builds
+        self._expected, self._doing = expected_builds, doing
         self._seen: dict[str, Unit] = {}
         self._learned: set[str] = set()
         self._soak_s = device.target.promise_soak_s
@@ -78,11 +79,11 @@ class Sitting:
     def __enter__(self) -> Self:
         """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
         if self._knobs.minutes is not None:
-            self._progress.start("profile", 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
+            self._progress.start(self._doing, 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
         else:
             # Of interrupted profiles; what exceeds the plan is not known before its units are.
             done = min(sum(map(len, self._journal.measurements.values())), self._expected)
-            self._progress.start("profile", self._expected, done, unit="builds")
+            self._progress.start(self._doing, self._expected, done, unit="builds")
         return self
 
     def __exit__(
@@ -184,8 +185,9 @@ class Sitting:
     def _advance_progress(self, unit: Unit, seconds: float) -> None:
         blocks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is None]
         networks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is not None]
-        done = [f"{sum(map(bool, tries))} of {len(tries)}" for tries in (blocks, networks)]
-        note = f"{done[0]} blocks, {done[1]} networks"
+        kinds = {"blocks": blocks, "networks": networks}
+        done = [f"{sum(map(bool, tries))} of {len(tries)} {kind}" for kind, tries in kinds.items() if tries]
+        note = ", ".join(done)
         if self._knobs.minutes is not None:
             self._progress.advance(seconds, note)
         else:

@@ -43,14 +43,12 @@ class TableKey:
 
         ``fps``: frames a second that whole networks are measured with; 0 for runs back to back.
         """
-        # ONNX Runtime's providers carry this ending; the mode is what stands before it.
-        mode = (options.provider or "default").removesuffix("ExecutionProvider").lower()
         return cls(
             target,
             space.name,
             space.num_classes,
             options.runtime,
-            mode,
+            mode_of(options.provider),
             options.precision,
             batch,
             options.threads,
@@ -72,6 +70,12 @@ class TableKey:
         """What distinguishes a table from all others."""
         same = {name: getattr(table, name) for name in cls.__dataclass_fields__ if name != "identity8"}
         return cls(**same, identity8=table.fingerprint.identity8)
+
+
+def mode_of(provider: str | None) -> str:
+    """What a table calls a runtime's provider."""
+    # ONNX Runtime's providers carry this ending; the mode is what stands before it.
+    return (provider or "default").removesuffix("ExecutionProvider").lower()
 
 
 def table_path(root: Path, key: TableKey) -> Path:

@@ -20,7 +20,8 @@ from hwnas.latency.figures import ValidationFigures
 from hwnas.latency.hygiene import Hygiene
 from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
 
-Role = Literal["calibration", "validation"]
+Role = Literal["calibration", "validation", "proposed"]
+Kind = Literal["blocks", "networks"]
 
 
 def _positive_finite(value: float) -> float:
@@ -102,6 +103,19 @@ class Timing(_Record):
             return self.median_ms if statistic.percentile == "p50" else self.p99_ms
         return self.ungated_median_ms if statistic.percentile == "p50" else self.ungated_p99_ms
 
+    def scaled(self, factor: float) -> Self:
+        """The same in another time scale: gated figures, which are proportional to the fast state, multiplied."""
+
+        def times(ms: float | None) -> float | None:
+            return None if ms is None else factor * ms
+
+        return self.model_copy(
+            update={
+                **{name: times(getattr(self, name)) for name in ("median_ms", "p90_ms", "p99_ms", "mad_ms")},
+                "build_medians_ms": tuple(factor * ms for ms in self.build_medians_ms),
+            }
+        )
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         stated = [ms for ms in (self.median_ms, self.p90_ms, self.p99_ms) if ms is not None]
@@ -121,7 +135,11 @@ class BlockEntry(Timing):
 
 
 class NetworkEntry(Timing):
-    """A whole network; a ``validation`` network never enters a fit."""
+    """A whole network; a ``calibration`` network enters the fit, and no other.
+
+    ``validation`` networks are spread over the space; ``proposed`` ones come of a search that looked for what the
+    model says to be fast, and so for its errors.
+    """
 
     architecture: ArchitectureField
     role: Role
@@ -136,8 +154,21 @@ class Missing(_Record):
     blocks: Count = 0
     calibration: Count = 0
     validation: Count = 0
+    proposed: Count = 0
     failures: tuple[str, ...] = ()
     """What the device said of each unit that it refused."""
+
+
+class Revalidation(_Record):
+    """When and how held-out networks were measured anew."""
+
+    date: datetime.date
+    seconds: float = Field(ge=0)
+    """Time spent measuring; it is not part of the profile's."""
+    seed: int
+    """Of the networks drawn."""
+    fast_states_ms: dict[str, Milliseconds]
+    """Of each canary, as it was then; the networks' figures are in the time scale of the table's own."""
 
 
 class LatencyTable(Document):
@@ -172,6 +203,11 @@ class LatencyTable(Document):
     blocks: tuple[BlockEntry, ...]
     networks: tuple[NetworkEntry, ...]
     validation: ValidationFigures | None = None
+    """Of the networks spread over the space."""
+    proposed: ValidationFigures | None = None
+    """Of those that a search proposed."""
+    revalidation: Revalidation | None = None
+    """Of the held-out networks, if that was after the profile."""
     hygiene: Hygiene | None = None
     """Of an imported table: what was refused of it and why."""
 
@@ -197,6 +233,17 @@ class LatencyTable(Document):
                 f"The latency table is of {self.space} with {self.num_classes} classes, not of {space.name} with "
                 f"{space.num_classes}; profile the target with that space."
             )
+
+    def fast_state_ms(self, kind: Kind) -> float | None:
+        """The fast state to which the gated times of blocks or networks are proportional; ``None``: to none."""
+        knobs = self.protocol.get(kind, {})
+        if not (knobs.get("gate", True) and knobs.get("correct_drift", True)):
+            return None
+        return self.fast_states_ms.get(self.canary(kind))
+
+    def canary(self, kind: Kind) -> str:
+        """Which canary gated blocks or networks."""
+        return str(self.protocol.get(kind, {}).get("canary", "small"))
 
     def with_role(self, role: Role) -> tuple[NetworkEntry, ...]:
         """The networks of a role."""

@@ -5,24 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas.latency.base import Floats, LatencyModel
-from hwnas.latency.figures import Figures, ValidationFigures, figures
+from hwnas.latency.figures import FEWEST, Figures, ValidationFigures, figures
 from hwnas.latency.registry import fit_latency_model
-from hwnas.latency.table import LatencyTable, genomes_of, medians
+from hwnas.latency.table import LatencyTable, Role, genomes_of, medians
 from hwnas.spaces import Genomes, Space
 
-_FEWEST = 2
-"""Networks that figures can be made of."""
+
+def validated(table: LatencyTable, space: Space) -> LatencyTable:
+    """The table with the figures of its held-out networks, and of those that a search proposed, by today's model.
+
+    Raises:
+        UserError: the table has too few blocks to fit a model.
+    """
+    found = {"validation": validate(table, space), "proposed": validate(table, space, "proposed")}
+    return table.model_copy(update=found)
 
 
-def validate(table: LatencyTable, space: Space) -> ValidationFigures | None:
-    """The figures of the table's own validation networks; ``None`` where it has fewer than two.
+def validate(table: LatencyTable, space: Space, role: Role = "validation") -> ValidationFigures | None:
+    """The figures of the table's own networks of a role; ``None`` where it has fewer than two.
 
     Raises:
         UserError: the table has too few blocks to fit a model.
     """
     model = fit_latency_model(table, space)
-    held_out = table.with_role("validation")
-    if len(held_out) < _FEWEST:
+    held_out = table.with_role(role)
+    if len(held_out) < FEWEST:
         return None
     return validation_figures(model, table, genomes_of(space, held_out), medians(held_out))
 
@@ -33,7 +40,7 @@ def validation_figures(
     """The figures of a model fitted to ``table`` on any measured networks [n], n ≥ 2, that entered no fit."""
     mean, std = model.predict(genomes)
     some = model.interpolated(genomes)
-    interpolated = figures(measured_ms[some], mean[some], std[some]) if some.sum() >= _FEWEST else None
+    interpolated = figures(measured_ms[some], mean[some], std[some]) if some.sum() >= FEWEST else None
     return ValidationFigures(
         **dict(figures(measured_ms, mean, std)),
         interpolated=interpolated,
@@ -45,7 +52,7 @@ def _baselines(model: LatencyModel, table: LatencyTable, genomes: Genomes, measu
     baselines = {}
     if table.blocks:
         baselines["block_sum"] = figures(measured_ms, model.space.block_sum(genomes, model.times.ms))
-    if len(table.with_role("calibration")) >= _FEWEST:
+    if len(table.with_role("calibration")) >= FEWEST:
         baselines["macs"] = figures(measured_ms, _line_through_macs(table, model.space, genomes))
     return baselines
 

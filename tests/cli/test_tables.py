@@ -69,3 +69,23 @@ def test_tables_of_different_spaces_are_refused_in_a_sentence(tmp_path: Path, ta
     refused = hwnas("tables", "diff", saved(tmp_path, table), saved(tmp_path, other))
     assert refused.exit_code == 2
     assert "only tables of the same space can be compared." in " ".join(refused.output.split())
+
+
+def test_a_table_is_validated_on_this_machine(tmp_path: Path) -> None:
+    profiled = hwnas("profile", "--minutes", "0.1", "--resolutions", "24", "--tables", tmp_path, "--json")
+    path = Path(json.loads(profiled.stdout.splitlines()[-1])["table"])
+    before = path.read_bytes()
+    validated = hwnas("tables", "validate", path, "--networks", "2", "--proposed", "2", "--json")
+    assert validated.exit_code == 0, validated.output
+    found = json.loads(validated.stdout.splitlines()[-1])
+    assert found["written"] and path.read_bytes() != before
+    assert found["validation"]["n"] == found["proposed"]["n"] == 2
+    assert len(found["proposed"]["within_5pct_interval"]) == 2
+    shown = hwnas("tables", "show", path)
+    assert "2 networks proposed by a search" in shown.output
+
+
+def test_a_stale_table_is_not_validated(tmp_path: Path, table: LatencyTable) -> None:
+    refused = hwnas("tables", "validate", saved(tmp_path, table))
+    assert refused.exit_code == 2
+    assert "--allow-stale" in " ".join(refused.output.split())

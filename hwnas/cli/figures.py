@@ -1,0 +1,49 @@
+"""How well a table's model predicts, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwnas.cli.console import out, print_table, share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hwnas.latency import Figures, LatencyTable
+    from hwnas.latency.figures import ValidationFigures
+
+NAMES = {"block_sum": "sum of blocks", "macs": "MACs alone"}
+
+
+def print_figures(table: LatencyTable) -> None:
+    """How well the table's model, and simpler ones, predict its held-out networks."""
+    if table.validation is None:
+        out.print("No network was held out, so nothing is known of how well this table predicts.")
+    else:
+        date = f", measured anew on {table.revalidation.date}" if table.revalidation else ""
+        _print(f"{table.validation.n} held-out networks, p50, capability (gated){date}", table.validation)
+    if table.proposed is not None:
+        _print(f"{table.proposed.n} networks proposed by a search, likewise", table.proposed)
+
+
+def _print(title: str, found: ValidationFigures) -> None:
+    predictors: dict[str, Figures] = {"latency model": found}
+    if found.interpolated is not None:
+        predictors[f"  interpolated, {found.interpolated.n}"] = found.interpolated
+    predictors |= {NAMES.get(name, name): figures for name, figures in found.baselines.items()}
+    header = ["predictor", "MAPE", "within 5 %", "within 10 %", "in 95 %", "Kendall τ"]
+    print_table(title, header, _rows(predictors))
+
+
+def _rows(predictors: Mapping[str, Figures]) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"{f.mape:.2f} %",
+            share(f.within_5pct, f.within_5pct_interval),
+            share(f.within_10pct, f.within_10pct_interval),
+            share(f.coverage_95, f.coverage_95_interval),
+            "–" if f.kendall_tau is None else f"{f.kendall_tau:.3f}",
+        ]
+        for name, f in predictors.items()
+    ]
