@@ -2,7 +2,7 @@
 """How well latency is predicted on held-out networks, beside what MACs alone and the plain sum of blocks say.
 
 Profiles presets of `mobilenet_v3` on a target, or takes the tables given. Figures are those of the networks that no
-fit has seen; with --json the last line is one JSON object.
+fit has seen; those that a search proposed are judged apart. With --json the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ from hwnas.devices import load_target, open_device
 from hwnas.errors import HwnasError, UserError
 from hwnas.latency import Figures, LatencyTable, ProfileOptions, fit_latency_model, load_table, profile, validate
 from hwnas.latency.figures import SHARES
+from hwnas.latency.revalidation import RevalidationOptions
+from hwnas.pipeline.validation import PROPOSED, validate_table
 from hwnas.spaces import Space, get_space
 
 FAMILY = "mobilenet_v3"
-LABELS = {"interpolated": "interpolated", "block_sum": "block sum", "macs": "MACs alone"}
+LABELS = {
+    "interpolated": "interpolated",
+    "proposed": "proposed by a search",
+    "block_sum": "block sum",
+    "macs": "MACs alone",
+}
 COLUMNS = ("mape", "within_5pct", "within_10pct", "kendall_tau", "spearman", "rmse_ms", "coverage_95", "n")
 INTERVALS = tuple(f"{name}_interval" for name in SHARES)
 UNITS = {"mape": "per cent", **dict.fromkeys(SHARES, "share"), **dict.fromkeys(INTERVALS, "share, 95 % by Wilson")}
@@ -39,6 +46,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="of measuring, a preset (default: the whole plan)")
     parser.add_argument(
         "--resolutions", type=int, nargs="+", help="px whose blocks are measured (default: by the size)"
+    )
+    parser.add_argument(
+        "--proposed", type=int, default=PROPOSED, help="networks proposed by a search, of a preset, to judge apart"
     )
     parser.add_argument("--root", type=Path, default=Path("runs/bench_latency"), help="where tables are written")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
@@ -62,7 +72,10 @@ def profiled(preset: str, arguments: argparse.Namespace) -> LatencyTable:
     options = ProfileOptions(minutes=arguments.minutes, resolutions=resolutions, fresh=arguments.fresh)
     space = get_space(f"{FAMILY}/{preset}")
     with open_device(load_target(arguments.target)) as device, bars() as progress:
-        return profile(device, space, arguments.root, options, progress)[0]
+        table, path = profile(device, space, arguments.root, options, progress)
+        if len(table.with_role("proposed")) >= arguments.proposed:
+            return table
+        return validate_table(device, path, RevalidationOptions(networks=0), arguments.proposed, progress).table
 
 
 def row(table: LatencyTable) -> dict[str, Any]:
@@ -77,6 +90,7 @@ def row(table: LatencyTable) -> dict[str, Any]:
         "identity8": table.fingerprint.identity8,
         **values(validation),
         "interpolated": prefixed({"interpolated": validation.interpolated}),
+        "proposed": prefixed({"proposed": validate(table, space, "proposed")}),
         "resolutions": table.resolutions,
         "blocks": len(table.blocks),
         "calibration_networks": len(table.with_role("calibration")),
@@ -117,11 +131,11 @@ def show(rows: list[dict[str, Any]]) -> None:
     lines = []
     for entry in rows:
         lines.append(line(f"{entry['preset']}: model", entry))
-        others = entry["interpolated"] | entry["baselines"]
-        for name in ("interpolated", "block_sum", "macs"):
+        others = entry["interpolated"] | entry["proposed"] | entry["baselines"]
+        for name, label in LABELS.items():
             figures = {column: others.get(f"{name}_{column}") for column in COLUMNS + INTERVALS}
-            if figures["n"] is not None:
-                lines.append(line(f"  {LABELS[name]}", figures))
+            if figures["n"]:
+                lines.append(line(f"  {label}", figures))
     header = ["", "n", "MAPE %", "±5 %", "±10 %", "τ", "ρ", "in 95 %"]
     print_table("Predicted against measured latency of held-out networks", header, lines)
     for entry in rows:

@@ -23,7 +23,7 @@ def validate(
     ] = None,
     proposed: Annotated[
         int, typer.Option(help="Networks that a search proposes, to measure beside them; 0: keep those there.")
-    ] = 50,
+    ] = 50,  # as hwnas.pipeline.validation.PROPOSED, which is not imported before a command runs
     seed: Annotated[int, typer.Option(min=0, help="Of the networks drawn and proposed.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted validation measured.")] = False,
     allow_stale: Annotated[

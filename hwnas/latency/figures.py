@@ -111,4 +111,6 @@ def _rank_correlations(first: Floats, second: Floats) -> tuple[float | None, flo
         return None, None
     from scipy import stats
 
-    return float(stats.kendalltau(first, second).statistic), float(stats.spearmanr(first, second).statistic)
+    found = stats.kendalltau(first, second).statistic, stats.spearmanr(first, second).statistic
+    tau, rho = (min(1.0, max(-1.0, float(value))) for value in found)  # rounding may lead beyond
+    return tau, rho
