@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=1000, help="other networks, on which figures are taken")
     parser.add_argument("--siblings", type=int, default=1000, help="yet others, measured on the other GPU, for (b)")
     parser.add_argument("--seeds", type=int, default=5, help="draws of all of them, averaged")
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow it")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     arguments = parser.parse_args()
     try:
@@ -53,7 +54,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     show(rows)
     if arguments.json:
-        print(json.dumps({"units": UNITS, "seeds": arguments.seeds, "results": rows}, allow_nan=False))
+        print(json.dumps({"units": UNITS, "seeds": arguments.seeds, "first_seed": arguments.first_seed, "results": rows}, allow_nan=False))
 
 
 def benchmark(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def benchmark(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if needed > len(genomes):
         raise UserError(f"{needed} disjoint architectures are needed, but {arguments.data} holds {len(genomes)}.")
     found: dict[tuple[str, int, int], list[dict[str, Figures]]] = {}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         order = np.random.default_rng(seed).permutation(len(genomes))
         judged, measured, others = np.split(order[:needed], [arguments.judged, arguments.judged + most])
         models = {key: FewShotModel.of_networks(space, genomes[others], ms[others]) for key, ms in times.items()}
