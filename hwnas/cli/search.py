@@ -35,7 +35,7 @@ def search(
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
     from hwnas.cli.checks import check_budget, check_statistic
-    from hwnas.cli.tables_import import RELATIVE
+    from hwnas.cli.labels import RELATIVE
 
     check_budget(budget, confidence)
     percentile = check_statistic(statistic)

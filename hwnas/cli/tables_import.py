@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, print_json, print_table
+from hwnas.cli.console import JsonOption, command, out, print_json
+from hwnas.cli.labels import print_hygiene
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable
-
-RELATIVE = (
-    "This table is relative: it lacks {absent}, which every architecture has, so that its latencies order the "
-    "architectures of one resolution, and a budget in ms over it is no promise."
-)
 
 
 @command
@@ -70,8 +66,4 @@ def _print(path: Path, table: LatencyTable) -> None:
         soft_wrap=True,
         highlight=False,
     )
-    for title, notes in (("Refused", hygiene.refused), ("Marked", hygiene.marked)):
-        if notes:
-            print_table(title, ["row type", "rows", "reason"], [[n.row_type, str(n.rows), n.reason] for n in notes])
-    if table.relative:
-        out.print(RELATIVE.format(absent=", ".join(hygiene.absent)), soft_wrap=True, highlight=False)
+    print_hygiene(table)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from hwnas.cli.main import app
 from hwnas.latency import LatencyTable, save_table, validate
+from hwnas.latency.hygiene import Hygiene
 from hwnas.spaces import get_space
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latency"))
@@ -89,3 +90,50 @@ def test_a_stale_table_is_not_validated(tmp_path: Path, table: LatencyTable) -> 
     refused = hwnas("tables", "validate", saved(tmp_path, table))
     assert refused.exit_code == 2
     assert "--allow-stale" in " ".join(refused.output.split())
+
+
+def test_a_table_is_listed_and_shown_with_what_its_figures_are(tmp_path: Path, table: LatencyTable) -> None:
+    path = saved(tmp_path, table)
+    listed = hwnas("tables", "list", "--tables", tmp_path).output
+    assert "measured, p50, capability (gated), back-to-back" in listed
+    assert "% on 10 held-out networks" in listed
+    shown = hwnas("tables", "show", path, "--resolution", "64").output
+    assert "Blocks at 64 px, µs, p50, capability (gated); k: kernel, e: expansion" in shown
+    assert "stage1.block2–4" in shown and "Spread between builds" in shown
+    assert "10 held-out networks" in shown and "sum of blocks" in shown
+    assert json.loads(hwnas("tables", "show", path, "--json").output)["schema"] == 1
+
+
+def test_an_imported_table_says_so_and_what_was_refused_of_it(tmp_path: Path, table: LatencyTable) -> None:
+    note = {"row_type": "conv-x", "rows": 7, "reason": "the mean is negative, zero or no number"}
+    hygiene = {"rows": 40, "refused": (note,), "absent": ("stem",), "relative": True}
+    stem = next(slot for slot in get_space(table.space).slots if slot.label == "stem")
+    stems = {stem.build(resolution) for resolution in get_space(table.space).resolutions}
+    imported = table.model_copy(
+        update={
+            "kind": "imported",
+            "fast_states_ms": {},
+            "validation": None,
+            "blocks": tuple(entry for entry in table.blocks if entry.block not in stems),
+            "hygiene": Hygiene.model_validate(hygiene),
+        }
+    )
+    path = saved(tmp_path, imported)
+    label = "imported, published mean, taken for the p50, back-to-back, 7 of 40 rows refused, 0 marked, relative"
+    assert label in hwnas("tables", "list", "--tables", tmp_path).output
+    shown = hwnas("tables", "show", path).output
+    assert "conv-x" in shown and "This table is relative: it lacks stem" in shown
+    assert "capability" not in shown
+
+
+def test_a_table_of_whole_networks_alone_is_shown_without_a_picture(tmp_path: Path, table: LatencyTable) -> None:
+    path = saved(tmp_path, table.model_copy(update={"blocks": ()}))
+    shown = hwnas("tables", "show", path)
+    assert shown.exit_code == 0
+    assert "No block was measured alone" in shown.output
+
+
+def test_a_resolution_that_the_space_does_not_have_is_refused(tmp_path: Path, table: LatencyTable) -> None:
+    refused = hwnas("tables", "show", saved(tmp_path, table), "--resolution", "25")
+    assert refused.exit_code == 2
+    assert "has no 25 px; it has 24, 28" in " ".join(refused.output.split())
