@@ -16,6 +16,10 @@ def profile(
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to measure; what is missing then is said.")] = 10.0,
+    networks_only: Annotated[
+        int | None,
+        typer.Option(min=2, help="Few-shot: no blocks, but so many whole networks, and half as many held out."),
+    ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of classes; default: the preset's own.")] = None,
     resolutions: Annotated[
         str | None, typer.Option(help="Resolutions to measure, such as 24,44,64; default: as many as fit the time.")
@@ -53,7 +57,15 @@ def profile(
             chosen = tuple(int(part) for part in resolutions.split(","))
         except ValueError as error:
             raise UserError(f"--resolutions takes pixels with commas between, not '{resolutions}'.") from error
-    options = ProfileOptions(minutes=minutes, resolutions=chosen, seed=seed, fresh=fresh, statistic=percentile, fps=fps)
+    options = ProfileOptions(
+        minutes=minutes,
+        resolutions=chosen,
+        networks_only=networks_only,
+        seed=seed,
+        fresh=fresh,
+        statistic=percentile,
+        fps=fps,
+    )
     with open_device(load_target(target)) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:

@@ -11,7 +11,7 @@ from hwnas.latency.base import Floats
 from hwnas.latency.context import Context
 from hwnas.latency.judging import Judge
 from hwnas.latency.model import context_prior
-from hwnas.latency.plan import Plan, Unit
+from hwnas.latency.plan import Plan, Unit, varied_architectures
 from hwnas.latency.regression import Posterior, fit_robustly
 from hwnas.latency.selection import leave_one_out, most_informative
 from hwnas.spaces import Genomes, Space
@@ -30,19 +30,17 @@ class Extension:
         plan: Plan,
         judge: Judge,
         block_ms: Floats,
-        calibration: int,
         good_enough_percent: float | None = None,
     ) -> None:
         """
         Args:
             block_ms: time of each distinct block of the space, [blocks]; the base is measured.
-            calibration: so many calibration networks at most, those of the base too.
             good_enough_percent: no further ones are chosen once the model predicts each of them from all others with
                 this mean absolute error.
         """
         self._space, self._plan, self._judge = space, plan, judge
         self._context = Context.of(space, block_ms)
-        self._calibration, self._good_enough = calibration, good_enough_percent
+        self._good_enough = good_enough_percent
         self._held_out = iter([plan.held_out[i : i + PIECE] for i in range(0, len(plan.held_out), PIECE)])
 
     def pieces(self) -> Iterator[tuple[Unit, ...]]:
@@ -63,8 +61,9 @@ class Extension:
 
     def _chosen(self) -> tuple[Unit, ...]:
         """The next calibration networks, or none."""
-        known = [unit for unit in self._plan.base if unit.role == "calibration"] + list(self.measured_before())
-        room = self._calibration - len(known)
+        before = self.measured_before()
+        known = [unit for unit in self._plan.base if unit.role == "calibration"] + list(before)
+        room = self._plan.further - len(before)
         features, targets = self._evidence(known)
         posterior = fit_robustly(context_prior(self._context), features, targets)
         if room <= 0 or self._is_good_enough(posterior, features, targets):
@@ -104,5 +103,8 @@ class Extension:
 
     @cached_property
     def _reference(self) -> Floats:
-        """Architectures as a search looks at them."""
-        return self._relative(self._space.sample(np.random.default_rng(1), _REFERENCE))
+        """Architectures as a search looks at them: at first all over the space, in the end in its corners."""
+        rng = np.random.default_rng(1)
+        everywhere = self._space.sample(rng, _REFERENCE // 2)
+        corners = varied_architectures(self._space, rng, _REFERENCE // 2)
+        return self._relative(np.concatenate([everywhere, corners]))

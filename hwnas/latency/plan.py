@@ -26,6 +26,7 @@ LARGE_FURTHER_BUILDS = 2
 """Its networks are built so many times more: builds of one differ by 1.7 % (standard deviation, shared host)."""
 _BYTES_PER_WEIGHT = 4
 _POOL = 20_000
+_SHARE_LEANING_APART = 0.5
 _MACS_PER_ELEMENT = 8
 """Moving a feature map's element takes about as long as so many multiply-accumulates on a CPU's vector unit."""
 
@@ -63,6 +64,8 @@ class Plan:
     """Further networks that are held out."""
     pool: Genomes = field(compare=False)
     """Networks of which further ones are chosen for the fit, [n, choices]."""
+    further: int
+    """How many of them at most."""
 
 
 def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: int, validation: int) -> Plan:
@@ -77,7 +80,19 @@ def make_plan(space: Space, resolutions: Sequence[int], seed: int, calibration: 
     counts: dict[Role, int] = {"calibration": min(calibration, BASE_NETWORKS), "validation": validation}
     networks, pool = spread_networks(space, rng, counts)
     base = _interleave((shuffled, 1.0), (networks["calibration"], 0.5), (networks["validation"][:BASE_NETWORKS], 1.0))
-    return Plan(base, tuple(networks["validation"][BASE_NETWORKS:]), pool)
+    return Plan(base, tuple(networks["validation"][BASE_NETWORKS:]), pool, max(0, calibration - BASE_NETWORKS))
+
+
+def make_networks_plan(space: Space, seed: int, calibration: int, validation: int) -> Plan:
+    """The plan of a profile of whole networks alone, which few-shot models are fitted to.
+
+    Nothing is known by which further networks could be chosen, so all are those spread evenly over a guessed latency.
+    """
+    networks, pool = spread_networks(
+        space, np.random.default_rng(seed), {"calibration": calibration, "validation": validation}
+    )
+    base = _interleave((networks["calibration"], 1.0), (networks["validation"], 1.0))
+    return Plan(base, (), pool, further=0)
 
 
 def network_protocol(space: Space, fps: float = 0.0, min_samples: int = 64) -> MeasureOptions:
@@ -104,8 +119,13 @@ def _is_large(space: Space) -> bool:
     return _BYTES_PER_WEIGHT * float(space.params(space.smallest_genome)[0]) > LARGE_FROM_BYTES
 
 
+def calibration_networks(space: Space) -> int:
+    """How many networks the model is fitted on: fewer of a large space, whose networks take longer."""
+    return 200 if len(space.distinct_blocks) <= FEW_BLOCKS else 100
+
+
 def validation_networks(space: Space) -> int:
-    """How many networks are held out: fewer of a large space, whose networks take longer."""
+    """How many networks are held out, likewise."""
     return 200 if len(space.distinct_blocks) <= FEW_BLOCKS else 110
 
 
@@ -156,7 +176,7 @@ def spread_networks(
     networks begin with the smallest and the largest, so that a fit need not extrapolate.
     """
     extremes = np.concatenate([space.smallest_genome, space.largest_genome])
-    pool = _varied(space, rng, _POOL)
+    pool = varied_architectures(space, rng, _POOL)
     pool = np.unique(np.concatenate([extremes, pool]), axis=0)
     is_extreme = (pool[:, None, :] == extremes[None]).all(axis=2).any(axis=1)
     pool = pool[~is_extreme]
@@ -189,11 +209,20 @@ def fresh_networks(space: Space, seed: int, n: int, known: Collection[str]) -> l
     return fresh[:n]
 
 
-def _varied(space: Space, rng: np.random.Generator, n: int) -> Genomes:
-    """Random architectures of all sizes: uniform choices alone are nearly all of the middle size."""
+def varied_architectures(space: Space, rng: np.random.Generator, n: int) -> Genomes:
+    """Random architectures of all sizes and proportions: uniform choices alone are nearly all of the middle ones.
+
+    Half of them lean to one size in all choices; the others lean to sizes of their own in resolution, depth, kernel and
+    expansion, as those do that a search proposes: small kernels and wide blocks, say.
+    """
     sizes = np.array([len(choice.values) for choice in space.choices])
+    kinds = [choice.label.rpartition(".")[2] for choice in space.choices]
+    _, kind = np.unique(kinds, return_inverse=True)
     genes = np.floor(rng.random((n, len(sizes))) * sizes)
-    leaning = np.floor(rng.random((n, 1)) * sizes)
+    apart = rng.random((n, 1)) < _SHARE_LEANING_APART
+    one = np.zeros_like(kind)
+    leaning = rng.random((n, kind.max() + 1))
+    leaning = np.floor(np.where(apart, leaning[:, kind], leaning[:, one]) * sizes)
     leans = rng.random(genes.shape) < rng.random((n, 1))
     return space.canonical(np.where(leans, leaning, genes).astype(np.int8))
 

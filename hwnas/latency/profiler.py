@@ -18,11 +18,12 @@ from hwnas.latency.extension import Extension
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import (
-    BASE_NETWORKS,
     Plan,
     Unit,
+    calibration_networks,
     checked_resolutions,
     default_resolutions,
+    make_networks_plan,
     make_plan,
     network_builds,
     network_protocol,
@@ -47,15 +48,18 @@ class ProfileOptions:
     """Time for measuring, all sittings together; ``None``: as long as the whole plan takes."""
     resolutions: tuple[int, ...] | None = None
     """Input sizes in pixels whose blocks are measured; ``None``: :func:`~hwnas.latency.plan.default_resolutions`."""
-    calibration_networks: int = 100
-    """Whole networks on which the latency model is fitted."""
+    calibration_networks: int | None = None
+    """Whole networks on which the latency model is fitted; ``None``: 200, or 100 of a large space."""
     good_enough_percent: float | None = None
     """No further network is measured for the fit once those measured are predicted from each other with this mean
-    absolute error; ``None``: :attr:`calibration_networks` are."""
+    absolute error; ``None``: all :attr:`calibration_networks` are."""
     validation_networks: int | None = None
     """Whole networks on which it is judged and which never enter a fit; ``None``: 200, or 110 of a large space."""
     builds: int = 3
     """How often each unit is built and measured, at different times: builds differ, and a disturbance passes."""
+    networks_only: int | None = None
+    """Measure no blocks, but so many whole networks, and half as many that are held out (at least 20): for a device
+    where blocks cannot be built one by one, or nobody has the time."""
     network_builds: int | None = None
     """How often each whole network is; ``None``: :func:`~hwnas.latency.plan.network_builds` of the space."""
     batch: int = 1
@@ -80,10 +84,12 @@ class ProfileOptions:
         if not 0 <= self.fps < float("inf"):
             raise UserError(f"Frames arrive at a positive number a second, or back to back (0), not {self.fps:g}.")
         if (
-            min(self.calibration_networks, self.validation_networks or 0) < 0
+            min(self.calibration_networks or 0, self.validation_networks or 0) < 0
             or min(self.builds, self.network_builds or 1, self.batch) < 1
         ):
             raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
+        if self.networks_only is not None and self.networks_only < 2:
+            raise UserError(f"A profile without blocks takes at least 2 whole networks, not {self.networks_only}.")
 
 
 def profile(
@@ -107,7 +113,8 @@ def profile(
         The table, with validation figures if enough networks were measured, and its path.
 
     Raises:
-        UserError: a resolution that the space does not have; another process at the same profile; a damaged journal,
+        UserError: a resolution that the space does not have; whole networks alone where there is a table with blocks;
+            another process at the same profile; a damaged journal,
             or one measured by another protocol; too few blocks to predict from, because the time was too short or
             the device never in its fast state.
         DeviceError: the device refuses one unit after the other, or became another while it was measured.
@@ -115,10 +122,11 @@ def profile(
     options = options or ProfileOptions()
     compiling = options.compile or device.default_options()
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
-    held_out = validation_networks(space) if options.validation_networks is None else options.validation_networks
-    plan = make_plan(space, resolutions, options.seed, options.calibration_networks, held_out)
+    plan = _plan(space, resolutions, options)
     fingerprint = device.fingerprint(compiling)
     key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
+    if options.networks_only is not None and not options.fresh:
+        _require_no_blocks(table_path(root, key))
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
         knobs = _knobs(space, options, compiling)
         judge = Judge(journal)
@@ -132,10 +140,8 @@ def profile(
             "seed": options.seed,
         }
         units = list(plan.base)
-        with Sitting(
-            device, judge, knobs, _expected_builds(plan, knobs, options), progress or Silent(), clock
-        ) as sitting:
-            if sitting.measure(plan.base):
+        with Sitting(device, judge, knobs, _expected_builds(plan, knobs), progress or Silent(), clock) as sitting:
+            if sitting.measure(plan.base) and options.networks_only is None:
                 for piece in _extension(space, plan, judge, options, _table(header, plan, units, judge)):
                     units += piece
                     if not sitting.measure(piece):
@@ -146,8 +152,24 @@ def profile(
         return table, save_table(table, root)
 
 
-def _knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
+def _plan(space: Space, resolutions: Sequence[int], options: ProfileOptions) -> Plan:
     """The options, completed by what suits the space."""
+    held_out = options.validation_networks
+    if options.networks_only is not None:
+        held_out = max(20, options.networks_only // 2) if held_out is None else held_out
+        return make_networks_plan(space, options.seed, options.networks_only, held_out)
+    calibration = options.calibration_networks
+    return make_plan(
+        space,
+        resolutions,
+        options.seed,
+        calibration_networks(space) if calibration is None else calibration,
+        validation_networks(space) if held_out is None else held_out,
+    )
+
+
+def _knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
+    """How its units are measured."""
     builds = options.network_builds
     if builds is None:
         builds = network_builds(space, options.builds)
@@ -163,10 +185,9 @@ def _knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> 
     )
 
 
-def _expected_builds(plan: Plan, knobs: Knobs, options: ProfileOptions) -> int:
+def _expected_builds(plan: Plan, knobs: Knobs) -> int:
     """Of the whole plan."""
-    further = len(plan.held_out) + max(0, options.calibration_networks - BASE_NETWORKS)
-    return sum(map(knobs.builds, plan.base)) + knobs.network_builds * further
+    return sum(map(knobs.builds, plan.base)) + knobs.network_builds * (len(plan.held_out) + plan.further)
 
 
 def _extension(
@@ -174,7 +195,7 @@ def _extension(
 ) -> Iterator[tuple[Unit, ...]]:
     """What is measured once the base is."""
     times = block_times(base, space)
-    extension = Extension(space, plan, judge, times.ms, options.calibration_networks, options.good_enough_percent)
+    extension = Extension(space, plan, judge, times.ms, options.good_enough_percent)
     return extension.pieces()
 
 
@@ -212,6 +233,14 @@ def _with_former(table: LatencyTable, path: Path, options: ProfileOptions) -> La
         return carry_over(table, load_table(path))
     except BadFileError:  # such as one of an earlier version of hwnas, which is replaced
         return table
+
+
+def _require_no_blocks(path: Path) -> None:
+    """Whole networks alone must not replace a table that holds blocks as well."""
+    if path.exists() and load_table(path).blocks:
+        raise UserError(
+            f"{path} holds blocks, which a profile of whole networks alone would lose; give other --tables."
+        )
 
 
 def _require_same(before: Fingerprint, after: Fingerprint, target: str, journal: Journal) -> None:

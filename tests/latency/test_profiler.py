@@ -193,7 +193,15 @@ def test_too_little_time_is_said_and_not_wasted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"minutes": 0.0}, {"minutes": float("nan")}, {"builds": 0}, {"batch": 0}, {"validation_networks": -1}]
+    "wrong",
+    [
+        {"minutes": 0.0},
+        {"minutes": float("nan")},
+        {"builds": 0},
+        {"batch": 0},
+        {"validation_networks": -1},
+        {"networks_only": 1},
+    ],
 )
 def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
@@ -251,6 +259,22 @@ def test_a_device_that_becomes_another_while_it_is_measured_gives_no_table(tmp_p
     with pytest.raises(DeviceError, match="changed while it was measured"):
         run(device, tmp_path)
     assert not list(tmp_path.rglob("*t1-????????.json"))
+
+
+def test_whole_networks_alone_make_a_table_that_predicts(tmp_path: Path) -> None:
+    device = FakeDevice()
+    table, path = run(device, tmp_path, networks_only=40, calibration_networks=None, validation_networks=None)
+    assert not table.blocks
+    assert [len(table.with_role(role)) for role in ("calibration", "validation")] == [40, 20]
+    assert table.validation is not None
+    assert table.validation.mape < 3 and table.validation.mape < 0.5 * table.validation.baselines["macs"].mape
+    measured = len(device.measured)
+    again, _ = run(device, tmp_path, networks_only=40, calibration_networks=None, validation_networks=None)
+    assert len(device.measured) == measured and again.networks == table.networks
+    run(device, tmp_path)
+    with pytest.raises(UserError, match="holds blocks"):
+        run(device, tmp_path, networks_only=40)
+    assert load_table(path).blocks
 
 
 def test_progress_is_told_to_its_end(tmp_path: Path) -> None:
