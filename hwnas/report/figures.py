@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -64,7 +65,7 @@ def accuracy_latency_plane(data: ReportData) -> Figure:
     if data.search.finalists:
         legend.append(LegendEntry(svg.dot(8, 8, 6.5, "finalist"), "finalist, joined to its measured latency"))
     legend.append(LegendEntry(svg.line(8, 0, 8, 16, "budget"), "budget"))
-    return _figure("plane", title, summary, draw, ((WIDE, 430), (NARROW, 330)), legend)
+    return drawn("plane", title, summary, draw, ((WIDE, 430), (NARROW, 330)), legend)
 
 
 def search_progress(data: ReportData) -> Figure:
@@ -103,49 +104,66 @@ def search_progress(data: ReportData) -> Figure:
         )
 
     legend = [*_order_legend(), LegendEntry(svg.line(0, 8, 16, 8, "best"), "best so far")]
-    return _figure("progress", title, summary, draw, ((WIDE, 340), (NARROW, 300)), legend)
+    return drawn("progress", title, summary, draw, ((WIDE, 340), (NARROW, 300)), legend)
 
 
 def predicted_against_measured(data: ReportData) -> Figure:
     """Held-out networks and finalists, with the line of identity and a band of ± 10 %."""
+    held_out = [Network(n.id, n.measured_ms, n.predicted_ms, n.std_ms) for n in data.latency_model.held_out]
+    finalists = [
+        Network(f"finalist {f.id}", ms, f.predicted_ms, f.std_ms)
+        for f in data.search.finalists
+        if (ms := _measured_ms(f, data)) is not None
+    ]
+    return agreement({"held-out network": held_out, "finalist": finalists}, last="finalists")
+
+
+class Network(NamedTuple):
+    """A network that was both predicted and measured."""
+
+    name: str
+    measured_ms: float
+    predicted_ms: float
+    std_ms: float | None
+
+
+def agreement(groups: Mapping[str, Sequence[Network]], last: str) -> Figure:
+    """Predicted against measured latency of two groups, the second drawn as rings.
+
+    ``groups`` are by what one of them is called, ``last`` is what several of the second are.
+    """
     title = "Predicted against measured latency"
-    held_out = data.latency_model.held_out
-    finalists = [(f, ms) for f in data.search.finalists if (ms := _measured_ms(f, data)) is not None]
-    if not held_out and not finalists:
+    (first_name, first), (second_name, second) = groups.items()
+    networks = [*first, *second]
+    if not networks:
         return Figure("agreement", title, "No held-out network was measured, so the prediction stands unchecked.")
-    pairs = [(n.measured_ms, n.predicted_ms) for n in held_out] + [(ms, f.predicted_ms) for f, ms in finalists]
-    inside = sum(abs(predicted - measured) <= BAND * measured for measured, predicted in pairs)
+    inside = sum(abs(n.predicted_ms - n.measured_ms) <= BAND * n.measured_ms for n in networks)
     summary = (
-        f"{len(held_out)} held-out networks and {len(finalists)} finalists; "
-        f"{inside} of {len(pairs)} predictions lie within 10 % of what was measured."
+        f"{len(first)} held-out networks and {len(second)} {last}; "
+        f"{inside} of {len(networks)} predictions lie within 10 % of what was measured."
     )
+    values = [value for n in networks for value in (n.measured_ms, n.predicted_ms)]
 
     def draw(width: float, height: float) -> Iterator[Markup]:
         horizontal, vertical = svg.plot_area(width, height)
-        frame = Frame(
-            Scale.around([value for pair in pairs for value in pair], *horizontal),
-            Scale.around([value for pair in pairs for value in pair], *vertical),
-        )
+        frame = Frame(Scale.around(values, *horizontal), Scale.around(values, *vertical))
         band = svg.points((frame.x(x), frame.y(y)) for x, y in band_corners(frame.x.low, frame.x.high))
         yield svg.tag("polygon", points=band, class_="band")
         yield frame.axes("measured, ms", "predicted, ms")
         corners = [(frame.x(value), frame.y(value)) for value in (frame.x.low, frame.x.high)]
         yield svg.tag("polyline", points=svg.points(corners), class_="identity")
-        for network in held_out:
-            tip = _agreement(network.id, network.measured_ms, network.predicted_ms, network.std_ms)
-            yield svg.dot(frame.x(network.measured_ms), frame.y(network.predicted_ms), 3.5, "held-out", tip)
-        for finalist, ms in finalists:
-            tip = _agreement(f"finalist {finalist.id}", ms, finalist.predicted_ms, finalist.std_ms)
-            yield svg.dot(frame.x(ms), frame.y(finalist.predicted_ms), 6.5, "finalist", tip)
+        for group, radius, class_ in ((first, 3.5, "held-out"), (second, 6.5, "finalist")):
+            for n in group:
+                yield svg.dot(frame.x(n.measured_ms), frame.y(n.predicted_ms), radius, class_, _agreement(n))
 
     legend = [
-        LegendEntry(svg.dot(8, 8, 4, "held-out"), "held-out network"),
+        LegendEntry(svg.dot(8, 8, 4, "held-out"), first_name),
         LegendEntry(svg.line(0, 16, 16, 0, "identity"), "equal"),
         LegendEntry(svg.tag("rect", x=0, y=2, width=16, height=12, class_="band"), "within 10 %"),
     ]
-    if finalists:
-        legend.insert(1, LegendEntry(svg.dot(8, 8, 6.5, "finalist"), "finalist"))
-    return _figure("agreement", title, summary, draw, ((HALF_WIDE, 400), (NARROW, 330)), legend)
+    if second:
+        legend.insert(1, LegendEntry(svg.dot(8, 8, 6.5, "finalist"), second_name))
+    return drawn("agreement", title, summary, draw, ((HALF_WIDE, 400), (NARROW, 330)), legend)
 
 
 def order_class(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
@@ -169,7 +187,7 @@ def band_corners(low: float, high: float) -> list[tuple[float, float]]:
     ]
 
 
-def _figure(
+def drawn(
     name: str,
     title: str,
     summary: str,
@@ -177,6 +195,7 @@ def _figure(
     sizes: tuple[tuple[float, float], tuple[float, float]],
     legend: Sequence[LegendEntry],
 ) -> Figure:
+    """What ``draw`` draws of a width and a height, in the two ``sizes``: wide and narrow."""
     wide, narrow = (
         svg.drawing(f"{title}: {summary}", width, height, *draw(width, height), variant=variant)
         for variant, (width, height) in zip(("wide", "narrow"), sizes, strict=True)
@@ -226,6 +245,6 @@ def _tooltip(candidate: Candidate) -> str:
     return f"evaluation {candidate.index + 1} · {percent(candidate.top1)} · {latency} · {candidate.id}{origin}"
 
 
-def _agreement(name: str, measured: float, predicted: float, std: float | None) -> str:
-    error = percent(predicted / measured - 1, 1)
-    return f"{name} · measured {milliseconds(measured)}, predicted {spread(predicted, std)} ({error})"
+def _agreement(n: Network) -> str:
+    error = percent(n.predicted_ms / n.measured_ms - 1, 1)
+    return f"{n.name} · measured {milliseconds(n.measured_ms)}, predicted {spread(n.predicted_ms, n.std_ms)} ({error})"

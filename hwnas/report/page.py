@@ -23,7 +23,7 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render(data: ReportData) -> str:
     """The page as HTML text."""
-    return _template().render(
+    return template("report.html").render(
         data=data,
         created=formats.moment(data.created),
         warnings=verdict.warnings(data),
@@ -43,7 +43,8 @@ def render(data: ReportData) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page's template; what it is not given is an error."""
     environment = Environment(
         loader=PackageLoader("hwnas.report"),
         autoescape=True,
@@ -51,4 +52,4 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)

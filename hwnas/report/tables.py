@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hwnas.report import formats
-from hwnas.report.data import Latency, LatencyFigures, Measurement, Network, ReportData
+from hwnas.report.data import HeldOutNetwork, Latency, LatencyFigures, Measurement, Network, ReportData
 from hwnas.report.formats import ABSENT, decimal, milliseconds, percent, spread
 from hwnas.report.verdict import speed_up
 
@@ -117,7 +117,11 @@ def finalists(data: ReportData) -> Grid:
 def model_figures(data: ReportData) -> Grid:
     """The latency model beside simpler predictors: a column each."""
     model = data.latency_model
-    columns = (*([model.figures] if model.figures else []), *model.baselines)
+    return predictors("On held-out networks", (*([model.figures] if model.figures else []), *model.baselines))
+
+
+def predictors(caption: str, columns: Sequence[LatencyFigures]) -> Grid:
+    """Figures of predictors: a column each."""
     quantities: tuple[tuple[str, Callable[[LatencyFigures], str]], ...] = (
         ("mean error (MAPE)", lambda f: f"{formats.significant(f.mape_percent)}{formats.NBSP}%"),
         ("within ±5 %", lambda f: formats.share(f.within_5_percent, f.within_5_interval)),
@@ -129,16 +133,21 @@ def model_figures(data: ReportData) -> Grid:
         ("networks", lambda f: str(f.n)),
     )
     rows = tuple((name, *map(cell, columns)) for name, cell in quantities) if columns else ()
-    return Grid("On held-out networks", ("", *(f.predictor for f in columns)), rows)
+    return Grid(caption, ("", *(f.predictor for f in columns)), rows)
 
 
 def held_out(data: ReportData) -> Grid:
     """The held-out networks one by one."""
+    return networks("Held-out networks", data.latency_model.held_out)
+
+
+def networks(caption: str, networks: Sequence[HeldOutNetwork]) -> Grid:
+    """Networks as predicted and as measured, one by one."""
     rows = tuple(
         (n.id, milliseconds(n.measured_ms), spread(n.predicted_ms, n.std_ms), _error(n.predicted_ms, n.measured_ms))
-        for n in data.latency_model.held_out
+        for n in networks
     )
-    return Grid("Held-out networks", ("network", "measured", "predicted", "error"), rows)
+    return Grid(caption, ("network", "measured", "predicted", "error"), rows)
 
 
 def blocks(data: ReportData) -> Grid:
