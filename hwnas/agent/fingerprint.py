@@ -11,6 +11,8 @@ import numpy as np
 
 from . import sensors
 from .runtimes import Runtime, RuntimeOptions
+from .sysfs import read_text
+from .thermal import temperatures_c
 
 _ISA_X86 = "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16"
 _ISA_AMX = "amx_tile amx_int8 amx_bf16"
@@ -44,11 +46,11 @@ def _context() -> Dict[str, Any]:
         "usable_cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "virtual_machine": "hypervisor" in _cpuinfo().get("flags", "").split(),
         "clocks": clocks.as_record(),
-        "temperatures_c": sensors.temperatures_c(),
+        "temperatures_c": temperatures_c(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "memory_total_bytes": sensors.memory_bytes("MemTotal", meminfo),
         "memory_available_bytes": sensors.memory_bytes("MemAvailable", meminfo),
-        "l4t": sensors.read_text(Path("/etc/nv_tegra_release")),
+        "l4t": read_text(Path("/etc/nv_tegra_release")),
     }
 
 
@@ -56,7 +58,7 @@ def _cpu_description() -> Dict[str, Any]:
     """Model, stepping and instruction sets; on Arm, which states no model name, the implementer's numbers."""
     info = _cpuinfo()
     arm = [info.get(key) for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision")]
-    model = info.get("model name") or sensors.read_text(Path("/proc/device-tree/model"))
+    model = info.get("model name") or read_text(Path("/proc/device-tree/model"))
     flags = (info.get("flags") or info.get("Features") or "").split()
     return {
         "model": model or platform.processor() or "unknown",
@@ -67,13 +69,13 @@ def _cpu_description() -> Dict[str, Any]:
 
 def _cpuinfo() -> Dict[str, str]:
     """The first processor's lines of /proc/cpuinfo."""
-    first = (sensors.read_text(Path("/proc/cpuinfo")) or "").split("\n\n")[0]
+    first = (read_text(Path("/proc/cpuinfo")) or "").split("\n\n")[0]
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
 def _system_name() -> Optional[str]:
-    for line in (sensors.read_text(Path("/etc/os-release")) or "").splitlines():
+    for line in (read_text(Path("/etc/os-release")) or "").splitlines():
         if line.startswith("PRETTY_NAME="):
             return line.split("=", 1)[1].strip('"')
     return platform.system()

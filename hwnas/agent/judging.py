@@ -29,6 +29,7 @@ class Batch:
     canary_ns: Optional[Tuple[int, int]]
     """Canary before and after; ``None`` when the measurement was not gated."""
     clocks_moved: bool = False
+    """Whether the device's clocks moved meanwhile, or something held them down."""
     preempted: bool = False
     """Whether the system took the processor away meanwhile: a run then holds somebody else's time slice."""
 

@@ -54,7 +54,8 @@ class MeasuringProtocol:
     clock_interval_seconds: float = 0.1
     """How often the clocks are read while measuring."""
     clock_tolerance: float = 0.05
-    """The batches between two readings that differ by more than this fraction do not count and are redone."""
+    """The batches between two readings that differ by more than this fraction, or one of which says that the device
+    throttles, do not count and are redone."""
     transfer_runs: int = 8
     seed: int = 0
     """Of the inputs' content."""

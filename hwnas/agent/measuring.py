@@ -103,13 +103,17 @@ class Measurement:
             first = len(self._batches)
             self._gather_between_readings(runs, deadline)
             self._readings.append(self._read_clocks())
-            if self._readings[-1].moved_since(self._readings[-2], self._protocol.clock_tolerance):
+            if self._disturbed(*self._readings[-2:]):
                 self._batches[first:] = [replace(batch, clocks_moved=True) for batch in self._batches[first:]]
                 self._tally = _Tally(self._tally.fast_ns, self._protocol.tolerance)
             if self._enough():
                 return True
             if self._clock() >= deadline:
                 return False
+
+    def _disturbed(self, before: Clocks, after: Clocks) -> bool:
+        """Whether what ran between two readings did so at moved clocks or throttled."""
+        return after.throttled_since(before) or after.moved_since(before, self._protocol.clock_tolerance)
 
     def _gather_between_readings(self, runs: int, deadline: float) -> None:
         """At least one batch; no longer than the interval of the clock readings, the deadline, and what is needed."""

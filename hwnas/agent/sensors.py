@@ -1,40 +1,136 @@
-"""What the kernel says of clocks, heat and memory; ``None`` or empty where it says nothing."""
+"""What the kernel and a GPU's driver say of clocks, throttling and memory; ``None`` or empty where they say nothing."""
 
 from __future__ import annotations
 
+import re
 import resource
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, Optional, Tuple
 
+from .nvml import GpuReading, open_nvml
+from .sysfs import number_files, read_numbers, read_text, read_texts, same_number
+from .tegrastats import TegraClocks, start_tegrastats
+from .thermal import GPU_NAMES, Thermal
+
+_ROOT = Path("/")
 _CPUS = Path("/sys/devices/system/cpu")
-_THERMAL = Path("/sys/class/thermal")
+_HELD_BACK = 0.9
+"""A clock that is set to one value and runs below this share of it is held back by something."""
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """One reading of the clocks that a measurement stands on."""
+    """One reading of the clocks that a measurement stands on, and of what holds them down."""
 
     fastest_mhz: Optional[float]
     """The live clock of the fastest core, which is the one that works."""
     limit_mhz: Optional[float]
     """The clock that no core may exceed at present; throttling lowers it."""
+    gpu_mhz: Optional[float] = None
+    """The GPU's live clock; the three are ``None``, too, where no GPU computes."""
+    gpu_limit_mhz: Optional[float] = None
+    memory_mhz: Optional[float] = None
+    throttle_events: Optional[int] = None
+    """How often the hardware throttled since it was started; it is its rise that tells."""
+    throttled: Tuple[str, ...] = ()
+    """What slows computing down at this moment, in words."""
 
     def moved_since(self, earlier: "Clocks", tolerance: float) -> bool:
         """Whether a clock differs from the ``earlier`` reading by more than the fraction ``tolerance``."""
-        pairs = ((self.fastest_mhz, earlier.fastest_mhz), (self.limit_mhz, earlier.limit_mhz))
+        pairs = (
+            (self.fastest_mhz, earlier.fastest_mhz),
+            (self.limit_mhz, earlier.limit_mhz),
+            (self.gpu_mhz, earlier.gpu_mhz),
+            (self.gpu_limit_mhz, earlier.gpu_limit_mhz),
+            (self.memory_mhz, earlier.memory_mhz),
+        )
         return any(now and then and abs(now - then) > tolerance * then for now, then in pairs)
+
+    def throttled_since(self, earlier: "Clocks") -> bool:
+        """Whether the device throttled at one of both readings or in between."""
+        if self.throttled or earlier.throttled:
+            return True
+        if self.throttle_events is None or earlier.throttle_events is None:
+            return False
+        return self.throttle_events > earlier.throttle_events
 
     def as_record(self) -> Dict[str, Any]:
         """For the reply."""
-        return {"fastest_mhz": self.fastest_mhz, "limit_mhz": self.limit_mhz}
+        return asdict(self)
 
 
-def read_clocks(cpus: Path = _CPUS) -> Clocks:
-    """The CPU's clocks now, from cpufreq; without cpufreq (most virtual machines) all are ``None``."""
-    live = _frequencies_mhz(cpus, "scaling_cur_freq")
-    limits = _frequencies_mhz(cpus, "scaling_max_freq")
-    return Clocks(max(live, default=None), max(limits, default=None))
+class Sensors:
+    """The sensors of this machine, looked for once: a reading opens no other file, and none where there are none."""
+
+    def __init__(self, root: Path = _ROOT, gpu: bool = False, tegrastats: str = "tegrastats") -> None:
+        """
+        Args:
+            root: the directory that has ``sys``.
+            gpu: whether a GPU computes; its clocks count only then, and only then anything is started to read them.
+            tegrastats: name or path of the program of that name, which runs until :meth:`close`.
+        """
+        cpus = root / "sys/devices/system/cpu"
+        self._live = number_files(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq")
+        self._limits = number_files(cpus, "cpu[0-9]*/cpufreq/scaling_max_freq")
+        self._cores_pinned = _are_pinned(cpus)
+        self._counters = number_files(cpus, "cpu[0-9]*/thermal_throttle/*_throttle_count")
+        self._counters += number_files(root / "sys/class/hwmon", "hwmon*/oc*_event_cnt")  # over-current on a Jetson
+        self._thermal = Thermal(root / "sys/class/thermal")
+        clocked = sorted((root / "sys/class/devfreq").glob("*")) if gpu else []
+        self._gpus = [folder for folder in clocked if re.search(GPU_NAMES, folder.name)]
+        self._gpus_pinned = [folder for folder in self._gpus if same_number(folder / "min_freq", folder / "max_freq")]
+        self._nvml = open_nvml() if gpu else None
+        self._tegrastats = start_tegrastats(tegrastats) if gpu else None
+
+    def __enter__(self) -> "Sensors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what was started; calling it again does nothing."""
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+        if self._tegrastats is not None:
+            self._tegrastats.close()
+            self._tegrastats = None
+
+    def read(self) -> Clocks:
+        """The clocks now."""
+        tegra = TegraClocks() if self._tegrastats is None else self._tegrastats.read()
+        nvidia = GpuReading() if self._nvml is None else self._nvml.read()
+        fastest, limit = _greatest_mhz(self._live, 1e3) or tegra.cpu_mhz, _greatest_mhz(self._limits, 1e3)
+        return Clocks(
+            fastest_mhz=fastest,
+            limit_mhz=limit,
+            gpu_mhz=_greatest_mhz([gpu / "cur_freq" for gpu in self._gpus], 1e6) or nvidia.mhz or tegra.gpu_mhz,
+            gpu_limit_mhz=_greatest_mhz([gpu / "max_freq" for gpu in self._gpus], 1e6) or nvidia.limit_mhz,
+            memory_mhz=nvidia.memory_mhz or tegra.memory_mhz,
+            throttle_events=sum(read_numbers(self._counters)) if self._counters else None,
+            throttled=(
+                *self._thermal.slowed_by(),
+                *self._held_back(fastest, limit),
+                *("GPU: " + reason for reason in nvidia.slowed_by),
+            ),
+        )
+
+    def _held_back(self, fastest_mhz: Optional[float], limit_mhz: Optional[float]) -> Iterable[str]:
+        """The clocks that run below the one to which they are set."""
+        pairs = [("the fastest core", fastest_mhz, limit_mhz)] if self._cores_pinned else []
+        for gpu in self._gpus_pinned:
+            live, wanted = (_greatest_mhz([gpu / name], 1e6) for name in ("cur_freq", "max_freq"))
+            pairs.append(("GPU " + gpu.name, live, wanted))
+        for name, live, wanted in pairs:
+            if live and wanted and live < _HELD_BACK * wanted:
+                yield "%s at %g MHz where %g are set" % (name, live, wanted)
+
+
+def read_clocks(root: Path = _ROOT) -> Clocks:
+    """The CPU's clocks now; where the kernel tells nothing of them (most virtual machines) all are ``None``."""
+    return Sensors(root).read()
 
 
 def preemptions_so_far() -> int:
@@ -48,26 +144,16 @@ def preemptions_so_far() -> int:
 
 def maximum_clock_mhz(cpus: Path = _CPUS) -> Optional[float]:
     """The hardware's highest clock, as cpufreq states it."""
-    return max(_frequencies_mhz(cpus, "cpuinfo_max_freq"), default=None)
+    return _greatest_mhz(cpus.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"), 1e3)
 
 
 def power_mode(cpus: Path = _CPUS) -> Optional[str]:
     """The cpufreq governors in use and whether boost is on, e.g. ``performance, boost on``."""
-    governors = sorted(set(_texts(cpus, "cpu[0-9]*/cpufreq/scaling_governor")))
+    governors = sorted(set(read_texts(cpus, "cpu[0-9]*/cpufreq/scaling_governor")))
     boost = read_text(cpus / "cpufreq" / "boost")
     if not governors:
         return None
     return "+".join(governors) + ("" if boost is None else ", boost " + ("on" if boost == "1" else "off"))
-
-
-def temperatures_c(thermal: Path = _THERMAL) -> Dict[str, float]:
-    """Degrees Celsius of each thermal zone, by its type."""
-    zones = {}
-    for zone in sorted(thermal.glob("thermal_zone*")):
-        name, value = read_text(zone / "type"), read_text(zone / "temp")
-        if name and value and value.lstrip("-").isdigit():
-            zones[name] = int(value) / 1000.0
-    return zones
 
 
 def memory_bytes(field: str, status: Path = Path("/proc/self/status")) -> Optional[int]:
@@ -78,18 +164,14 @@ def memory_bytes(field: str, status: Path = Path("/proc/self/status")) -> Option
     return None
 
 
-def read_text(path: Path) -> Optional[str]:
-    """A small file's stripped text, or ``None`` if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\x00 \t\r\n")
-    except OSError:
-        return None
+def _are_pinned(cpus: Path) -> bool:
+    """Whether every core is set to one clock that it can hold for ever, as ``jetson_clocks`` does."""
+    # Clocks above the nominal one are given as far as heat and neighbours allow, which is no throttling.
+    boosts = read_text(cpus / "cpufreq" / "boost") == "1" or read_text(cpus / "intel_pstate" / "no_turbo") == "0"
+    cores = sorted(cpus.glob("cpu[0-9]*/cpufreq"))
+    same = (same_number(core / "scaling_min_freq", core / "scaling_max_freq") for core in cores)
+    return bool(cores) and not boosts and all(same)
 
 
-def _frequencies_mhz(cpus: Path, name: str) -> List[float]:
-    return [int(text) / 1000.0 for text in _texts(cpus, "cpu[0-9]*/cpufreq/" + name) if text.isdigit()]
-
-
-def _texts(directory: Path, pattern: str) -> List[str]:
-    texts = (read_text(path) for path in directory.glob(pattern))
-    return [text for text in texts if text]
+def _greatest_mhz(paths: Iterable[Path], per_mhz: float) -> Optional[float]:
+    return max((number / per_mhz for number in read_numbers(paths)), default=None)

@@ -28,18 +28,20 @@ from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, seeded_inputs, timer_overhead_ns, warm_up
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
+from .sensors import Sensors
 
 _GRACE_SECONDS = 5.0
 """How long a request in flight may go on after the host hung up."""
 
 
 class Agent:
-    """What the requests act upon: blobs and engines on disk, canaries in memory."""
+    """What the requests act upon: blobs and engines on disk, canaries and sensors in memory."""
 
     def __init__(self, home: Path) -> None:
         self._blobs = BlobStore(home / "blobs")
         self._engines = EngineStore(home / "engines")
         self._canaries: Dict[Tuple[str, str, str], Canary] = {}
+        self._sensors: Dict[bool, Sensors] = {}
         self.finished = False
         self._handlers: Dict[str, Callable[[Fields], Message]] = {
             "hello": self._hello,
@@ -54,6 +56,11 @@ class Agent:
             "release": self._release,
             "quit": self._quit,
         }
+
+    def close(self) -> None:
+        """End what was started beside; calling it again does nothing."""
+        for sensors in list(self._sensors.values()):
+            sensors.close()
 
     def answer(self, line: bytes) -> Message:
         """The reply to one line; whatever goes wrong with it becomes a refusal."""
@@ -134,10 +141,9 @@ class Agent:
         identity = fields.text("engine")
         knobs = MeasuringProtocol.from_message(fields.record("protocol"))
         engine = self._engines.open(identity)
-        canary = None
-        if knobs.gate:
-            canary = self._canary(*self._engines.origin(identity), knobs.canary, fields)
-        result = Measurement(engine, canary, knobs).run()
+        runtime, options = self._engines.origin(identity)
+        canary = self._canary(runtime, options, knobs.canary, fields) if knobs.gate else None
+        result = Measurement(engine, canary, knobs, clocks=self._sensors_of(options).read).run()
         result["timer_overhead_ns"] = timer_overhead_ns()
         result["canary_sha256"] = CANARY_SHA256[knobs.canary]
         return result
@@ -186,6 +192,13 @@ class Agent:
             warm_up(engine, MeasuringProtocol(warmup_min_seconds=0.05))
             self._canaries[key] = Canary(engine, FastState(initial))
         return self._canaries[key]
+
+    def _sensors_of(self, options: RuntimeOptions) -> Sensors:
+        """The sensors of what executes an engine: looked for on first use, kept for the session."""
+        gpu = not options.provider.lower().startswith("cpu")
+        if gpu not in self._sensors:
+            self._sensors[gpu] = Sensors(gpu=gpu)
+        return self._sensors[gpu]
 
 
 def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:
@@ -249,12 +262,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     home = _private_directory(options.home)
 
     def leave() -> None:
+        agent.close()
         if options.ephemeral:
             shutil.rmtree(str(home), ignore_errors=True)
 
     replies = _claim_stdout()
-    _end_with_host(sys.stdin.fileno(), leave)
     agent = Agent(home)
+    _end_with_host(sys.stdin.fileno(), leave)
     gc.freeze()
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, replies, agent)

@@ -53,7 +53,7 @@ class Measurement(BaseModel):
     canary_ns: tuple[tuple[int, int] | None, ...]
     """The canary's time before and after each batch; ``None`` in a measurement that is not gated."""
     clocks_moved: tuple[bool, ...]
-    """Whether the clocks moved while the batch ran; such a batch does not count."""
+    """Whether the clocks moved, or the device throttled, while the batch ran; such a batch does not count."""
     preempted: tuple[bool, ...]
     """Whether the system took the processor away while the batch ran; such a batch is not gated."""
     fast_state_ns: float | None
@@ -62,7 +62,7 @@ class Measurement(BaseModel):
     """Whether as much was accepted as the protocol asks for, by the fast state known then."""
     warmup: WarmUp
     clocks: tuple[Clocks, ...]
-    """Readings before, during and after; null where the system tells no clocks."""
+    """Readings before, during and after, with what throttled in words; null where the system tells no clocks."""
     upload_ns: tuple[int, ...]
     download_ns: tuple[int, ...]
     timer_overhead_ns: int

@@ -29,13 +29,16 @@ class Machine:
         self.now = 0.0
         self.slowness = slowness
         self.clocks_mhz: Callable[[float], float | None] = lambda _: None
+        self.throttled_by: Callable[[float], tuple[str, ...]] = lambda _: ()
+        self.throttle_events: Callable[[float], int | None] = lambda _: None
         self.time_slices: Callable[[float], int] = lambda _: 0
 
     def clock(self) -> float:
         return self.now
 
     def read_clocks(self) -> Clocks:
-        return Clocks(self.clocks_mhz(self.now), None)
+        throttling = {"throttle_events": self.throttle_events(self.now), "throttled": self.throttled_by(self.now)}
+        return Clocks(self.clocks_mhz(self.now), None, **throttling)
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -219,6 +222,42 @@ def test_batches_during_which_clocks_moved_are_rejected_and_redone() -> None:
     moved = sum(len(batch) for batch, flag in zip(found.samples_ns, found.clocks_moved, strict=True) if flag)
     assert found.ungated.n == found.gated.n + moved
     assert {1500.0, 2000.0} == {reading.fastest_mhz for reading in found.clocks}
+
+
+def test_batches_of_a_device_that_throttles_without_moving_its_clocks_are_rejected_and_redone() -> None:
+    """Canary and engine slow down alike and by little, so that only the sensor tells."""
+    machine = Machine(lambda seconds: 1.05 if seconds < 0.1 else 1.0)
+    machine.clocks_mhz = lambda _: 2000.0
+    machine.throttled_by = lambda seconds: ("cooling device cpufreq-cpu0 at 3 of 48",) if seconds < 0.1 else ()
+    knobs = MeasuringProtocol(min_samples=500, clock_interval_seconds=0.01, correct_drift=False)
+    found = measure(machine, knobs)
+    assert found.complete
+    assert any(found.clocks_moved) and not all(found.clocks_moved)
+    assert set(found.gated_samples_ns()) == {ENGINE_NS}
+    assert found.ungated.n > found.gated.n >= 500
+    assert found.clocks[0].throttled == ("cooling device cpufreq-cpu0 at 3 of 48",)
+    assert found.clocks[-1].throttled == ()
+    machine = Machine(machine.slowness)
+    assert set(measure(machine, knobs).gated_samples_ns()) != {ENGINE_NS}, "without the sensor they count"
+
+
+def test_batches_during_which_a_throttle_counter_rose_are_rejected_and_redone() -> None:
+    machine = Machine(lambda seconds: 1.05 if 0.04 < seconds < 0.1 else 1.0)
+    machine.throttle_events = lambda seconds: 7 + int(min(max(0.0, seconds - 0.04), 0.06) / 0.001)
+    knobs = MeasuringProtocol(min_samples=1000, clock_interval_seconds=0.01, correct_drift=False)
+    found = measure(machine, knobs)
+    assert found.complete and found.gated.n >= 1000
+    assert set(found.gated_samples_ns()) == {ENGINE_NS}
+    assert any(found.clocks_moved)
+
+
+def test_a_device_that_throttles_for_ever_is_told_and_nothing_is_called_gated() -> None:
+    machine = Machine()
+    machine.throttled_by = lambda _: ("GPU: power cap",)
+    found = measure(machine, MeasuringProtocol(max_seconds=0.1))
+    assert not found.complete
+    assert found.gated.n == 0 and found.ungated.n > 0
+    assert {reading.throttled for reading in found.clocks} == {("GPU: power cap",)}
 
 
 def test_a_run_that_waited_for_its_processor_does_not_count_between_two_fast_canaries() -> None:

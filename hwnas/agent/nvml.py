@@ -1,0 +1,95 @@
+"""Clocks of an NVIDIA GPU and what holds them down, by nvidia-ml-py where that is installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any, Callable, NamedTuple, Optional, Tuple
+
+_REASONS = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+    0x200: "board limit",
+    0x400: "reliability",
+}
+"""NVML's bits of what throttles; those of idleness, of clocks that somebody set and of other GPUs are none of it."""
+
+
+class GpuReading(NamedTuple):
+    """Of one moment; ``None`` where the driver does not tell."""
+
+    mhz: Optional[float] = None
+    """Clock of the multiprocessors."""
+    limit_mhz: Optional[float] = None
+    """What it may reach."""
+    memory_mhz: Optional[float] = None
+    slowed_by: Tuple[str, ...] = ()
+    """What holds the clocks down."""
+
+
+class Nvml:
+    """The GPU that CUDA sees first."""
+
+    def __init__(self, library: Any) -> None:
+        """``library`` is the module pynvml; what it raises is of its own classes."""
+        self._library = library
+        library.nvmlInit()
+        try:
+            self._gpu = self._first_visible()
+        except library.NVMLError:
+            self.close()
+            raise
+
+    def read(self) -> GpuReading:
+        """The clocks now."""
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # drivers before 535 know it by its former name
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return GpuReading(
+            mhz=self._clock("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
+            limit_mhz=self._clock("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
+            memory_mhz=self._clock("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),
+            slowed_by=tuple(name for bit, name in _REASONS.items() if bit & (bits or 0)),
+        )
+
+    def close(self) -> None:
+        """Let go of the library."""
+        try:
+            self._library.nvmlShutdown()
+        except self._library.NVMLError:
+            return
+
+    def _first_visible(self) -> Any:
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        if first.startswith(("GPU-", "MIG-")):
+            return self._library.nvmlDeviceGetHandleByUUID(first)
+        return self._library.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+
+    def _clock(self, question: str, domain: str) -> Optional[float]:
+        answer = self._ask(question, getattr(self._library, domain))
+        return float(answer) if answer else None
+
+    def _ask(self, question: str, *arguments: Any) -> Optional[int]:
+        """An answer, or ``None`` where this library, driver or GPU does not know the question."""
+        ask: Optional[Callable[..., int]] = getattr(self._library, question, None)
+        if ask is None:
+            return None
+        try:
+            return ask(self._gpu, *arguments)
+        except self._library.NVMLError:
+            return None
+
+
+def open_nvml() -> Optional[Nvml]:
+    """The GPU; ``None`` without library, driver or GPU."""
+    try:
+        library: Any = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        return Nvml(library)
+    except library.NVMLError:
+        return None
