@@ -74,7 +74,7 @@ class ValidationFigures(Figures):
     """The latency model's figures on held-out networks, and what they are to be compared with."""
 
     interpolated: Figures | None = None
-    """The model's figures on those of the networks that contain a block that was not measured."""
+    """The model's figures on those of the networks that contain a block that was not measured, unless all do."""
     baselines: dict[str, Figures] = {}
     """``block_sum``: the plain sum of isolated blocks; ``macs``: a line through MACs, fitted as the model was."""
 

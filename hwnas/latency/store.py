@@ -134,7 +134,7 @@ def find_table(root: Path, key: TableKey, fingerprint: Fingerprint, *, allow_sta
     if not others:
         raise UserError(
             f"There is no latency table {exact}; "
-            f"make it with `hwnas profile --target {key.target} --space {key.space}`."
+            f"make it with `hwnas profile --target {key.target} --space {key.space}{_fps_option(key)}`."
         )
     check_fingerprint(load_table(others[-1]), fingerprint, allow_stale, others[-1])
     return others[-1]
@@ -159,3 +159,7 @@ def check_fingerprint(
         f"Latency table{where} was measured on another device than target '{table.target}' is now ({shown}); "
         f"run `hwnas profile --target {table.target} --space {table.space}` or pass --allow-stale."
     )
+
+
+def _fps_option(key: TableKey) -> str:
+    return "" if key.arrival == str(BACK_TO_BACK) else f" --fps {key.arrival.removesuffix(' fps')}"

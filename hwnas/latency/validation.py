@@ -40,7 +40,7 @@ def validation_figures(
     """The figures of a model fitted to ``table`` on any measured networks [n], n ≥ 2, that entered no fit."""
     mean, std = model.predict(genomes)
     some = model.interpolated(genomes)
-    interpolated = figures(measured_ms[some], mean[some], std[some]) if some.sum() >= FEWEST else None
+    interpolated = figures(measured_ms[some], mean[some], std[some]) if FEWEST <= some.sum() < len(some) else None
     return ValidationFigures(
         **dict(figures(measured_ms, mean, std)),
         interpolated=interpolated,

@@ -30,7 +30,7 @@ def test_scale_and_overhead_of_networks_are_learned(scale: float, overhead: floa
     true = overhead + scale * SPACE.block_sum(GENOMES, TIMES)
     assert np.abs(mean / true - 1).mean() < 0.005
     assert np.abs(mean / true - 1).max() < 0.03
-    assert (std / mean).max() < 0.02
+    assert (std / mean).max() < 0.025
 
 
 def test_the_stated_interval_covers_what_it_says() -> None:
