@@ -217,6 +217,25 @@ def warm_up(engine: Engine, protocol: MeasuringProtocol, clock: Callable[[], flo
         before = median
 
 
+def prepared_canary(
+    engine: Engine, fast_state_ns: Optional[float] = None, clock: Callable[[], float] = time.perf_counter
+) -> Canary:
+    """A canary with its inputs in place, and warm; ``fast_state_ns`` as an earlier session learned it."""
+    engine.upload(seeded_inputs(engine.inputs, seed=0))
+    warm_up(engine, MeasuringProtocol(warmup_min_seconds=0.05), clock)
+    return Canary(engine, FastState(fast_state_ns))
+
+
+def learn_fast_state(canary: Canary, seconds: float, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Run the canary alone for a while, at least once; gives how often it was timed."""
+    end = clock() + seconds
+    runs = 0
+    while runs == 0 or clock() < end:
+        canary.state.observe(canary.engine.timed_runs(2)[1])
+        runs += 1
+    return runs
+
+
 def seeded_inputs(tensors: Sequence[TensorInfo], seed: int) -> List[Array]:
     """Reproducible content without zeros and denormals, whose arithmetic has other speeds than a picture's."""
     generator = np.random.default_rng(seed)

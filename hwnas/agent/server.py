@@ -23,9 +23,8 @@ from .blobs import BlobStore
 from .canary import CANARY_SHA256, canary_onnx
 from .engines import EngineStore
 from .fingerprint import probe
-from .judging import FastState
 from .knobs import MeasuringProtocol
-from .measuring import Canary, Measurement, seeded_inputs, timer_overhead_ns, warm_up
+from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, timer_overhead_ns
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
 from .sensors import Sensors
@@ -153,11 +152,7 @@ class Agent:
         runtime = open_runtime(fields.text("runtime"))
         knobs = MeasuringProtocol.from_message({"canary": fields.text("canary", "small")})
         canary = self._canary(runtime, _options(fields, runtime), knobs.canary, fields)
-        end = time.perf_counter() + fields.number("seconds")
-        runs = 0
-        while runs == 0 or time.perf_counter() < end:
-            canary.state.observe(canary.engine.timed_runs(2)[1])
-            runs += 1
+        runs = learn_fast_state(canary, fields.number("seconds"))
         return {"fast_state_ns": canary.state.value_ns, "runs": runs}
 
     def _infer(self, fields: Fields) -> Message:
@@ -187,10 +182,7 @@ class Agent:
         if key not in self._canaries:
             initial = fields.number("fast_state_ns") if fields.has("fast_state_ns") else None
             identity = self._engines.build(runtime, canary_onnx(name), RuntimeOptions(options.provider))
-            engine = self._engines.open(identity)
-            engine.upload(seeded_inputs(engine.inputs, seed=0))
-            warm_up(engine, MeasuringProtocol(warmup_min_seconds=0.05))
-            self._canaries[key] = Canary(engine, FastState(initial))
+            self._canaries[key] = prepared_canary(self._engines.open(identity), initial)
         return self._canaries[key]
 
     def _sensors_of(self, options: RuntimeOptions) -> Sensors:

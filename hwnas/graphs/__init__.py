@@ -3,6 +3,7 @@
 from hwnas.graphs.compare import first_difference
 from hwnas.graphs.emit import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.graphs.nodes import BLOCK_OUTPUT, INPUT, NETWORK_OUTPUT, Node, node_list
+from hwnas.graphs.operators import Operator, Operators, read_operators
 
 __all__ = [
     "BLOCK_OUTPUT",
@@ -11,8 +12,11 @@ __all__ = [
     "NETWORK_OUTPUT",
     "OPSET",
     "Node",
+    "Operator",
+    "Operators",
     "block_graph",
     "first_difference",
     "network_graph",
     "node_list",
+    "read_operators",
 ]
