@@ -26,8 +26,9 @@ from hwnas.search.record import Evaluation
 from hwnas.search.search import run_search
 from hwnas.spaces import Genomes, Space
 
-REFINED_CANDIDATES = 8
-"""To be evaluated; as many more than finalists as lets some keep the budget where each does with an even chance."""
+REFINED_CANDIDATES, REFINED_SHARE = 8, 1 / 3
+"""Most to be evaluated, and at most this share of what the first search evaluated.  Eight let some keep the budget
+where each does with a fair chance."""
 REFINED_CONFIDENCE = 0.6
 """Lower than the search's: these candidates are measured before anything is said of them."""
 PRIOR_STD = 0.03
@@ -96,13 +97,14 @@ class Refinement:
     progress: Progress | None = None
 
     def search(self, measured: Sequence[Finalist]) -> tuple[Evaluation, ...]:
-        """Evaluate :data:`REFINED_CANDIDATES` more, which keep the budget by the corrected model with a fair chance.
+        """Evaluate up to :data:`REFINED_CANDIDATES` more, which keep the budget by the corrected model with a fair chance.
 
         None, where not even the fastest architecture does.
 
         Raises:
             BadFileError, UserError: as :func:`~hwnas.search.search.run_search`.
         """
+        n = min(REFINED_CANDIDATES, math.ceil(REFINED_SHARE * len(self.evaluations)))
         try:
             found = run_search(
                 self.space,
@@ -110,7 +112,7 @@ class Refinement:
                 self.budget.with_confidence(min(self.budget.confidence, REFINED_CONFIDENCE)),
                 self.evaluate,
                 self.directory,
-                SearchOptions(evaluations=REFINED_CANDIDATES, batch=REFINED_CANDIDATES, seed=self.seed),
+                SearchOptions(evaluations=n, batch=n, seed=self.seed),
                 self.progress,
                 known=self.evaluations,
             )

@@ -55,8 +55,8 @@ def kill_when(arguments: Sequence[str], env: dict[str, str], log: Path, text: st
     assert process.wait() == -signal.SIGKILL, f"the run had ended by itself before the kill in '{text}'"
 
 
-def candidates(run: Path) -> list[str]:
-    (log,) = run.glob("search/*/evaluations.jsonl")
+def candidates(run: Path, where: str = "search/*") -> list[str]:
+    (log,) = run.glob(f"{where}/evaluations.jsonl")
     return [json.dumps(line["architecture"]) for line in read_json_lines(log)]
 
 
@@ -93,7 +93,7 @@ def test_a_killed_run_ends_with_a_network_that_keeps_the_budget(
 ) -> None:
     run, summary, _ = broken_run
     assert summary["measured_p50_ms"] <= summary["budget_ms"]
-    assert summary["evaluations"] == 6
+    assert summary["evaluations"] == 6 + 2
     assert 0.8 < summary["top1"] < 1
     assert [yardstick["name"] for yardstick in summary["yardsticks"]] == ["largest subnet", "MobileNetV3-Small"]
     assert set(summary["seconds_per_step"]) == {"profile", "budget", "search", "finalists", "benchmark"}
@@ -104,7 +104,9 @@ def test_a_killed_run_ends_with_a_network_that_keeps_the_budget(
 
 def test_nothing_was_measured_or_evaluated_twice(broken_run: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
     run, _, _ = broken_run
-    assert len(candidates(run)) == 6
+    refined = candidates(run, "search/*/refined")
+    assert len(candidates(run)) == 6 and len(refined) == 2
+    assert len({*candidates(run), *refined}) == 8
     finalists = json.loads((run / "finalists.json").read_text())["finalists"]
     measured = Counter(line["onnx_sha256"] for line in read_json_lines(run / "finalists" / "journal.jsonl"))
     # Two builds of each, up to twice as many where a busy machine gave too few samples.
