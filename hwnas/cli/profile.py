@@ -16,6 +16,12 @@ def profile(
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to measure; what is missing then is said.")] = 10.0,
+    good_enough: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, help="Fit to no more networks once each is predicted from the others with this mean error, %."
+        ),
+    ] = None,
     networks_only: Annotated[
         int | None,
         typer.Option(min=2, help="Few-shot: no blocks, but so many whole networks, and half as many held out."),
@@ -60,6 +66,7 @@ def profile(
     options = ProfileOptions(
         minutes=minutes,
         resolutions=chosen,
+        good_enough_percent=good_enough,
         networks_only=networks_only,
         seed=seed,
         fresh=fresh,

@@ -19,6 +19,7 @@ from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.graphs import block_graph, network_graph
 from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journal_path, load_table, profile
 from hwnas.latency.plan import blocks_at
+from hwnas.latency.sitting import LEARNING_S
 from hwnas.spaces import get_space
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -259,6 +260,25 @@ def test_a_device_that_becomes_another_while_it_is_measured_gives_no_table(tmp_p
     with pytest.raises(DeviceError, match="changed while it was measured"):
         run(device, tmp_path)
     assert not list(tmp_path.rglob("*t1-????????.json"))
+
+
+def test_a_model_that_is_good_enough_asks_for_no_more_networks(tmp_path: Path) -> None:
+    table, _ = run(FakeDevice(), tmp_path, calibration_networks=70, good_enough_percent=20.0)
+    assert len(table.with_role("calibration")) == 30
+    table, _ = run(FakeDevice(), tmp_path, calibration_networks=70, good_enough_percent=1e-6)
+    assert len(table.with_role("calibration")) == 70
+
+
+def test_the_choice_of_networks_goes_on_where_time_ran_out(tmp_path: Path) -> None:
+    unbroken, _ = run(FakeDevice(), tmp_path / "unbroken", calibration_networks=60)
+    minutes = 0.85 * (unbroken.profile_seconds - LEARNING_S) / 60
+    broken = FakeDevice()
+    first, _ = run(broken, tmp_path / "broken", calibration_networks=60, minutes=minutes)
+    assert 30 < len(first.with_role("calibration")) < 60
+    whole, _ = run(broken, tmp_path / "broken", calibration_networks=60)
+    assert len(whole.with_role("calibration")) == 60
+    assert {entry.architecture for entry in first.networks} <= {entry.architecture for entry in whole.networks}
+    assert max(Counter(broken.measured).values()) == 1
 
 
 def test_whole_networks_alone_make_a_table_that_predicts(tmp_path: Path) -> None:
