@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.spaces import Architecture
 
 
 @command
@@ -43,7 +49,8 @@ def search(
     from hwnas.data import load_dataset
     from hwnas.devices import Arrival, load_target, open_device
     from hwnas.errors import UserError
-    from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_table
+    from hwnas.latency import load_table
+    from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_imported_table, open_table
     from hwnas.pipeline.networks import open_supernet
     from hwnas.pipeline.training import find_supernet
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
@@ -57,17 +64,27 @@ def search(
     if weights is None:
         raise UserError(f"No weights for {space} on {dataset.name} come with hwnas; train some with `hwnas train`.")
     evaluator = SubnetEvaluator(open_supernet(weights, searched, dataset), dataset, threads=threads)
-    with open_device(load_target(target)) as device, bars() as progress:
-        latency = (
-            open_table(device, searched, table, statistic=percentile, arrival=arrival, allow_stale=allow_stale)
-            if table
-            else find_and_open_table(
-                device, searched, tables, statistic=percentile, arrival=arrival, allow_stale=allow_stale
+    with ExitStack() as stack:
+        measure: Callable[[Architecture], float | None] | None = None
+        if table and load_table(table).kind == "imported":  # of a device that is not at hand
+            latency = open_imported_table(searched, table, statistic=percentile, arrival=arrival)
+            limit = Budget(
+                latency.table.target, "latency_ms", budget, statistic=percentile, confidence=confidence, arrival=arrival
             )
-        )
+        else:
+            device = stack.enter_context(open_device(load_target(target)))
+            latency = (
+                open_table(device, searched, table, statistic=percentile, arrival=arrival, allow_stale=allow_stale)
+                if table
+                else find_and_open_table(
+                    device, searched, tables, statistic=percentile, arrival=arrival, allow_stale=allow_stale
+                )
+            )
+            limit = Budget.on(device.target, budget, statistic=percentile, confidence=confidence, arrival=arrival)
+            measure = partial(measure_architecture, device, searched, budget=limit)
         if latency.table.hygiene and latency.table.relative:
             err.print(RELATIVE.format(absent=", ".join(latency.table.hygiene.absent)), soft_wrap=True, highlight=False)
-        limit = Budget.on(device.target, budget, statistic=percentile, confidence=confidence, arrival=arrival)
+        progress = stack.enter_context(bars())
         result = run_search(
             searched,
             latency.model,
@@ -76,7 +93,7 @@ def search(
             directory,
             options,
             progress,
-            measure_fastest=lambda architecture: measure_architecture(device, searched, architecture, limit),
+            measure_fastest=measure,
         )
     if json:
         print_json(

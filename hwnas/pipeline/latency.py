@@ -71,6 +71,22 @@ def open_table(
     return LoadedTable(path, table, model, stale=not fresh)
 
 
+def open_imported_table(
+    space: Space, path: Path, *, statistic: Percentile = "p50", arrival: Arrival = BACK_TO_BACK
+) -> LoadedTable:
+    """Read a table that somebody else measured, of a device that is not at hand, and fit its latency model.
+
+    Raises:
+        BadFileError: it is not a table.
+        UserError: it is of another space, or another statistic or arrival is wanted than what was published: means,
+            taken for p50, of runs back to back.
+    """
+    table = load_table(path)
+    if statistic != "p50" or arrival != BACK_TO_BACK:
+        raise UserError(f"Imported table {path} knows p50 of runs back to back alone, not {statistic}, {arrival}.")
+    return LoadedTable(path, table, fit_latency_model(table, space), stale=False)
+
+
 def find_and_open_table(
     device: Device,
     space: Space,
