@@ -54,7 +54,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     show(rows)
     if arguments.json:
-        print(json.dumps({"units": UNITS, "seeds": arguments.seeds, "first_seed": arguments.first_seed, "results": rows}, allow_nan=False))
+        drawn = {"seeds": arguments.seeds, "first_seed": arguments.first_seed}
+        print(json.dumps({"units": UNITS, **drawn, "results": rows}, allow_nan=False))
 
 
 def benchmark(arguments: argparse.Namespace) -> list[dict[str, Any]]:
