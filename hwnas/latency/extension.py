@@ -46,9 +46,8 @@ class Extension:
     def pieces(self) -> Iterator[tuple[Unit, ...]]:
         """Measured ones first, so that a profile goes on where it was interrupted; ends when nothing is left."""
         known = self.measured_before()
-        held_out = next(self._held_out, ())
-        if known or held_out:
-            yield (*known, *held_out)
+        if known:
+            yield known
         while True:
             piece = (*self._chosen(), *next(self._held_out, ()))
             if not piece:

@@ -91,11 +91,12 @@ class Sitting:
     ) -> None:
         self._progress.finish()
 
-    def measure(self, units: Sequence[Unit]) -> bool:
+    def measure(self, units: Sequence[Unit], builds: int | None = None) -> bool:
         """Measure these, each into the journal as soon as it is measured; gives whether there is time for more.
 
-        All of them once, twice, …; then those that lack samples.  Builds of the same unit are thereby so far apart
-        in time that what disturbed one has passed when the next is measured.
+        All of them once, twice, …, so often as the knobs say and no more often than ``builds``; then those that lack
+        samples.  Builds of the same unit are thereby so far apart in time that what disturbed one has passed when the
+        next is measured.
 
         Raises:
             UserError: the journal was measured with other knobs, so that figures would not compare.
@@ -103,19 +104,20 @@ class Sitting:
         """
         self._require_same_protocol(units)
         self._seen.update({unit.key: unit for unit in units})
-        unit = self._next(units)
+        most = max(self._knobs.block_builds, self._knobs.network_builds) if builds is None else builds
+        unit = self._next(units, most)
         while unit is not None and self._seconds_left() > 0:
             self._learn_fast_states()
             self._measure(unit)
-            unit = self._next(units)
+            unit = self._next(units, most)
         return self._seconds_left() > 0
 
-    def _next(self, units: Sequence[Unit]) -> Unit | None:
-        for tries in range(max(self._knobs.block_builds, self._knobs.network_builds)):
+    def _next(self, units: Sequence[Unit], most_builds: int) -> Unit | None:
+        for tries in range(most_builds):
             for unit in units:
                 if self._journal.tries(unit.key) <= tries < self._knobs.builds(unit) and not self._given_up(unit):
                     return unit
-        lacking = [unit for unit in units if self._lacks_samples(unit)]
+        lacking = [unit for unit in units if self._lacks_samples(unit, most_builds)]
         return min(lacking, key=lambda unit: self._judge.count(unit.key), default=None)
 
     def _learn_fast_states(self) -> None:
@@ -129,8 +131,9 @@ class Sitting:
     def _given_up(self, unit: Unit) -> bool:
         return len(self._journal.failures(unit.key)) >= FAILURES_AT_MOST
 
-    def _lacks_samples(self, unit: Unit) -> bool:
-        if self._given_up(unit) or self._journal.tries(unit.key) >= self._knobs.builds(unit) + FURTHER_BUILDS:
+    def _lacks_samples(self, unit: Unit, most_builds: int) -> bool:
+        builds = min(most_builds, self._knobs.builds(unit)) + FURTHER_BUILDS
+        if self._given_up(unit) or self._journal.tries(unit.key) >= builds:
             return False
         return self._judge.count(unit.key) < self._knobs.of(unit).min_samples
 
