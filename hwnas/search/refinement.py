@@ -97,7 +97,7 @@ class Refinement:
     progress: Progress | None = None
 
     def search(self, measured: Sequence[Finalist]) -> tuple[Evaluation, ...]:
-        """Evaluate up to :data:`REFINED_CANDIDATES` more, which keep the budget by the corrected model with fair chance.
+        """Evaluate up to :data:`REFINED_CANDIDATES` more, which keep the budget by the corrected model with fair odds.
 
         None, where not even the fastest architecture does.
 
