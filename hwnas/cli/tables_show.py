@@ -21,6 +21,7 @@ def show(
     resolution: Annotated[
         int | None, typer.Option(help="Pixels at which blocks are drawn; default: the middle one measured.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the table as a self-contained page, too.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Show one table: where and how it was measured, its blocks as a picture, and its held-out figures."""
@@ -33,6 +34,8 @@ def show(
     if resolution is not None and resolution not in space.resolutions:
         known = ", ".join(map(str, space.resolutions))
         raise UserError(f"Space {space.name} has no {resolution} px; it has {known}.")
+    if html is not None:
+        _write_page(table, path, html)
     if json:
         print_json(table.model_dump(mode="json", by_alias=True))
     else:
@@ -42,6 +45,15 @@ def show(
         print_hygiene(table)
         _print_picture(table, resolution or table.resolutions[len(table.resolutions) // 2])
         print_figures(table)
+        if html is not None:
+            out.print(f"As a page: [bold]{html}[/]", soft_wrap=True, highlight=False)
+
+
+def _write_page(table: LatencyTable, path: Path, page: Path) -> None:
+    from hwnas.pipeline.table_page import table_data
+    from hwnas.report.table_page import write_table_page
+
+    write_table_page(table_data(path, table, statistic(table)), page)
 
 
 def _print_facts(table: LatencyTable) -> None:
@@ -88,13 +100,14 @@ def _print_scatter(table: LatencyTable) -> None:
 
 def _print_picture(table: LatencyTable, resolution: int) -> None:
     from hwnas.cli.picture import picture
-    from hwnas.latency.overview import block_maps
+    from hwnas.latency.overview import block_maps, known_times
     from hwnas.spaces import get_space
 
     if not table.blocks:
         out.print("No block was measured alone, so there is nothing to draw.")
         return
-    maps = block_maps(table, get_space(table.space, table.num_classes))
+    space = get_space(table.space, table.num_classes)
+    maps = block_maps(space, known_times(table, space))
     for line in picture(maps, resolution, statistic(table)):
         out.print(line, soft_wrap=True)
     out.print()

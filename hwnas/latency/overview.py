@@ -58,9 +58,21 @@ class Scatter:
     """How much slower the ungated median is than the gated one, the median."""
 
 
-def block_maps(table: LatencyTable, space: Space) -> tuple[BlockMap, ...]:
-    """The table's blocks, those with the most choices first; blocks that were not measured are interpolated."""
-    times = _times(table, space)
+def known_times(table: LatencyTable, space: Space) -> BlockTimes:
+    """Of each block, measured or interpolated; NaN where it is neither, where others raise an error."""
+    try:
+        times = block_times(table, space)
+    except UserError:  # too few to interpolate between
+        known = {entry.block: entry.median_ms for entry in table.blocks}
+        ms = np.array([known.get(block, np.nan) for block in space.distinct_blocks])
+        return BlockTimes(ms, np.zeros(len(ms)), ~np.isnan(ms))
+    absent = absent_blocks(table, space)
+    ms = np.array([np.nan if b in absent else ms for b, ms in zip(space.distinct_blocks, times.ms, strict=True)])
+    return BlockTimes(ms, times.std_ms, times.measured, times.relative)
+
+
+def block_maps(space: Space, times: BlockTimes) -> tuple[BlockMap, ...]:
+    """The blocks of a space by place, those with the most choices first."""
     index = {block: number for number, block in enumerate(space.distinct_blocks)}
     groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[tuple[str, npt.NDArray[np.intp]]]] = {}
     for slot in space.slots:
@@ -85,19 +97,6 @@ def scatter(entries: Sequence[Timing]) -> Scatter:
         outliers=sum(entry.outliers for entry in entries),
         ungated=float(np.median([entry.ungated_median_ms / entry.median_ms for entry in entries])) - 1,
     )
-
-
-def _times(table: LatencyTable, space: Space) -> BlockTimes:
-    """Of every block, NaN where it is neither measured nor to be interpolated."""
-    try:
-        times = block_times(table, space)
-    except UserError:  # too few to interpolate between
-        known = {entry.block: entry.median_ms for entry in table.blocks}
-        ms = np.array([known.get(block, np.nan) for block in space.distinct_blocks])
-        return BlockTimes(ms, np.zeros(len(ms)), ~np.isnan(ms))
-    absent = absent_blocks(table, space)
-    ms = np.array([np.nan if b in absent else ms for b, ms in zip(space.distinct_blocks, times.ms, strict=True)])
-    return BlockTimes(ms, times.std_ms, times.measured, times.relative)
 
 
 def _values(space: Space, label: str) -> tuple[int, ...]:

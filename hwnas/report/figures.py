@@ -139,7 +139,7 @@ def agreement(groups: Mapping[str, Sequence[Network]], last: str) -> Figure:
         return Figure("agreement", title, "No held-out network was measured, so the prediction stands unchecked.")
     inside = sum(abs(n.predicted_ms - n.measured_ms) <= BAND * n.measured_ms for n in networks)
     summary = (
-        f"{len(first)} held-out networks and {len(second)} {last}; "
+        f"{len(first)} held-out networks{f' and {len(second)} {last}' if second else ''}; "
         f"{inside} of {len(networks)} predictions lie within 10 % of what was measured."
     )
     values = [value for n in networks for value in (n.measured_ms, n.predicted_ms)]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.latency import LatencyTable
 from hwnas.latency.hygiene import Hygiene
-from hwnas.latency.overview import block_maps, scatter
+from hwnas.latency.overview import BlockMap, block_maps, known_times, scatter
 from hwnas.spaces import get_space
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,8 +19,12 @@ from tables import block_ms, made_table
 SPACE = get_space("mobilenet_v3/small")
 
 
+def maps(table: LatencyTable) -> tuple[BlockMap, ...]:
+    return block_maps(SPACE, known_times(table, SPACE))
+
+
 def test_every_block_stands_where_its_choices_put_it() -> None:
-    elastic, fixed = block_maps(made_table(), SPACE)
+    elastic, fixed = maps(made_table())
     assert elastic.choices == ("kernel", "expansion") and fixed.choices == ()
     assert elastic.labels[:2] == ("stage1.block1", "stage1.block2–4") and len(elastic.labels) == 6
     assert fixed.labels == ("stem", "first", "final", "head")
@@ -36,7 +41,7 @@ def test_every_block_stands_where_its_choices_put_it() -> None:
 
 
 def test_interpolated_blocks_are_marked_with_a_spread() -> None:
-    elastic, _ = block_maps(made_table(share_of_blocks=0.5), SPACE)
+    elastic, _ = maps(made_table(share_of_blocks=0.5))
     assert 0.2 < elastic.measured.mean() < 0.8
     assert (elastic.std_ms[~elastic.measured] > 0).all() and (elastic.std_ms[elastic.measured] == 0).all()
     assert not np.isnan(elastic.ms).any()
@@ -44,7 +49,7 @@ def test_interpolated_blocks_are_marked_with_a_spread() -> None:
 
 def test_what_is_not_known_is_said_to_be_unknown() -> None:
     table = made_table()
-    few, _ = block_maps(table.model_copy(update={"blocks": table.blocks[-60:-55]}), SPACE)
+    few, _ = maps(table.model_copy(update={"blocks": table.blocks[-60:-55]}))
     assert few.measured.any() and np.array_equal(np.isnan(few.ms), ~few.measured)
     stems = {slot.build(r) for slot in SPACE.slots if slot.label == "stem" for r in SPACE.resolutions}
     relative = table.model_copy(
@@ -54,7 +59,7 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
             "hygiene": Hygiene(rows=5, absent=("stem",), relative=True),
         }
     )
-    fixed = block_maps(relative, SPACE)[1]
+    fixed = maps(relative)[1]
     assert np.isnan(fixed.ms[0]).all() and not np.isnan(fixed.ms[1:]).any()
 
 
