@@ -98,7 +98,8 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A table for people; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        one_word = all(" " not in row[index] for row in rows)  # an identity is copied: it stays in one piece
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=one_word and not index)
     for row in rows:
         table.add_row(*row)
     out.print(table)
