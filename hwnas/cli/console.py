@@ -98,8 +98,9 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A table for people; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, name in enumerate(header):
-        one_word = all(" " not in row[index] for row in rows)  # an identity is copied: it stays in one piece
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=one_word and not index)
+        # An identity is there to be copied: it stays in one piece.
+        identity = index == 0 and all(" " not in row[0] for row in rows)
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=identity)
     for row in rows:
         table.add_row(*row)
     out.print(table)
