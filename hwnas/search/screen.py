@@ -32,6 +32,10 @@ class Screen:
         """Which rows keep the budget by the latency model's upper side, [n]."""
         return self.budget.keeps(*self.latency_model.predict(genomes))
 
+    def excess(self, genomes: Genomes) -> Floats:
+        """How far each row's upper side is over the budget, as a fraction of the limit, [n]; at most 0 where it keeps it."""
+        return self.budget.upper(*self.latency_model.predict(genomes)) / self.budget.limit - 1
+
     def latency(self, genomes: Genomes) -> Floats:
         """Predicted mean latency of each row in ms, [n]."""
         return self.latency_model.predict(genomes)[0]
