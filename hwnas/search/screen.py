@@ -33,7 +33,7 @@ class Screen:
         return self.budget.keeps(*self.latency_model.predict(genomes))
 
     def excess(self, genomes: Genomes) -> Floats:
-        """How far each row's upper side is over the budget, as a fraction of the limit, [n]; at most 0 where it keeps it."""
+        """How far each row's upper side is over the budget, as a fraction of the limit, [n]; ≤ 0 where it is not."""
         return self.budget.upper(*self.latency_model.predict(genomes)) / self.budget.limit - 1
 
     def latency(self, genomes: Genomes) -> Floats:
