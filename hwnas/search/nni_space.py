@@ -40,18 +40,14 @@ class Candidate(ExecutableModelSpace):  # type: ignore[misc]
     Attributes:
         genome: canonical, [1, choices].
         architecture_id: its canonical hash.
-        predicted_ms, std_ms: the latency model's prediction.
         origin: how the strategy came to it.
     """
 
-    def __init__(
-        self, sample: Sample, genome: Genomes, architecture_id: str, latency: tuple[float, float], origin: str
-    ) -> None:
+    def __init__(self, sample: Sample, genome: Genomes, architecture_id: str, origin: str) -> None:
         super().__init__(ModelStatus.Frozen)
         self.sample = sample
         self.genome = genome
         self.architecture_id = architecture_id
-        self.predicted_ms, self.std_ms = latency
         self.origin = origin
         self.evaluator: Evaluator | None = None
 
@@ -66,7 +62,7 @@ class OverBudgetError(SampleValidationError):  # type: ignore[misc]
     """The sample's architecture does not keep the budget.
 
     Attributes:
-        excess: the upper side of its latency over the limit, less one; positive.
+        excess: :meth:`Screen.excess`, positive.
     """
 
     def __init__(self, excess: float) -> None:
@@ -99,7 +95,7 @@ class CandidateSpace(ExecutableModelSpace):  # type: ignore[misc]
         choices = screen.space.choices
         self._mutables = MutableDict({c.label: Categorical(list(c.values), label=c.label) for c in choices})
         self._sizes = np.array([len(choice.values) for choice in choices])
-        self.known = known if known is not None else (screen.fastest[:0], np.empty(0))
+        self.known = known if known is not None else (screen.start[:0], np.empty(0))
         self._frozen: set[str] = set(screen.space.ids(self.known[0]))
         self._pool: list[npt.NDArray[np.int8]] = []
 
@@ -148,15 +144,13 @@ class CandidateSpace(ExecutableModelSpace):  # type: ignore[misc]
 
     def candidates(self, genomes: Genomes, origin: str) -> list[Candidate]:
         """Candidates of those rows of [n, choices] that keep the budget and were not frozen before."""
-        mean, std = self.screen.latency_model.predict(genomes)
-        keeps = self.screen.budget.keeps(mean, std)
+        keeps = self.screen.keeps(genomes)
         made = []
         for i, architecture_id in enumerate(self.screen.space.ids(genomes)):
             if keeps[i] and architecture_id not in self._frozen:
                 self._frozen.add(architecture_id)
                 sample = self._sample_of(genomes[i].clip(min=0))
-                latency = (float(mean[i]), float(std[i]))
-                made.append(self._candidate(sample, genomes[i : i + 1], architecture_id, latency, origin))
+                made.append(self._candidate(sample, genomes[i : i + 1], architecture_id, origin))
         return made
 
     def unseen(self, genomes: Genomes) -> Genomes:
@@ -173,16 +167,12 @@ class CandidateSpace(ExecutableModelSpace):  # type: ignore[misc]
         architecture_id = space.ids(genome)[0]
         if architecture_id in self._frozen:
             return None, RepeatedError(architecture_id)
-        mean, std = self.screen.latency_model.predict(genome)
-        upper, limit = float(self.screen.budget.upper(mean, std)[0]), self.screen.budget.limit
-        if not upper <= limit:
-            return None, OverBudgetError(upper / limit - 1)
-        return self._candidate(dict(sample), genome, architecture_id, (float(mean[0]), float(std[0])), origin), None
+        if not self.screen.keeps(genome)[0]:
+            return None, OverBudgetError(float(self.screen.excess(genome)[0]))
+        return self._candidate(dict(sample), genome, architecture_id, origin), None
 
-    def _candidate(
-        self, sample: Sample, genome: Genomes, architecture_id: str, latency: tuple[float, float], origin: str
-    ) -> Candidate:
-        candidate = Candidate(sample, genome, architecture_id, latency, origin)
+    def _candidate(self, sample: Sample, genome: Genomes, architecture_id: str, origin: str) -> Candidate:
+        candidate = Candidate(sample, genome, architecture_id, origin)
         candidate.evaluator = self.evaluator
         return candidate
 

@@ -29,6 +29,13 @@ def _read_architecture(value: Any) -> Any:
 JsonArchitecture = Annotated[Architecture, BeforeValidator(_read_architecture), PlainSerializer(Architecture.to_json)]
 
 
+class Estimate(Document):
+    """What is predicted of one quantity, in the unit of its budget; ``std`` is 0 for what is known exactly."""
+
+    mean: float
+    std: float
+
+
 class Evaluation(Document):
     """One evaluated candidate.
 
@@ -37,6 +44,7 @@ class Evaluation(Document):
         origin: how the strategy came to it, such as ``random``, ``mutation``, ``generation 3``.
         top1: on the validation split, in 0..1.
         predicted_ms, std_ms: what the latency model said of it.
+        others: what is predicted of the further budgets of the search, in their order.
         seconds: what the evaluation took.
     """
 
@@ -47,7 +55,16 @@ class Evaluation(Document):
     top1: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     predicted_ms: float
     std_ms: float
+    others: tuple[Estimate, ...] = ()
     seconds: float
+
+
+class OtherBudget(Document):
+    """A further budget of a search."""
+
+    budget: Budget
+    predictor: str
+    """Digest of what predicts its quantity."""
 
 
 class SearchHeader(Document):
@@ -61,6 +78,8 @@ class SearchHeader(Document):
     """Digest of the latency model's predictions on a fixed sample."""
     evaluator: str
     """:attr:`hwnas.search.Evaluator.identity`."""
+    others: tuple[OtherBudget, ...] = ()
+    """Further budgets, which candidates keep as well."""
     known: str = ""
     """Digest of the evaluations of another search that this one learned from first; empty: none."""
 

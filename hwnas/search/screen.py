@@ -1,13 +1,15 @@
-"""Which architectures keep the budget, and drawing such ones: everything on arrays."""
+"""Which architectures keep all budgets, and drawing such ones: everything on arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from hwnas.search.budget import Budget, Floats, LatencyPredictor
+from hwnas.search.constraints import Constraint, worst_excess
 from hwnas.spaces import Genomes, Space
 
 DRAW = 4096
@@ -17,42 +19,56 @@ MAX_WALKS = 64
 
 @dataclass(frozen=True)
 class Screen:
-    """A budget applied to a space by a latency model.
+    """Budgets applied to a space: that of a latency, which is promised, and others.
 
     Attributes:
-        fastest: the fastest architecture, [1, choices]; it keeps the budget.
+        start: an architecture that keeps all budgets, [1, choices].
+        others: further constraints.
     """
 
     space: Space
     latency_model: LatencyPredictor
     budget: Budget
-    fastest: Genomes
+    start: Genomes
+    others: Sequence[Constraint] = field(default=())
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """All of them, that of the promised latency first."""
+        return (Constraint(self.budget, self.latency_model), *self.others)
 
     def keeps(self, genomes: Genomes) -> npt.NDArray[np.bool_]:
-        """Which rows keep the budget by the latency model's upper side, [n]."""
-        return self.budget.keeps(*self.latency_model.predict(genomes))
+        """Which rows keep every budget by the upper side of their predictions, [n]."""
+        first, *others = self.constraints
+        keeps = first.keeps(genomes)
+        for constraint in others:
+            keeps &= constraint.keeps(genomes)
+        return keeps
 
     def excess(self, genomes: Genomes) -> Floats:
-        """How far each row's upper side is over the budget, as a fraction of the limit, [n]; ≤ 0 where it is not."""
-        return self.budget.upper(*self.latency_model.predict(genomes)) / self.budget.limit - 1
+        """How far each row's upper side is over the budget that it breaks most, as a fraction of its limit, [n].
+
+        At most 0 where it keeps all.
+        """
+        return worst_excess(self.constraints, genomes)
 
     def latency(self, genomes: Genomes) -> Floats:
         """Predicted mean latency of each row in ms, [n]."""
         return self.latency_model.predict(genomes)[0]
 
     def sample(self, rng: np.random.Generator, n: int) -> Genomes:
-        """Up to ``n`` distinct random architectures that keep the budget, at least one.
+        """Up to ``n`` distinct random architectures that keep the budgets, at least one.
 
         Uniform by rejection where one in some thousand is accepted.  Under a tighter budget what is missing comes
-        from random walks of mutations that start at those found and at the fastest, and is no longer uniform.
+        from random walks of mutations that start at those found and at ``start``, and is no longer uniform.
         """
-        found: Genomes = self.fastest[:0]
+        found: Genomes = self.start[:0]
         for _ in range(MAX_DRAWS):
             drawn = self.space.sample(rng, DRAW)
             found = distinct(np.concatenate([found, drawn[self.keeps(drawn)]]))
             if len(found) >= n:
                 return found[:n]
-        found = distinct(np.concatenate([found, self.fastest]))
+        found = distinct(np.concatenate([found, self.start]))
         for _ in range(MAX_WALKS):
             children = self.space.mutate(rng, found[rng.integers(len(found), size=DRAW // 4)])
             found = distinct(np.concatenate([found, children[self.keeps(children)]]))

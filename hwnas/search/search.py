@@ -18,11 +18,12 @@ from hwnas.errors import HwnasError, UserError
 from hwnas.files import explain_os_errors
 from hwnas.progress import Progress, Silent
 from hwnas.search.accuracy import GaussianProcess, cross_validated_tau, prequential_tau
-from hwnas.search.budget import Budget, LatencyPredictor
+from hwnas.search.budget import Budget, LatencyPredictor, QuantityPredictor
+from hwnas.search.constraints import Constraint
 from hwnas.search.feasibility import require_feasible
 from hwnas.search.options import SearchOptions
 from hwnas.search.pareto import pareto_front
-from hwnas.search.record import Evaluation, SearchHeader, SearchRecord
+from hwnas.search.record import Estimate, Evaluation, OtherBudget, SearchHeader, SearchRecord
 from hwnas.search.screen import Screen
 from hwnas.spaces import Architecture, Space
 
@@ -77,8 +78,9 @@ def run_search(
     progress: Progress | None = None,
     measure_fastest: Callable[[Architecture], float | None] | None = None,
     known: Sequence[Evaluation] = (),
+    others: Sequence[Constraint] = (),
 ) -> SearchResult:
-    """Search for accurate architectures that keep ``budget`` by the latency model.
+    """Search for accurate architectures that keep ``budget`` by the latency model, and all other budgets with it.
 
     Every evaluation is on disk before the next begins.  A search that was broken off, by whatever, goes on with the
     same arguments and visits the candidates that it would have visited unbroken; none is evaluated twice but the one
@@ -91,16 +93,17 @@ def run_search(
             a refused budget.
         known: evaluations of another search of the same evaluator, from which ``hwnas`` learns before its first; none
             is evaluated again.
+        others: budgets beside the promised one, of other devices or of the architecture itself.
 
     Raises:
-        InfeasibleBudgetError: not even the fastest architecture keeps the budget.
+        InfeasibleBudgetError: no architecture keeps all budgets, or none was found.
         UserError: ``directory`` holds another search, or one that is running.
         BadFileError: the record in ``directory`` is damaged.
     """
     options = options or SearchOptions()
     progress = progress or Silent()
-    fastest, fastest_ms = require_feasible(space, latency_model, budget, measure_fastest)
-    screen = Screen(space, latency_model, budget, space.encode([fastest]))
+    feasible = require_feasible(space, latency_model, budget, measure_fastest, others)
+    screen = Screen(space, latency_model, budget, feasible.start, tuple(others))
     header = SearchHeader(
         space=space.name,
         num_classes=space.num_classes,
@@ -108,6 +111,7 @@ def run_search(
         options=options,
         latency_model=_digest(space, latency_model),
         evaluator=evaluate.identity,
+        others=tuple(OtherBudget(budget=c.budget, predictor=_digest(space, c.predictor)) for c in others),
         known=_digest_of(known),
     )
     with explain_os_errors(directory):
@@ -128,7 +132,7 @@ def run_search(
         kendall_tau=tau,
         kendall_tau_n=n,
         cross_validated_tau=cross_validated_tau(GaussianProcess(space), genomes, top1),
-        fastest=(fastest, fastest_ms),
+        fastest=feasible.fastest,
         stopped=stopped,
     )
 
@@ -195,6 +199,7 @@ class _Judge:
 
     def _evaluation(self, candidate: Candidate) -> Evaluation:
         architecture = self._screen.space.decode(candidate.genome)[0]
+        latency, *others = (constraint.predictor.predict(candidate.genome) for constraint in self._screen.constraints)
         start = time.monotonic()
         top1 = self._evaluate(architecture)
         seconds = time.monotonic() - start
@@ -206,8 +211,9 @@ class _Judge:
             origin=candidate.origin,
             architecture=architecture,
             top1=top1,
-            predicted_ms=candidate.predicted_ms,
-            std_ms=candidate.std_ms,
+            predicted_ms=float(latency[0][0]),
+            std_ms=float(latency[1][0]),
+            others=tuple(Estimate(mean=float(mean[0]), std=float(std[0])) for mean, std in others),
             seconds=round(seconds, 3),
         )
 
@@ -220,8 +226,8 @@ def _digest_of(known: Sequence[Evaluation]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _digest(space: Space, latency_model: LatencyPredictor) -> str:
-    """What a latency model says of a fixed sample, hashed: equal for equal tables and methods."""
+def _digest(space: Space, predictor: QuantityPredictor) -> str:
+    """What is predicted for a fixed sample, hashed: equal for equal tables and methods."""
     probes = space.sample(np.random.default_rng(0), PROBES)
-    rounded = np.round(np.stack(latency_model.predict(probes)), 9) + 0.0
+    rounded = np.round(np.stack(predictor.predict(probes)), 9) + 0.0
     return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]

@@ -98,6 +98,34 @@ class BlockSpec:
         return expansion + depthwise + (squeeze_excite if self.se else 0) + projection
 
     @property
+    def weights(self) -> int:
+        """Constants of the exported block, in which a batch norm is one bias a channel."""
+        if self.op == "conv":
+            return self.params - self.out_channels
+        if self.op == "head":
+            return self.params
+        return self.params - self.out_channels - self.mid_channels * (2 if self.expands else 1)
+
+    @property
+    def peak_activations(self) -> int:
+        """Most activations alive at once, for one image: operations in order, activation functions in place.
+
+        The input of an operation lives until its output is there, that of a block with a skip until the end.
+        """
+        pixels_in, pixels_out = self.in_height * self.in_width, self.out_height * self.out_width
+        taken, given = self.in_channels * pixels_in, self.out_channels * pixels_out
+        if self.op == "conv":
+            return taken + given
+        if self.op == "head":
+            return max(taken + self.in_channels, self.in_channels + self.mid_channels, self.mid_channels + given)
+        expanded, filtered = self.mid_channels * pixels_in, self.mid_channels * pixels_out
+        kept = taken if self.skip else 0
+        most = max(taken + filtered, kept + filtered + given)
+        if self.se:
+            most = max(most, kept + filtered + self.mid_channels + self.se_channels)
+        return max(most, taken + expanded, kept + expanded + filtered) if self.expands else most
+
+    @property
     def key(self) -> str:
         """A short unique text, such as ``mbconv:16x11x11:m48:o16:k3:s1:h_swish:skip``."""
         parts = [self.op, f"{self.in_channels}x{self.in_height}x{self.in_width}"]

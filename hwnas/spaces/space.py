@@ -260,6 +260,15 @@ class Space:
         """Trainable parameters, [n]."""
         return self.block_sum(genomes, np.array([block.params for block in self.distinct_blocks], np.float64))
 
+    def weights(self, genomes: Genomes) -> npt.NDArray[np.float64]:
+        """Constants of the exported networks, batch norms being folded, [n]."""
+        return self.block_sum(genomes, np.array([block.weights for block in self.distinct_blocks], np.float64))
+
+    def peak_activations(self, genomes: Genomes) -> npt.NDArray[np.float64]:
+        """Most activations alive at once, for one image, [n]; see :attr:`BlockSpec.peak_activations`."""
+        padded = np.array([*(block.peak_activations for block in self.distinct_blocks), 0.0], np.float64)
+        return np.asarray(padded[self.block_indices(genomes)].max(axis=1))
+
     # --- private --------------------------------------------------------------------------------------
 
     @cached_property

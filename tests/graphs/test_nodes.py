@@ -50,7 +50,26 @@ def test_a_block_has_the_shape_macs_and_parameters_that_its_spec_says(spec: Bloc
     assert sum(map(macs, nodes)) == spec.macs
     # Folding leaves one of a norm's two parameters a channel, as the convolution's bias.
     folded = sum(node["parameters"]["bias"][0] for node in nodes if node["name"].endswith(".conv"))
-    assert sum(math.prod(shape) for n in nodes for shape in n["parameters"].values()) == spec.params - folded
+    assert (
+        sum(math.prod(shape) for n in nodes for shape in n["parameters"].values())
+        == spec.params - folded
+        == spec.weights
+    )
+
+
+@given(specs())
+def test_peak_activations_are_those_of_the_operations_one_after_the_other(spec: BlockSpec) -> None:
+    nodes = node_list([spec])
+    last_use = {tensor: i for i, node in enumerate(nodes) for tensor in node["inputs"]}
+    sizes = {"input": spec.in_channels * spec.in_height * spec.in_width}
+    alive, peak = {"input"}, 0
+    for i, node in enumerate(nodes):
+        done = {tensor for tensor in alive if last_use[tensor] == i}
+        sizes[node["output"]] = math.prod(node["shape"])
+        in_place = node["op"] not in ("Conv", "GlobalAveragePool", "Gemm")
+        peak = max(peak, sum(sizes[t] for t in alive) + (0 if in_place else sizes[node["output"]]))
+        alive = alive - done | {node["output"]}
+    assert peak == spec.peak_activations
 
 
 @given(st.data())
