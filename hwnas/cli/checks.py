@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING
 
 from hwnas.errors import UserError
 
 if TYPE_CHECKING:
+    from hwnas.pipeline.budgets import WrittenBudgets
     from hwnas.search import Percentile
 
 
@@ -22,16 +22,18 @@ def check_name(name: str) -> None:
         raise UserError(f"'{name}' cannot name a run; use letters, digits, '-', '_' and '.'.")
 
 
-def check_budget(budget_ms: float | None, confidence: float) -> None:
-    """A latency budget and the confidence with which it is to be kept.
+def check_budgets(texts: list[str] | None, confidence: float) -> WrittenBudgets:
+    """Budgets, and the confidence with which predictions are to keep them.
 
     Raises:
-        UserError: one is out of range.
+        UserError: one cannot be read, or is out of range.
     """
-    if budget_ms is not None and not (math.isfinite(budget_ms) and budget_ms > 0):
-        raise UserError(f"--budget takes a positive number of milliseconds, not {budget_ms:g}.")
+    from hwnas.pipeline.budgets import WrittenBudgets
+
+    written = WrittenBudgets.parse(texts or ())
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence is at least 0.5 and less than 1, not {confidence:g}.")
+    return written
 
 
 def check_statistic(statistic: str) -> Percentile:

@@ -29,7 +29,15 @@ def run(
     train_epochs: Annotated[int, typer.Option(min=1, help="If a supernet must be trained.")] = 30,
     table: Annotated[Path | None, typer.Option(help="Latency table to use; default: profile the target.")] = None,
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to profile.")] = 10.0,
-    budget: Annotated[float | None, typer.Option(help="Limit on the latency, ms; default: the space's median.")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Limit on the latency, ms; default: the space's median. Again for more: macs=3M, note10=20 (ms)."
+        ),
+    ] = None,
+    tables: Annotated[Path, typer.Option(help="Directory of the latency tables of other targets.")] = Path(
+        "latency_tables"
+    ),
     statistic: Annotated[str, typer.Option(help="What the budget limits of the latency: p50 or p99.")] = "p50",
     fps: Annotated[
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
@@ -48,12 +56,12 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
-    from hwnas.cli.checks import check_budget, check_evaluations, check_name, check_statistic
+    from hwnas.cli.checks import check_budgets, check_evaluations, check_name, check_statistic
     from hwnas.pipeline.config import RunConfig
     from hwnas.pipeline.run import Run
 
     check_name(name)
-    check_budget(budget, confidence)
+    written = check_budgets(budget, confidence)
     check_evaluations(evaluations)
     config = RunConfig(
         target=target,
@@ -65,7 +73,9 @@ def run(
         train_epochs=train_epochs,
         table=None if table is None else str(table),
         minutes=minutes,
-        budget_ms=budget,
+        budget_ms=written.latency_ms,
+        budgets=written.others,
+        tables=str(tables),
         statistic=check_statistic(statistic),
         fps=fps,
         confidence=confidence,
@@ -97,6 +107,9 @@ def print_summary(summary: Summary) -> None:
     rows = [
         ["budget", *at, "", f"{summary.budget_source}; {summary.arrival}"],
         ["predicted", *foretold, "", f"± {milliseconds(summary.predicted_std_ms)}"],
+    ]
+    rows += [
+        [f"budget {other.place}".rstrip(), "", "", "", f"{other.limit}; {other.predicted}"] for other in summary.others
     ]
     rows += _measured(f"measured: {summary.architecture}", summary, summary.top1, summary.basis)
     for yardstick in summary.yardsticks:

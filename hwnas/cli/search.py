@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @command
 def search(
-    budget: Annotated[float, typer.Option(help="Limit on the latency, ms.")],
+    budget: Annotated[
+        list[str], typer.Option(help="Limit on the latency, ms; again for more: macs=3M, model_mb=1, note10=20 (ms).")
+    ],
     directory: Annotated[Path, typer.Option("--out", help="Of the search; the same one goes on where it stopped.")],
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
@@ -40,20 +42,24 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
-    from hwnas.cli.checks import check_budget, check_statistic
+    from hwnas.cli.checks import check_budgets, check_statistic
     from hwnas.cli.labels import RELATIVE
 
-    check_budget(budget, confidence)
+    written = check_budgets(budget, confidence)
+    if written.latency_ms is None:
+        raise typer.BadParameter("give the latency limit on the target, ms, as well", param_hint="--budget")
     percentile = check_statistic(statistic)
 
     from hwnas.data import load_dataset
     from hwnas.devices import Arrival, load_target, open_device
     from hwnas.errors import UserError
     from hwnas.latency import load_table
+    from hwnas.pipeline.budgets import open_constraints
     from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_imported_table, open_table
     from hwnas.pipeline.networks import open_supernet
     from hwnas.pipeline.training import find_supernet
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
+    from hwnas.search.budget import UNITS
     from hwnas.spaces import get_space
 
     arrival = Arrival(fps)
@@ -69,7 +75,12 @@ def search(
         if table and load_table(table).kind == "imported":  # of a device that is not at hand
             latency = open_imported_table(searched, table, statistic=percentile, arrival=arrival)
             limit = Budget(
-                latency.table.target, "latency_ms", budget, statistic=percentile, confidence=confidence, arrival=arrival
+                latency.table.target,
+                "latency_ms",
+                written.latency_ms,
+                statistic=percentile,
+                confidence=confidence,
+                arrival=arrival,
             )
         else:
             device = stack.enter_context(open_device(load_target(target)))
@@ -80,10 +91,13 @@ def search(
                     device, searched, tables, statistic=percentile, arrival=arrival, allow_stale=allow_stale
                 )
             )
-            limit = Budget.on(device.target, budget, statistic=percentile, confidence=confidence, arrival=arrival)
+            limit = Budget.on(
+                device.target, written.latency_ms, statistic=percentile, confidence=confidence, arrival=arrival
+            )
             measure = partial(measure_architecture, device, searched, budget=limit)
         if latency.table.hygiene and latency.table.relative:
             err.print(RELATIVE.format(absent=", ".join(latency.table.hygiene.absent)), soft_wrap=True, highlight=False)
+        others = open_constraints(written.others, searched, tables, statistic=percentile, confidence=confidence)
         progress = stack.enter_context(bars())
         result = run_search(
             searched,
@@ -94,6 +108,7 @@ def search(
             options,
             progress,
             measure_fastest=measure,
+            others=others,
         )
     if json:
         print_json(
@@ -109,8 +124,16 @@ def search(
         )
         return
     rows = [
-        [e.architecture.id, percent(e.top1), milliseconds(e.predicted_ms), milliseconds(e.std_ms), e.origin]
+        [
+            e.architecture.id,
+            percent(e.top1),
+            milliseconds(e.predicted_ms),
+            milliseconds(e.std_ms),
+            *(c.budget.number(other.mean) for c, other in zip(others, e.others, strict=True)),
+            e.origin,
+        ]
         for e in result.finalists(10)
     ]
-    print_table("Best candidates", ["architecture", "validation top-1", "predicted", "±", "origin"], rows)
+    further = [" ".join(filter(None, [UNITS[c.budget.quantity], c.budget.place])) for c in others]
+    print_table("Best candidates", ["architecture", "validation top-1", "predicted", "±", *further, "origin"], rows)
     out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")

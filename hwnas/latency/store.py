@@ -60,16 +60,21 @@ class TableKey:
     def stem(self) -> str:
         """The file name up to the identity; it has the number of classes only where that is not the preset's own."""
         space = get_space(self.space, self.num_classes)
-        classes = "" if get_space(self.space).num_classes == self.num_classes else f"-c{self.num_classes}"
         how = f"{self.runtime}-{self.mode}-{self.precision}-b{self.batch}-t{self.threads}"
         arrival = "" if self.arrival == str(BACK_TO_BACK) else "-" + self.arrival.replace(" ", "")
-        return f"{space.family}-{space.preset}{classes}.{how}{arrival}"
+        return f"{table_stem(space)}.{how}{arrival}"
 
     @classmethod
     def of_table(cls, table: LatencyTable) -> Self:
         """What distinguishes a table from all others."""
         same = {name: getattr(table, name) for name in cls.__dataclass_fields__ if name != "identity8"}
         return cls(**same, identity8=table.fingerprint.identity8)
+
+
+def table_stem(space: Space) -> str:
+    """What the names of all tables of a space begin with."""
+    classes = "" if get_space(space.name).num_classes == space.num_classes else f"-c{space.num_classes}"
+    return f"{space.family}-{space.preset}{classes}"
 
 
 def mode_of(provider: str | None) -> str:

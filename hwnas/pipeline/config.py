@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,10 @@ class RunConfig(Document):
     """Time for profiling."""
     budget_ms: float | None = Field(default=None, gt=0)
     """Limit on the latency; None: the median prediction over random architectures."""
+    budgets: tuple[tuple[str, Annotated[float, Field(gt=0)]], ...] = ()
+    """Further limits: of a quantity of the architecture, or of the latency (ms) on another target."""
+    tables: str = "latency_tables"
+    """Directory of the latency tables of other targets."""
     statistic: Literal["p50", "p99"] = "p50"
     """Of the latency, that the budget limits."""
     fps: float = Field(default=0.0, ge=0)
@@ -78,6 +82,9 @@ def command_line(name: str, config: RunConfig) -> str:
     for field in RunConfig.model_fields:
         value = getattr(config, field)
         if value == getattr(defaults, field):
+            continue
+        if field == "budgets":
+            words += [word for what, limit in config.budgets for word in ("--budget", f"{what}={limit:g}")]
             continue
         option = "--" + _OPTION_NAMES.get(field, field).replace("_", "-")
         words += [option] if value is True else [option, str(value)]

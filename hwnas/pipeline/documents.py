@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from hwnas.files import Document
-from hwnas.report import Finalist, Measurement
+from hwnas.report import Finalist, Measurement, OtherBudgetKept
 from hwnas.search import Percentile
 
 
@@ -62,6 +62,8 @@ class Summary(Document):
     ungated_p99_ms: float | None
     top1: float
     top1_validation: float
+    others: tuple[OtherBudgetKept, ...] = ()
+    """Further budgets."""
     yardsticks: tuple[YardstickSummary, ...]
     evaluations: int
     seconds_per_step: dict[str, float]

@@ -25,6 +25,7 @@ from hwnas.export import BenchmarkOptions, ExportedModel, benchmark
 from hwnas.export.benchmark import P99_SAMPLES
 from hwnas.files import locked, read_model, sha256_of, write_json
 from hwnas.latency import ProfileOptions, load_table, profile
+from hwnas.pipeline.budgets import open_constraints
 from hwnas.pipeline.config import RunConfig, command_line, freeze_config
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, Summary, WinnerDocument
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table, promise_protocol
@@ -48,7 +49,9 @@ from hwnas.search import (
     forget_measurements,
     run_search,
 )
+from hwnas.search.constraints import Constraint
 from hwnas.search.record import read_evaluations
+from hwnas.search.search import predictor_digest
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
 
@@ -107,6 +110,7 @@ class Run:
             self.supernet  # noqa: B018
         if self.config.table:
             load_table(Path(self.config.table))
+        self.constraints  # noqa: B018
         return target
 
     # --- what the steps share -----------------------------------------------------------------------------
@@ -168,6 +172,14 @@ class Run:
             statistic=self.config.statistic,
             confidence=self.config.confidence,
             arrival=self.arrival,
+        )
+
+    @cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Further budgets; only predictions are known of them."""
+        config = self.config
+        return open_constraints(
+            config.budgets, self.space, Path(config.tables), statistic=config.statistic, confidence=config.confidence
         )
 
     @property
@@ -277,6 +289,7 @@ class Run:
             "evaluations": self.config.evaluations,
             "seed": self.config.seed,
             "threads": self.config.threads,
+            "others": [[repr(c.budget), predictor_digest(self.space, c.predictor)] for c in self.constraints],
             **self._limited,
         }
 
@@ -306,6 +319,7 @@ class Run:
             self._refinement_directory,
             self.config.seed,
             self.progress,
+            self.constraints,
         )
         return [self._candidate(evaluation) for evaluation in refinement.search(measured)]
 
@@ -321,6 +335,7 @@ class Run:
             measure_fastest=lambda architecture: measure_architecture(
                 self.device, self.space, architecture, self.budget
             ),
+            others=self.constraints,
         )
 
     def _choose_winner(self) -> None:

@@ -43,6 +43,17 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class OtherBudgetKept(Part):
+    """A further budget that candidates kept, and what is predicted of the winner, in words with units.
+
+    ``place`` is empty for what belongs to the architecture, else ``on TARGET``.
+    """
+
+    place: str
+    limit: str
+    predicted: str
+
+
 class Asked(Part):
     """What the search was asked for. ``budget_ms`` limits the ``statistic`` of the latency on ``target``."""
 
@@ -66,6 +77,8 @@ class Asked(Part):
     seed: int
     evaluations: Count
     """How many candidates were to be evaluated."""
+    others: tuple[OtherBudgetKept, ...] = ()
+    """Further budgets."""
 
 
 class Latency(Part):

@@ -64,7 +64,7 @@ def verdict(data: ReportData) -> Verdict:
         return Verdict(
             "unmeasured",
             f"Budget {milliseconds(asked.budget_ms)}: not measured",
-            (f"No {asked.statistic} latency was measured.", *_prediction(data)),
+            (f"No {asked.statistic} latency was measured.", *_prediction(data), *_others(data)),
         )
     value, sampling = figure
     shown, budget = apart(value, asked.budget_ms)
@@ -83,6 +83,7 @@ def verdict(data: ReportData) -> Verdict:
             *_interval(network.measured, sampling),
             *(_ungated(data) if sampling == "gated" else ()),
             *_prediction(data),
+            *_others(data),
         ),
     )
 
@@ -167,6 +168,14 @@ def _prediction(data: ReportData) -> tuple[str, ...]:
         return ()
     what = "Predicted, relative" if data.table.absent else "Predicted"
     return (f"{what}: {spread(network.predicted_ms, network.predicted_std_ms)}.",)
+
+
+def _others(data: ReportData) -> tuple[str, ...]:
+    """What else was limited."""
+    return tuple(
+        f"Also limited to {' '.join(filter(None, [other.limit, other.place]))}: {other.predicted}."
+        for other in data.asked.others
+    )
 
 
 def _other_percentiles(network: Network, sampling: Sampling) -> str:

@@ -103,8 +103,11 @@ class Budget:
 
     def amount(self, value: float) -> str:
         """So much of the quantity, with its unit, to four digits."""
-        grouped = f"{value:,.0f}" if self.quantity in ("macs", "params") else f"{value:.4g}"
-        return f"{grouped} {UNITS[self.quantity]}"
+        return f"{self.number(value)} {UNITS[self.quantity]}"
+
+    def number(self, value: float) -> str:
+        """So much of the quantity, to four digits; what is counted, in millions."""
+        return f"{value / 1e6:.4g} M" if self.quantity in ("macs", "params") else f"{value:.4g}"
 
     @property
     def place(self) -> str:

@@ -19,6 +19,7 @@ from hwnas.errors import InfeasibleBudgetError
 from hwnas.files import Document, read_model, write_json
 from hwnas.progress import Progress
 from hwnas.search.budget import Budget, Floats, LatencyPredictor
+from hwnas.search.constraints import Constraint
 from hwnas.search.evaluator import Evaluator
 from hwnas.search.finalists import Finalist
 from hwnas.search.options import SearchOptions
@@ -84,6 +85,7 @@ class Refinement:
     Attributes:
         latency_model: that of the first search.
         evaluations: all of the first search.
+        others: its further budgets.
         directory: of ``correction.json`` and the search's record; what is there stands, whatever is measured again.
     """
 
@@ -95,6 +97,7 @@ class Refinement:
     directory: Path
     seed: int
     progress: Progress | None = None
+    others: Sequence[Constraint] = ()
 
     def search(self, measured: Sequence[Finalist]) -> tuple[Evaluation, ...]:
         """Evaluate up to :data:`REFINED_CANDIDATES` more, which keep the budget by the corrected model with fair odds.
@@ -115,6 +118,7 @@ class Refinement:
                 SearchOptions(evaluations=n, batch=n, seed=self.seed),
                 self.progress,
                 known=self.evaluations,
+                others=self.others,
             )
         except InfeasibleBudgetError:
             return ()

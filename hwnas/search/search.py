@@ -109,9 +109,9 @@ def run_search(
         num_classes=space.num_classes,
         budget=budget,
         options=options,
-        latency_model=_digest(space, latency_model),
+        latency_model=predictor_digest(space, latency_model),
         evaluator=evaluate.identity,
-        others=tuple(OtherBudget(budget=c.budget, predictor=_digest(space, c.predictor)) for c in others),
+        others=tuple(OtherBudget(budget=c.budget, predictor=predictor_digest(space, c.predictor)) for c in others),
         known=_digest_of(known),
     )
     with explain_os_errors(directory):
@@ -226,7 +226,7 @@ def _digest_of(known: Sequence[Evaluation]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _digest(space: Space, predictor: QuantityPredictor) -> str:
+def predictor_digest(space: Space, predictor: QuantityPredictor) -> str:
     """What is predicted for a fixed sample, hashed: equal for equal tables and methods."""
     probes = space.sample(np.random.default_rng(0), PROBES)
     rounded = np.round(np.stack(predictor.predict(probes)), 9) + 0.0
