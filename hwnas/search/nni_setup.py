@@ -19,7 +19,6 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.experiment import NasExperiment
 from nni.nas.experiment.config import NasExperimentConfig, SequentialEngineConfig, SimplifiedModelFormatConfig
 from nni.nas.space import ExecutableModelSpace, ModelStatus
-from nni.nas.strategy import Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy
 
 # NNI prints its log to stdout; what it says belongs into the experiment's log file.
@@ -36,8 +35,6 @@ __all__ = [
     "MutableDict",
     "NasExperiment",
     "NasExperimentConfig",
-    "Random",
-    "RegularizedEvolution",
     "RunMode",
     "Sample",
     "SampleValidationError",

@@ -11,8 +11,8 @@ from hwnas.errors import UnknownNameError, UserError
 
 STRATEGIES: dict[str, str] = {
     "hwnas": "hwnas.search.strategies.surrogate:surrogate_evolution",
-    "random": "hwnas.search.strategies.nni_own:random",
-    "regularized_evolution": "hwnas.search.strategies.nni_own:regularized_evolution",
+    "random": "hwnas.search.strategies.random:random",
+    "regularized_evolution": "hwnas.search.strategies.regularized_evolution:regularized_evolution",
     "tpe": "hwnas.search.strategies.tpe:tree_parzen",
 }
 """Name of each strategy to its factory, ``module:function``, imported when the search starts."""
@@ -35,9 +35,9 @@ class SearchOptions(BaseModel):
     """Candidates to evaluate with real weights."""
     seed: int = 0
     initial: int = Field(default=16, ge=2)
-    """Candidates that ``hwnas`` and ``tpe`` evaluate before they learn."""
+    """Candidates that a strategy evaluates before it learns."""
     batch: int = Field(default=8, ge=1)
-    """Candidates that ``hwnas`` proposes at a time."""
+    """Candidates that a strategy proposes at a time, before it learns from any of them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -41,7 +41,7 @@ class Evaluation(Document):
 
     Attributes:
         index: 0 for the first of the search.
-        origin: how the strategy came to it, such as ``random``, ``mutation``, ``generation 3``.
+        origin: how the strategy came to it, such as ``initial``, ``generation 3``, ``random``.
         top1: on the validation split, in 0..1.
         predicted_ms, std_ms: what the latency model said of it.
         others: what is predicted of the further budgets of the search, in their order.

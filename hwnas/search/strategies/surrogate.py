@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwnas.search.accuracy import PREDICTORS, AccuracyPredictor
+from hwnas.search.accuracy import PREDICTORS
 from hwnas.search.budget import Floats
 from hwnas.search.evolution import evolve
 from hwnas.search.nni_setup import Strategy
-from hwnas.search.nni_space import Candidate, CandidateSpace
+from hwnas.search.nni_space import CandidateSpace
 from hwnas.search.options import SearchOptions
 from hwnas.search.screen import distinct
+from hwnas.search.strategies.batches import POOL, BatchStrategy
 from hwnas.spaces import Genomes
 
-POOL = 1024
 NEAR_BUDGET = 0.6
 """The first candidates spread over latencies from this fraction of the greatest within the budget."""
 OPTIMISM = 1.5
@@ -32,46 +32,16 @@ def surrogate_evolution(options: SearchOptions) -> Strategy:
     return SurrogateEvolution(options)
 
 
-class SurrogateEvolution(Strategy):  # type: ignore[misc]
-    """Evaluates batch after batch of what the surrogate thinks best or does not know.
-
-    Before, it evaluates a first sample, unless enough is known already.
-    """
+class SurrogateEvolution(BatchStrategy):
+    """Evaluates batch after batch of what the surrogate thinks best or does not know."""
 
     def __init__(self, options: SearchOptions, predictor: str = "gaussian_process") -> None:
-        super().__init__()
-        self._options = options
+        super().__init__(options)
         self._predictor = predictor
-        self._evaluated: list[Candidate] = []
 
-    def _run(self) -> None:
-        space: CandidateSpace = self.model_space
-        predictor = PREDICTORS[self._predictor](space.screen.space)
-        known = len(space.known[0])
-        going_on = known > 1 or self._evaluate(space.candidates(self._first(space), "initial"))
-        generation = 0
-        while going_on and known + len(self._evaluated) > 1:
-            generation += 1
-            rng = np.random.default_rng([self._options.seed, generation])
-            batch = self._propose(space, predictor, rng)
-            going_on = self._evaluate(space.candidates(batch, f"generation {generation}"))
-
-    def _evaluate(self, candidates: list[Candidate]) -> bool:
-        """Evaluate a batch, results in the order of proposal; whether there was any, and there may be another."""
-        submitted = []
-        for candidate in candidates:
-            if not self.wait_for_resource():
-                break
-            self.engine.submit_models(candidate)
-            submitted.append(candidate)
-        self.engine.wait_models(*submitted)
-        self._evaluated += submitted
-        return bool(submitted) and self.engine.budget_available()
-
-    def _first(self, space: CandidateSpace) -> Genomes:
+    def _first(self, space: CandidateSpace, rng: np.random.Generator) -> Genomes:
         """The most MACs and the most parameters within the budget, and a random sample spread over latency near it."""
         screen = space.screen
-        rng = np.random.default_rng([self._options.seed, 0])
         sample = screen.sample(rng, POOL)
         most_macs = evolve(screen, screen.space.macs, rng, sample)
         most_params = evolve(screen, screen.space.params, rng, sample)
@@ -80,11 +50,13 @@ class SurrogateEvolution(Strategy):  # type: ignore[misc]
         spread = _spread(screen.latency(pool), self._options.initial, rng)
         return distinct(np.concatenate([extremes, pool[spread]]))[: self._options.initial]
 
-    def _propose(self, space: CandidateSpace, predictor: AccuracyPredictor, rng: np.random.Generator) -> Genomes:
-        """The next batch, [≤ batch, choices]; empty when no new architecture within the budget is found."""
+    def _next(self, space: CandidateSpace, rng: np.random.Generator) -> Genomes:
+        """A batch; empty when no new architecture within the budget is found."""
         screen, size = space.screen, self._options.batch
-        genomes = np.concatenate([space.known[0], *(candidate.genome for candidate in self._evaluated)])
-        top1 = np.append(space.known[1], [candidate.top1 for candidate in self._evaluated])
+        predictor = PREDICTORS[self._predictor](screen.space)
+        genomes, top1 = self._history(space)
+        if len(genomes) < 2:
+            return genomes
         predictor.fit(genomes, top1)
 
         def optimistic(rows: Genomes) -> Floats:

@@ -3,82 +3,98 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from hwnas.search.nni_setup import SampleValidationError, Strategy, TpeTuner, nni
-from hwnas.search.nni_space import Candidate, CandidateSpace, OverBudgetError, RepeatedError
+from hwnas.search.nni_setup import Sample, Strategy, TpeTuner, nni
+from hwnas.search.nni_space import Candidate, CandidateSpace
 from hwnas.search.options import SearchOptions
+from hwnas.search.strategies.batches import BatchStrategy
+from hwnas.spaces import Genomes
 
 PATIENCE = 300
-"""Proposals in a row that are over the budget or repeated after which the strategy gives up."""
+"""Proposals in a row that are over the budget or repeated after which random ones are evaluated."""
 
 
 def tree_parzen(options: SearchOptions) -> Strategy:
     """TPE that begins with random architectures within the budget."""
-    return TreeParzen(options.seed, options.initial)
+    return TreeParzen(options)
 
 
-class TreeParzen(Strategy):  # type: ignore[misc]
-    """Asks the tuner for one architecture after the other.
+class TreeParzen(BatchStrategy):
+    """Asks the tuner for as many architectures as a batch has, which it spreads by a constant liar.
 
     A proposal over the budget is not evaluated; the tuner is told its excess as a negative accuracy, so that it ranks
     below every architecture within the budget and the less, the farther off it is (Deb 2000).  A repeated one is told
     its accuracy again.
     """
 
-    def __init__(self, seed: int, initial: int) -> None:
-        super().__init__()
-        self._seed = seed
-        self._initial = initial
+    def __init__(self, options: SearchOptions) -> None:
+        super().__init__(options)
+        self._tuner: TpeTuner | None = None
         self._proposals = 0
-        self._top1: dict[str, float] = {}
+        self._waiting: dict[bytes, tuple[int, Sample]] = {}
 
-    def _run(self) -> None:
-        space: CandidateSpace = self.model_space
-        # Its own random start would ignore the budget; the imported one does not.
-        tuner = TpeTuner("maximize", seed=self._seed, tpe_args={"n_startup_jobs": 1})
-        tuner.update_search_space({label: mutable.as_legacy_dict() for label, mutable in space.simplify().items()})
-        for candidate in self._random_start(space):
-            tuner.import_data([{"parameter": candidate.sample, "value": candidate.top1}])
-        while self.wait_for_resource():
-            proposed = self._propose(tuner, space)
-            if proposed is None or not self._evaluate(proposed):
-                return
-            tuner.receive_trial_result(self._proposals, proposed.sample, proposed.top1)
-
-    def _random_start(self, space: CandidateSpace) -> list[Candidate]:
-        random_state = np.random.RandomState(self._seed)
-        started: list[Candidate] = []
-        while len(started) < self._initial:
-            try:
-                candidate = space.random(random_state=random_state)
-            except SampleValidationError:
-                break
-            if not self._evaluate(candidate):
-                break
-            started.append(candidate)
-        return started
-
-    def _propose(self, tuner: TpeTuner, space: CandidateSpace) -> Candidate | None:
-        """The tuner's next architecture that is within the budget and new; None when its patience is over."""
-        for _ in range(PATIENCE):
+    def _next(self, space: CandidateSpace, rng: np.random.Generator) -> Genomes:
+        del rng  # the tuner has its own
+        tuner = self._tuner or self._start(space)
+        found = [space.screen.start[:0]]
+        patience = PATIENCE
+        while patience and len(found) <= self._options.batch:
+            patience -= 1
             self._proposals += 1
             try:
                 sample = tuner.generate_parameters(self._proposals)
             except nni.NoMoreTrialError:
-                return None
-            try:
-                return space.freeze(sample, "proposal")
-            except OverBudgetError as error:
-                tuner.receive_trial_result(self._proposals, sample, -error.excess)
-            except RepeatedError as error:
-                tuner.receive_trial_result(self._proposals, sample, self._top1[error.architecture_id])
-        return None
+                break
+            genome = _genome(space, sample)
+            fitness = float(self._fitness(space, genome)[0])
+            if genome.tobytes() in self._waiting:
+                tuner.trial_end(self._proposals, False)
+            elif np.isfinite(fitness):
+                tuner.receive_trial_result(self._proposals, sample, fitness)
+            else:
+                self._waiting[genome.tobytes()] = (self._proposals, sample)
+                found.append(genome)
+                patience = PATIENCE
+        return np.concatenate(found)
 
-    def _evaluate(self, candidate: Candidate) -> bool:
-        """Evaluate the candidate, if the engine still takes one."""
-        if not self.wait_for_resource():
-            return False
-        self.engine.submit_models(candidate)
-        self.engine.wait_models(candidate)
-        self._top1[candidate.architecture_id] = candidate.top1
-        return True
+    def _learn(self, space: CandidateSpace, batch: list[Candidate]) -> None:
+        del space
+        for candidate in batch:
+            proposal = self._waiting.pop(candidate.genome.tobytes(), None)
+            if self._tuner is None:
+                continue
+            if proposal is None:
+                self._tuner.import_data([{"parameter": candidate.sample, "value": candidate.top1}])
+            else:
+                self._tuner.receive_trial_result(*proposal, candidate.top1)
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        """Forget proposals that were not evaluated."""
+        for number, _ in self._waiting.values():
+            assert self._tuner is not None
+            self._tuner.trial_end(number, False)
+        self._waiting.clear()
+
+    def _start(self, space: CandidateSpace) -> TpeTuner:
+        """The tuner, told what was evaluated: its own random start would ignore the budget."""
+        self._tuner = TpeTuner("maximize", seed=self._options.seed, tpe_args={"n_startup_jobs": 1})
+        self._tuner.update_search_space({label: m.as_legacy_dict() for label, m in space.simplify().items()})
+        genomes, _ = self._history(space)
+        values = self._fitness(space, genomes).tolist()
+        for row, value in zip(genomes, values, strict=True):
+            self._tuner.import_data([{"parameter": _sample(space, row), "value": value}])
+        return self._tuner
+
+
+def _sample(space: CandidateSpace, row: npt.NDArray[np.int8]) -> Sample:
+    """A row of a genome array as a sample; inactive choices take their first value."""
+    genes = row.clip(min=0).tolist()
+    return {choice.label: choice.values[gene] for choice, gene in zip(space.screen.space.choices, genes, strict=True)}
+
+
+def _genome(space: CandidateSpace, sample: Sample) -> Genomes:
+    """A sample as [1, choices]."""
+    genes = [choice.values.index(sample[choice.label]) for choice in space.screen.space.choices]
+    return space.screen.space.canonical(np.array([genes], np.int8))
