@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,8 @@ import typer
 from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from hwnas.search import Budget, SearchResult
+    from hwnas.search.explain import ChangedBudget, Explanation
     from hwnas.spaces import Architecture
 
 
@@ -59,7 +61,8 @@ def search(
     from hwnas.pipeline.networks import open_supernet
     from hwnas.pipeline.training import find_supernet
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
-    from hwnas.search.budget import UNITS
+    from hwnas.search.explain import explain_evaluated
+    from hwnas.search.screen import Screen
     from hwnas.spaces import get_space
 
     arrival = Arrival(fps)
@@ -110,6 +113,9 @@ def search(
             measure_fastest=measure,
             others=others,
         )
+    best = result.finalists(1)[0].architecture
+    screen = Screen(searched, latency.model, limit, searched.encode([best]), others)
+    explanation = explain_evaluated(screen, result.evaluations, best)
     if json:
         print_json(
             {
@@ -120,20 +126,44 @@ def search(
                 "kendall_tau": result.cross_validated_tau,
                 "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],
                 "front": [e.architecture.id for e in result.front],
+                "explanation": None if explanation is None else explanation.model_dump(mode="json", by_alias=True),
             }
         )
-        return
+    else:
+        print_result(result, [constraint.budget for constraint in others], explanation)
+
+
+def print_result(result: SearchResult, others: Sequence[Budget], explanation: Explanation | None) -> None:
+    """The best candidates, and what to change first in the best of them at another budget."""
+    from hwnas.search.budget import UNITS
+
     rows = [
         [
             e.architecture.id,
             percent(e.top1),
-            milliseconds(e.predicted_ms),
-            milliseconds(e.std_ms),
-            *(c.budget.number(other.mean) for c, other in zip(others, e.others, strict=True)),
+            f"{milliseconds(e.predicted_ms)} ± {e.std_ms:.2g}",
+            *(budget.number(other.mean) for budget, other in zip(others, e.others, strict=True)),
             e.origin,
         ]
         for e in result.finalists(10)
     ]
-    further = [" ".join(filter(None, [UNITS[c.budget.quantity], c.budget.place])) for c in others]
-    print_table("Best candidates", ["architecture", "validation top-1", "predicted", "±", *further, "origin"], rows)
+    further = [" ".join(filter(None, [UNITS[budget.quantity], budget.place])) for budget in others]
+    print_table("Best candidates", ["architecture", "validation top-1", "predicted", *further, "origin"], rows)
+    if explanation:
+        for at, name in ((explanation.grown, "more"), (explanation.shrunk, "less")):
+            print_first_change(at, name)
     out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")
+
+
+def print_first_change(at: ChangedBudget, name: str) -> None:
+    """What to change first in the best candidate at another budget."""
+    where = f"With 10 % {name} ({milliseconds(at.limit_ms)}), "
+    if not at.moves:
+        ending = "the best stays as it is." if at.keeps else "no row of single changes would keep the budget."
+    else:
+        first = at.moves[0]
+        gained = (
+            f"{100 * first.top1:+.2f} points, {'+' if first.latency_ms > 0 else ''}{milliseconds(first.latency_ms)}"
+        )
+        ending = f"change first {first} ({gained} by prediction)."
+    out.print(where + ending, soft_wrap=True, highlight=False)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Literal
 from hwnas import report
 from hwnas.devices import Statistics
 from hwnas.export import BenchmarkResult, Timing
-from hwnas.files import read_model
+from hwnas.files import read_model, write_json
 from hwnas.latency import Figures, LatencyTable, figures
 from hwnas.latency.table import P50, Statistic, genomes_of, values_ms
 from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.search import Budget, Choice, Evaluation, Finalist
+from hwnas.search.explain import ChangedBudget, Move, explain_evaluated
 from hwnas.search.pareto import pareto_front
 from hwnas.search.record import Estimate
+from hwnas.search.screen import Screen
 from hwnas.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ def assemble(run: Run) -> report.ReportData:
         winner=_winner(run, documents),
         yardsticks=tuple(_network(run, name) for name in NAMES),
         search=_search(run, documents),
+        explained=_explained(run, documents),
         latency_model=_quality(run),
         table=report.Table(
             name=latency.path.name,
@@ -180,6 +183,41 @@ def summarise(run: Run, page: Path) -> Summary:
         evaluations=len(run.search_result.evaluations) + len(run.refined()),
         seconds_per_step=run.steps.seconds(),
         report=str(page),
+    )
+
+
+def _explained(run: Run, documents: _Documents) -> report.Explained | None:
+    """What the winner's choices buy and cost, by what the search learned; None where it evaluated one alone."""
+    genome = run.space.encode([documents.architecture])
+    screen = Screen(run.space, run.latency.model, run.budget, genome, run.constraints)
+    found = explain_evaluated(screen, documents.evaluations, documents.architecture)
+    if found is None:
+        return None
+    write_json(run.directory / "explanation.json", found)
+
+    def alternative(move: Move) -> report.Alternative:
+        return report.Alternative(change=str(move), top1=move.top1, latency_ms=move.latency_ms)
+
+    def changed(at: ChangedBudget) -> report.AtAnotherBudget:
+        moves = tuple(map(alternative, at.moves))
+        return report.AtAnotherBudget(
+            limit_ms=at.limit_ms, moves=moves, top1=at.top1, latency_ms=at.latency_ms, keeps=at.keeps
+        )
+
+    return report.Explained(
+        top1=found.top1,
+        top1_std=found.top1_std,
+        choices=tuple(
+            report.Worth(
+                label=effect.label,
+                value=effect.value,
+                lower=alternative(effect.lower) if effect.lower else None,
+                higher=alternative(effect.higher) if effect.higher else None,
+            )
+            for effect in found.choices
+        ),
+        grown=changed(found.grown),
+        shrunk=changed(found.shrunk),
     )
 
 

@@ -19,13 +19,17 @@ from hwnas.report.data import (
     Table,
     Winner,
 )
+from hwnas.report.explained import Alternative, AtAnotherBudget, Explained, Worth
 from hwnas.report.page import write_report
 
 __all__ = [
+    "Alternative",
     "Asked",
+    "AtAnotherBudget",
     "BlockTime",
     "Candidate",
     "DeviceFound",
+    "Explained",
     "Finalist",
     "HeldOutNetwork",
     "Latency",
@@ -39,5 +43,6 @@ __all__ = [
     "Step",
     "Table",
     "Winner",
+    "Worth",
     "write_report",
 ]

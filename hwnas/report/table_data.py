@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hwnas.report.data import Count, Facts, HeldOutNetwork, LatencyFigures, Milliseconds, Part, Seconds, Spread
+from hwnas.report.data import HeldOutNetwork, LatencyFigures
+from hwnas.report.part import Count, Facts, Milliseconds, Part, Seconds, Spread
 
 
 class HeatCell(Part):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hwnas.report import formats
 from hwnas.report.data import HeldOutNetwork, Latency, LatencyFigures, Measurement, Network, ReportData
+from hwnas.report.explained import Alternative, AtAnotherBudget
 from hwnas.report.formats import ABSENT, decimal, milliseconds, percent, spread
 from hwnas.report.verdict import speed_up
 
@@ -134,6 +135,59 @@ def predictors(caption: str, columns: Sequence[LatencyFigures]) -> Grid:
     )
     rows = tuple((name, *map(cell, columns)) for name, cell in quantities) if columns else ()
     return Grid(caption, ("", *(f.predictor for f in columns)), rows)
+
+
+def worth(data: ReportData) -> Grid:
+    """What the last step up of each choice bought and cost, and what the next one would, by prediction."""
+    heads = ("choice", "value", "bought", "for", "one more would buy", "for")
+
+    def step(alternative: Alternative | None, sign: int) -> tuple[str, str]:
+        if alternative is None:
+            return ABSENT, ABSENT
+        return formats.points(sign * alternative.top1), milliseconds(sign * alternative.latency_ms)
+
+    rows = tuple(
+        (choice.label, str(choice.value), *step(choice.lower, -1), *step(choice.higher, 1))
+        for choice in (data.explained.choices if data.explained else ())
+    )
+    return Grid("Each choice against its neighbouring values, by prediction", heads, rows)
+
+
+def what_to_change(data: ReportData) -> tuple[str, ...]:
+    """What to change first at another budget."""
+    explained = data.explained
+    if explained is None:
+        return ()
+    certainty = (
+        f"Differences of accuracy are predicted by what the search learned from {len(data.search.candidates)} "
+        f"candidates, ± {formats.percent(explained.top1_std)} for the winner itself (one standard deviation)."
+    )
+    return (certainty, _grown(explained.grown), _shrunk(explained.shrunk))
+
+
+def _grown(at: AtAnotherBudget) -> str:
+    where = f"Had the budget been {milliseconds(at.limit_ms)} (10 % more)"
+    if not at.moves:
+        return f"{where}, no single change within it would be predicted to gain accuracy."
+    return f"{where}, change first {_told(at.moves[0])}{_then(at)}."
+
+
+def _shrunk(at: AtAnotherBudget) -> str:
+    where = f"Had it been {milliseconds(at.limit_ms)} (10 % less)"
+    if not at.keeps:
+        return f"{where}, no row of single changes would keep it."
+    if not at.moves:
+        return f"{where}, the winner as it is would keep it."
+    return f"{where}, change first {_told(at.moves[0])}{_then(at)}."
+
+
+def _told(move: Alternative) -> str:
+    return f"{move.change} ({formats.points(move.top1)}, {milliseconds(move.latency_ms)})"
+
+
+def _then(at: AtAnotherBudget) -> str:
+    end = f"predicted: {percent(at.top1)} at {milliseconds(at.latency_ms)}"
+    return f"; with {len(at.moves) - 1} further changes, {end}" if len(at.moves) > 1 else f"; {end}"
 
 
 def held_out(data: ReportData) -> Grid:

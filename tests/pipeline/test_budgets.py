@@ -62,5 +62,5 @@ def test_another_device_is_judged_by_its_own_table(tmp_path: Path) -> None:
 def test_a_device_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no latency table of mobilenet_v3/small below .* none of model_mb, macs"):
         open_constraints([("nothing", 20.0)], SMALL, tmp_path)
-    with pytest.raises(UserError, match="is of space|mobilenet_v3/small"):
+    with pytest.raises(UserError, match="mobilenet_v3/small"):
         open_constraints([(str(SHIPPED), 20.0)], get_space("mobilenet_v3/imagenet-w1.0"), tmp_path)
