@@ -16,10 +16,18 @@ from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.experiment import RunMode
 from nni.mutable import Categorical, LabeledMutable, MutableDict, Sample, SampleValidationError
 from nni.nas.evaluator import Evaluator
+from nni.nas.execution import TrainingServiceExecutionEngine
+from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.experiment import NasExperiment
-from nni.nas.experiment.config import NasExperimentConfig, SequentialEngineConfig, SimplifiedModelFormatConfig
+from nni.nas.experiment.config import (
+    NasExperimentConfig,
+    SequentialEngineConfig,
+    SimplifiedModelFormatConfig,
+    TrainingServiceEngineConfig,
+)
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
+from nni.runtime.tuner_command_channel.command_type import CommandType
 
 # NNI prints its log to stdout; what it says belongs into the experiment's log file.
 nni.silence_stdout()
@@ -28,8 +36,10 @@ logging.getLogger("nni").propagate = False
 
 __all__ = [
     "Categorical",
+    "CommandType",
     "Evaluator",
     "ExecutableModelSpace",
+    "FinalMetricEvent",
     "LabeledMutable",
     "ModelStatus",
     "MutableDict",
@@ -42,5 +52,8 @@ __all__ = [
     "SimplifiedModelFormatConfig",
     "Strategy",
     "TpeTuner",
+    "TrainingEndEvent",
+    "TrainingServiceEngineConfig",
+    "TrainingServiceExecutionEngine",
     "nni",
 ]

@@ -30,6 +30,7 @@ from hwnas.spaces import Architecture, Space
 if TYPE_CHECKING:
     from hwnas.search.evaluator import Evaluator
     from hwnas.search.nni_space import Candidate
+    from hwnas.search.service import Service
 
 PROBES = 64
 
@@ -79,6 +80,7 @@ def run_search(
     measure_fastest: Callable[[Architecture], float | None] | None = None,
     known: Sequence[Evaluation] = (),
     others: Sequence[Constraint] = (),
+    service: Service | None = None,
 ) -> SearchResult:
     """Search for accurate architectures that keep ``budget`` by the latency model, and all other budgets with it.
 
@@ -94,6 +96,7 @@ def run_search(
         known: evaluations of another search of the same evaluator, from which ``hwnas`` learns before its first; none
             is evaluated again.
         others: budgets beside the promised one, of other devices or of the architecture itself.
+        service: workers that evaluate in place of this process, under NNI's training service; the same candidates.
 
     Raises:
         InfeasibleBudgetError: no architecture keeps all budgets, or none was found.
@@ -119,7 +122,7 @@ def run_search(
     try:
         with FileLock(directory / ".lock", timeout=0):
             record = SearchRecord.open(directory, header, space)
-            stopped = _explore(screen, evaluate, record, directory, options, progress, known)
+            stopped = _explore(screen, evaluate, record, directory, options, progress, known, service)
     except Timeout as error:
         raise UserError(f"Another process is searching in {directory}; wait for it or choose another one.") from error
     genomes = space.encode([evaluation.architecture for evaluation in record.evaluations])
@@ -145,17 +148,28 @@ def _explore(
     options: SearchOptions,
     progress: Progress,
     known: Sequence[Evaluation],
+    service: Service | None,
 ) -> str:
     """Run the strategy under NNI; returns why it ended."""
     from hwnas.search.engine import run_experiment
     from hwnas.search.strategies import make_strategy
 
-    judge = _Judge(screen, evaluate, record, options.strategy, progress)
     progress.start("Searching", options.evaluations, done=len(record), unit="candidates")
     genomes = screen.space.encode([evaluation.architecture for evaluation in known])
     before = genomes, np.array([evaluation.top1 for evaluation in known])
     strategy = make_strategy(options)
-    candidates = run_experiment(screen, strategy, judge, directory / "nni", options.evaluations, before)
+    # A finished search is only read, for which no worker is needed.
+    if service is None or len(record) >= options.evaluations:
+        judge = _Judge(screen, _timed(evaluate), record, options.strategy, progress)
+        candidates = run_experiment(screen, strategy, judge, directory / "nni", options.evaluations, before)
+    else:
+        from hwnas.search.service.experiment import run_service_experiment
+        from hwnas.search.service.workers import Workers
+
+        progress.advance(0, note="workers begin")
+        workers = Workers(service, directory)
+        judge = _Judge(screen, workers.evaluate, record, options.strategy, progress, workers.begin)
+        candidates = run_service_experiment(screen, strategy, judge, workers, options.evaluations, before)
     progress.finish()
     if judge.position < len(record):
         raise UserError(f"{directory} holds more evaluations than this search makes; delete it and search again.")
@@ -169,18 +183,47 @@ def _explore(
     )
 
 
+def _timed(evaluate: Evaluator) -> Callable[[Architecture], tuple[float, float]]:
+    """Top-1 with the seconds that its evaluation took."""
+
+    def timed(architecture: Architecture) -> tuple[float, float]:
+        start = time.monotonic()
+        top1 = evaluate(architecture)
+        return top1, time.monotonic() - start
+
+    return timed
+
+
 class _Judge:
-    """Answers candidates from the record as far as it goes, and evaluates those beyond."""
+    """Answers candidates from the record as far as it goes, and evaluates those beyond.
+
+    Args:
+        evaluate: gives top-1 and seconds.
+        begin: told of architectures that will be evaluated next, so that it can be begun with all at once.
+    """
 
     def __init__(
-        self, screen: Screen, evaluate: Evaluator, record: SearchRecord, strategy: str, progress: Progress
+        self,
+        screen: Screen,
+        evaluate: Callable[[Architecture], tuple[float, float]],
+        record: SearchRecord,
+        strategy: str,
+        progress: Progress,
+        begin: Callable[[Sequence[Architecture]], None] | None = None,
     ) -> None:
         self.position = 0
         self._screen = screen
         self._evaluate = evaluate
+        self._begin = begin
         self._record = record
         self._strategy = strategy
         self._progress = progress
+
+    def begin(self, candidates: Sequence[Candidate]) -> None:
+        """These will be asked for next, in this order; none is evaluated that is on record."""
+        new = candidates[max(0, len(self._record) - self.position) :]
+        if self._begin is not None and new:
+            self._begin(self._screen.space.decode(np.concatenate([candidate.genome for candidate in new])))
 
     def __call__(self, candidate: Candidate) -> float:
         """The candidate's top-1."""
@@ -200,9 +243,7 @@ class _Judge:
     def _evaluation(self, candidate: Candidate) -> Evaluation:
         architecture = self._screen.space.decode(candidate.genome)[0]
         latency, *others = (constraint.predictor.predict(candidate.genome) for constraint in self._screen.constraints)
-        start = time.monotonic()
-        top1 = self._evaluate(architecture)
-        seconds = time.monotonic() - start
+        top1, seconds = self._evaluate(architecture)
         if not 0 <= top1 <= 1:
             raise HwnasError(f"The evaluation of {architecture.id} gave a top-1 of {top1}, which is not in 0..1.")
         return Evaluation(
