@@ -2,11 +2,19 @@
 # Debian packages that some tests use, and nothing else does; without them those tests skip and say so.
 #   chromium                 opens the report as a browser shows it
 #   dataset-fashion-mnist    the full training set, to which the embedded sample is compared
+#   openssh-server           lets workers be started over SSH on the loopback interface; it is not started as a service
 set -euo pipefail
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 [ -d /usr/share/datasets/fashion-mnist ] || packages+=(dataset-fashion-mnist)
+command -v /usr/sbin/sshd >/dev/null || packages+=(openssh-client openssh-server)
 if [ ${#packages[@]} -gt 0 ]; then
+    # Debian starts what it installs, unless this program says no.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+        chmod +x /usr/sbin/policy-rc.d
+    fi
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi

@@ -1,4 +1,4 @@
-"""What workers have answered, on disk as it arrives: the record of a search takes it in the order of proposal, later."""
+"""What workers have answered, on disk as it arrives; the record of a search takes it later, in order of proposal."""
 
 from __future__ import annotations
 

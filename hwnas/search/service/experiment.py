@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 from hwnas.search.engine import CandidateEvaluator, SearchExperiment
@@ -53,6 +54,7 @@ class ServiceEngine(TrainingServiceExecutionEngine):  # type: ignore[misc]
         self._most = most
         self._history: list[Candidate] = []
         self._places: dict[int, int] = {}
+        self._numbers = count()  # of trials; every start is a new experiment
         super().__init__(experiment)
         for place in range(len(pool.places)):
             self._launch(place)
@@ -109,17 +111,12 @@ class ServiceEngine(TrainingServiceExecutionEngine):  # type: ignore[misc]
             self._launch(place)
 
     def _launch(self, place: int) -> None:
-        parameter = self._next_parameter_id()
+        parameter = next(self._numbers)
         self._places[parameter] = place
         parameters = {"place": place, "worker": self._pool.launched(place).name}
         # NNI's own send_trial would add the versions of packages and import them all, torch too, to know them.
         trial = {"parameter_id": parameter, "parameters": parameters, "parameter_source": "algorithm"}
         self._channel._send(CommandType.NewTrialJob, nni.dump(trial | {"parameter_index": 0, "version_info": {}}))
-
-    def _next_parameter_id(self) -> int:
-        """Counted from 0: every start is a new experiment."""
-        self._current_parameter_id = 0 if self._current_parameter_id is None else self._current_parameter_id + 1
-        return self._current_parameter_id
 
 
 class ServiceExperiment(SearchExperiment):

@@ -77,9 +77,7 @@ class Recipe(Document):
         return evaluator
 
 
-def subnet_recipe(
-    supernet: Path, data: str, data_root: Path | None, threads: int, evaluator: Evaluator
-) -> Recipe:
+def subnet_recipe(supernet: Path, data: str, data_root: Path | None, threads: int, evaluator: Evaluator) -> Recipe:
     """The recipe of a :class:`~hwnas.search.evaluator.SubnetEvaluator`.
 
     Weights that come with hwnas are named, so that each machine takes its own; others must lie at the same path.

@@ -1,4 +1,4 @@
-"""NNI's server, started so that it listens on the loopback interface alone and ends with the process that started it."""
+"""NNI's server, started so that it listens on the loopback interface alone and ends with who started it."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Server:
         self.work = Path(self._temporary.name) / "nni"
         with explain_os_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700)  # NNI's logs hold the secret prefix
             self.work.symlink_to(directory.absolute(), target_is_directory=True)
 
     @property
@@ -143,7 +144,7 @@ class Server:
         self._temporary.cleanup()
 
     def _command(self) -> list[str]:
-        import nni_node  # type: ignore[import-not-found]
+        import nni_node
 
         node = Path(nni_node.__path__[0])
         arguments = {
@@ -181,13 +182,14 @@ class Server:
             try:
                 # Until it is ready it answers with its web page, which is not JSON.
                 self._request("GET", "check-status").json()
-                return
             except requests.RequestException as error:
                 if time.monotonic() > until:
                     raise HwnasError(
                         f"NNI's server does not answer after {START_S:.0f} s; see {self._directory / LOG_FILE}."
                     ) from error
                 time.sleep(0.1)
+            else:
+                return
 
     def _request(self, method: str, what: str, body: Any = None) -> requests.Response:
         response = requests.request(method, f"{self.page}api/v1/nni/{what}", json=body, timeout=STOP_S)

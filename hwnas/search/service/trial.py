@@ -1,4 +1,4 @@
-"""An NNI trial: starts one worker and carries lines between it and the search; ``python -m hwnas.search.service.trial``.
+"""An NNI trial, ``python -m hwnas.search.service.trial``: starts a worker and carries lines between it and the search.
 
 Each accuracy is reported to NNI as an intermediate result, and the best as the final one, for its web page.  The trial
 ends when the worker or the connection to the search does, and takes the worker with it.
