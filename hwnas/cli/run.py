@@ -49,6 +49,8 @@ def run(
     builds: Annotated[int, typer.Option(min=1, help="Fresh compilations of each finalist.")] = 3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that evaluate at once; 0: this one alone.")] = 0,
+    machines: Annotated[Path | None, typer.Option(help="YAML list of machines with workers.")] = None,
     allow_stale: Annotated[
         bool, typer.Option(help="Use a table measured on another device; the report says so.")
     ] = False,
@@ -85,6 +87,8 @@ def run(
         builds=builds,
         seed=seed,
         threads=threads,
+        workers=workers,
+        machines=None if machines is None else str(machines),
         allow_stale=allow_stale,
     )
     with bars() as progress:

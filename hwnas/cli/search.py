@@ -40,6 +40,8 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 48,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that evaluate candidates.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that evaluate at once; 0: this one alone.")] = 0,
+    machines: Annotated[Path | None, typer.Option(help="YAML list of machines with workers.")] = None,
     allow_stale: Annotated[bool, typer.Option(help="Use a table measured on another device.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -63,6 +65,7 @@ def search(
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
     from hwnas.search.explain import explain_evaluated
     from hwnas.search.screen import Screen
+    from hwnas.search.service import subnet_service
     from hwnas.spaces import get_space
 
     arrival = Arrival(fps)
@@ -112,6 +115,7 @@ def search(
             progress,
             measure_fastest=measure,
             others=others,
+            service=subnet_service(workers, machines, weights, data, data_root, evaluator),
         )
     best = result.finalists(1)[0].architecture
     screen = Screen(searched, latency.model, limit, searched.encode([best]), others)

@@ -48,6 +48,10 @@ class RunConfig(Document):
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch in every step; accuracies depend on it in the last digit."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that evaluate candidates at once; 0: the run's own alone.  What is found does not depend on it."""
+    machines: str | None = None
+    """YAML list of machines with workers, in place of ``workers``."""
     allow_stale: bool = False
 
 

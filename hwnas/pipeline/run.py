@@ -52,6 +52,7 @@ from hwnas.search import (
 from hwnas.search.constraints import Constraint
 from hwnas.search.record import read_evaluations
 from hwnas.search.search import predictor_digest
+from hwnas.search.service import Service, subnet_service
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
 
@@ -190,7 +191,7 @@ class Run:
     @cached_property
     def search_result(self) -> SearchResult:
         """What the search found; the strategy is replayed from the record, and nothing is evaluated."""
-        return self._run_search()
+        return self._run_search(None)
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -268,7 +269,7 @@ class Run:
         directory = self.search_directory
 
         def search() -> None:
-            self.search_result = self._run_search()
+            self.search_result = self._run_search(self._service())
 
         self.steps.do(
             "search",
@@ -323,7 +324,14 @@ class Run:
         )
         return [self._candidate(evaluation) for evaluation in refinement.search(measured)]
 
-    def _run_search(self) -> SearchResult:
+    def _service(self) -> Service | None:
+        """Who evaluates candidates in place of this process."""
+        config = self.config
+        machines = Path(config.machines) if config.machines else None
+        root = Path(config.data_root) if config.data_root else None
+        return subnet_service(config.workers, machines, self.supernet_directory, config.dataset, root, self._evaluator)
+
+    def _run_search(self, service: Service | None) -> SearchResult:
         return run_search(
             self.space,
             self.latency.model,
@@ -336,6 +344,7 @@ class Run:
                 self.device, self.space, architecture, self.budget
             ),
             others=self.constraints,
+            service=service,
         )
 
     def _choose_winner(self) -> None:

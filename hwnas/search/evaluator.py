@@ -64,7 +64,7 @@ class SubnetEvaluator:
             )
         self._supernet = supernet
         self._dataset = dataset
-        self._threads = threads
+        self.threads = threads
         self._batch_size = batch_size
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[int, _Prepared] = OrderedDict()
@@ -76,7 +76,7 @@ class SubnetEvaluator:
         for name, tensor in self._supernet.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        protocol = f"{self._dataset.fingerprint}|threads={self._threads}|batch={self._batch_size}"
+        protocol = f"{self._dataset.fingerprint}|threads={self.threads}|batch={self._batch_size}"
         digest.update(protocol.encode())
         return digest.hexdigest()[:16]
 
@@ -84,7 +84,7 @@ class SubnetEvaluator:
         """Top-1 of the subnet on the validation split, in 0..1."""
         network = self._supernet.extract(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = self._prepared(architecture.resolution)
-        with _threads(self._threads):
+        with _threads(self.threads):
             recalibrate(network, prepared.recalibration())
             return top1(fold_batch_norms(network), prepared.validation())
 

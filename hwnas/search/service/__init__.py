@@ -16,11 +16,16 @@ Nothing listens on any outside interface, on no machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwnas.search.service.machines import Machine, machines_from, read_machines
-from hwnas.search.service.recipe import Recipe
+from hwnas.search.service.recipe import Recipe, subnet_recipe
 
-__all__ = ["Machine", "Recipe", "Service", "machines_from", "read_machines"]
+if TYPE_CHECKING:
+    from hwnas.search.evaluator import SubnetEvaluator
+
+__all__ = ["Machine", "Recipe", "Service", "machines_from", "read_machines", "subnet_service"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,16 @@ class Service:
 
     machines: tuple[Machine, ...]
     recipe: Recipe
+
+
+def subnet_service(
+    workers: int, machines: Path | None, supernet: Path, data: str, data_root: Path | None, evaluator: SubnetEvaluator
+) -> Service | None:
+    """What evaluates subnets as ``evaluator`` does: workers here, those of a list of machines, or None for neither.
+
+    Raises:
+        UserError: both are given.
+        BadFileError: the list is missing or wrong.
+    """
+    found = machines_from(workers, machines)
+    return Service(found, subnet_recipe(supernet, data, data_root, evaluator)) if found else None

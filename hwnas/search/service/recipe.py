@@ -15,7 +15,7 @@ from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, describe
 
 if TYPE_CHECKING:
-    from hwnas.search.evaluator import Evaluator
+    from hwnas.search.evaluator import Evaluator, SubnetEvaluator
 
 SUBNET_EVALUATOR = "hwnas.search.service.recipe:subnet_evaluator"
 
@@ -77,7 +77,7 @@ class Recipe(Document):
         return evaluator
 
 
-def subnet_recipe(supernet: Path, data: str, data_root: Path | None, threads: int, evaluator: Evaluator) -> Recipe:
+def subnet_recipe(supernet: Path, data: str, data_root: Path | None, evaluator: SubnetEvaluator) -> Recipe:
     """The recipe of a :class:`~hwnas.search.evaluator.SubnetEvaluator`.
 
     Weights that come with hwnas are named, so that each machine takes its own; others must lie at the same path.
@@ -92,7 +92,7 @@ def subnet_recipe(supernet: Path, data: str, data_root: Path | None, threads: in
         **weights,
         "data": str(Path(data).absolute()) if is_path else data,
         "data_root": None if data_root is None else str(data_root.absolute()),
-        "threads": threads,
+        "threads": evaluator.threads,
     }
     return Recipe(maker=SUBNET_EVALUATOR, settings=settings, identity=evaluator.identity)
 
