@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hwnas.latency import LatencyModel
 from hwnas.progress import Progress, Silent
 from hwnas.search import Budget
-from hwnas.search.evolution import evolve
+from hwnas.search.evolution import Effort, evolve
 from hwnas.search.feasibility import fastest
 from hwnas.search.screen import Screen
 from hwnas.spaces import Architecture, Genomes
@@ -58,8 +58,7 @@ def propose(
             weighted if i % 2 else space.macs,
             rng,
             np.concatenate([start, screen.sample(rng, _POPULATION)]),
-            population=_POPULATION,
-            generations=_GENERATIONS,
+            Effort(islands=1, population=_POPULATION, children=_POPULATION, generations=_GENERATIONS),
         )
         found = next((each for each in space.decode(survivors) if each.id not in taken), None)
         if found is not None:

@@ -151,7 +151,7 @@ class AdditiveTerms:
             return np.repeat(values[None], len(space.resolutions), axis=0)
 
         def options(unit: Unit) -> Floats:
-            return np.sum([worth[c][unit.options[:, k]] for k, c in enumerate(unit.columns)], axis=0)
+            return np.asarray(np.sum([worth[c][unit.options[:, k]] for k, c in enumerate(unit.columns)], axis=0))
 
         return cls(
             space,
@@ -194,4 +194,4 @@ class AdditiveTerms:
 def explained(found: Floats, predicted: Floats) -> float | None:
     """R²: the share of the variance of ``found`` [n] that ``predicted`` [n] explains; None where nothing varies."""
     variance = float(np.var(found))
-    return None if variance == 0 else 1 - float(np.mean((found - predicted) ** 2)) / variance
+    return None if variance == 0 else 1.0 - float(np.mean((found - predicted) ** 2)) / variance

@@ -40,8 +40,9 @@ class Moves:
     @lru_cache(maxsize=4)
     def of(cls, space: Space) -> Self:
         """The moves of a space, found once."""
-        resolution = (space.position("resolution"),)
-        parts = [(resolution, _each(len(space.resolutions)))]
+        parts: list[tuple[tuple[int, ...], Genomes]] = [
+            ((space.position("resolution"),), _each(len(space.resolutions)))
+        ]
         for group in groups_of(space):
             parts.append(((group.column,), _each(group.values)))
             parts += [(unit.columns, unit.options) for unit in group.units]

@@ -121,6 +121,10 @@ class BestFirst:
         self._cells = cells
         self._steps = _steps(values, costs)
         self._slack = [limit.limit - cost.constants for limit, cost in zip(limits, costs, strict=True)]
+        self._tolerances = [
+            ROUNDING * (abs(limit.limit) + float(np.abs(cost.constants).max()))
+            for limit, cost in zip(limits, costs, strict=True)
+        ]
         self._tables = [self._table(i) for i in range(len(limits))]
         self._heap: list[_Partial] = []
         self._pushed = 0
@@ -167,16 +171,14 @@ class BestFirst:
             slack = tuple(left - float(cost[at, option]) for left, cost in zip(partial.slack, step.costs, strict=True))
             self._push(following, partial.value + float(step.worth[at, option]), slack, at, (*partial.taken, option))
 
-    def _push(
-        self, step: int, value: float, slack: tuple[float, ...], resolution: int, taken: tuple[int, ...]
-    ) -> None:
+    def _push(self, step: int, value: float, slack: tuple[float, ...], resolution: int, taken: tuple[int, ...]) -> None:
         """Put a partial architecture on the heap, if it can be completed within the limits."""
         bound = math.inf
-        for left, all_slack, tables in zip(slack, self._slack, self._tables, strict=True):
+        for left, all_slack, tables, tolerance in zip(slack, self._slack, self._tables, self._tolerances, strict=True):
             whole = float(all_slack[resolution])
-            if whole < 0 or left < -ROUNDING * whole:
+            if left < -tolerance:
                 return
-            cell = math.floor(left / whole * self._cells + _EDGE) if whole else 0
+            cell = math.floor(max(left, 0.0) / whole * self._cells + _EDGE) if whole > tolerance else 0
             bound = min(bound, float(tables[step][resolution, cell]) if step >= 0 else 0.0)
         if bound > -math.inf:
             self._pushed += 1
@@ -190,7 +192,8 @@ class BestFirst:
         for step in self._steps:
             cost = step.costs[limit]
             # Rounded down: what fits into the limit also fits into the cells.  Without slack only what is free fits.
-            rounded = np.divide(cost, width, out=np.where(cost > 0, cells + 1.0, 0.0), where=width > 0)
+            nothing = np.where(cost > self._tolerances[limit], cells + 1.0, 0.0)
+            rounded = np.divide(cost, width, out=nothing, where=width > self._tolerances[limit] / cells)
             shift = np.minimum(np.floor(rounded), cells + 1).astype(np.intp)
             table = np.full((len(cost), cells + 1), -math.inf)
             for at, option in np.ndindex(cost.shape):
