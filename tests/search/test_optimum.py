@@ -75,7 +75,7 @@ def test_broken_off_it_gives_a_valid_bound_and_an_architecture_within_the_limit(
     rng = np.random.default_rng(3)
     worth = AdditiveTerms.of_choices(space, 0.0, [rng.normal(size=len(choice.values)) for choice in space.choices])
     assert macs is not None
-    limit = float(np.median(space.macs(space.sample(np.random.default_rng(0), 500))))
+    limit = 1.2 * float(space.macs(space.smallest_genome)[0])
     exact = optimum(worth, [Limit(macs, limit)])
     rough = optimum(worth, [Limit(macs, limit)], cells=8, max_nodes=5)
     assert exact is not None
