@@ -10,6 +10,7 @@ from hwnas.errors import UserError
 if TYPE_CHECKING:
     from hwnas.pipeline.budgets import WrittenBudgets
     from hwnas.search import Percentile
+    from hwnas.search.options import Objective
 
 
 def check_name(name: str) -> None:
@@ -45,6 +46,17 @@ def check_statistic(statistic: str) -> Percentile:
     if statistic not in ("p50", "p99"):
         raise UserError(f"--statistic is p50 or p99, not '{statistic}'.")
     return "p50" if statistic == "p50" else "p99"
+
+
+def check_objective(objective: str) -> Objective:
+    """What a search seeks.
+
+    Raises:
+        UserError: it is neither accuracy nor front.
+    """
+    if objective not in ("accuracy", "front"):
+        raise UserError(f"--objective is accuracy or front, not '{objective}'.")
+    return "accuracy" if objective == "accuracy" else "front"
 
 
 def check_evaluations(evaluations: int) -> None:

@@ -13,8 +13,10 @@ import typer
 from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from hwnas.search import Budget, SearchResult
+    from hwnas.search import Evaluation, SearchResult
+    from hwnas.search.constraints import Constraint
     from hwnas.search.explain import ChangedBudget, Explanation
+    from hwnas.search.options import Objective
     from hwnas.spaces import Architecture
 
 
@@ -37,6 +39,9 @@ def search(
     ] = 0.0,
     confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
     strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
+    objective: Annotated[
+        str, typer.Option(help="accuracy: the most accurate within the budgets; front: the best for less of them, too.")
+    ] = "accuracy",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 48,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that evaluate candidates.")] = 1,
@@ -46,22 +51,22 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
-    from hwnas.cli.checks import check_budgets, check_statistic
+    from hwnas.cli.checks import check_budgets, check_objective, check_statistic
     from hwnas.cli.labels import RELATIVE
 
     written = check_budgets(budget, confidence)
     if written.latency_ms is None:
         raise typer.BadParameter("give the latency limit on the target, ms, as well", param_hint="--budget")
     percentile = check_statistic(statistic)
+    sought = check_objective(objective)
 
     from hwnas.data import load_dataset
     from hwnas.devices import Arrival, load_target, open_device
-    from hwnas.errors import UserError
     from hwnas.latency import load_table
     from hwnas.pipeline.budgets import open_constraints
     from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_imported_table, open_table
     from hwnas.pipeline.networks import open_supernet
-    from hwnas.pipeline.training import find_supernet
+    from hwnas.pipeline.training import require_supernet
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
     from hwnas.search.explain import explain_evaluated
     from hwnas.search.screen import Screen
@@ -71,10 +76,8 @@ def search(
     arrival = Arrival(fps)
     dataset = load_dataset(data, root=data_root)
     searched = get_space(space, dataset.num_classes)
-    options = SearchOptions(strategy=strategy, evaluations=evaluations, seed=seed)
-    weights = supernet or find_supernet(space, dataset)
-    if weights is None:
-        raise UserError(f"No weights for {space} on {dataset.name} come with hwnas; train some with `hwnas train`.")
+    options = SearchOptions(strategy=strategy, objective=sought, evaluations=evaluations, seed=seed)
+    weights = supernet or require_supernet(space, dataset)
     evaluator = SubnetEvaluator(open_supernet(weights, searched, dataset), dataset, threads=threads)
     with ExitStack() as stack:
         measure: Callable[[Architecture], float | None] | None = None
@@ -134,29 +137,45 @@ def search(
             }
         )
     else:
-        print_result(result, [constraint.budget for constraint in others], explanation)
+        print_result(result, sought, others, explanation)
 
 
-def print_result(result: SearchResult, others: Sequence[Budget], explanation: Explanation | None) -> None:
-    """The best candidates, and what to change first in the best of them at another budget."""
+def print_result(
+    result: SearchResult, sought: Objective, others: Sequence[Constraint], explanation: Explanation | None
+) -> None:
+    """What was sought, for people."""
+    if sought == "front":
+        print_candidates(result.front, "Pareto front", others)
+    else:
+        print_candidates(result.finalists(10), "Best candidates", others)
+    print_changes(explanation)
+    out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")
+
+
+def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint]) -> None:
+    """What is known of candidates, in their order."""
     from hwnas.search.budget import UNITS
 
+    budgets = [constraint.budget for constraint in others]
     rows = [
         [
             e.architecture.id,
             percent(e.top1),
             f"{milliseconds(e.predicted_ms)} ± {e.std_ms:.2g}",
-            *(budget.number(other.mean) for budget, other in zip(others, e.others, strict=True)),
+            *(budget.number(other.mean) for budget, other in zip(budgets, e.others, strict=True)),
             e.origin,
         ]
-        for e in result.finalists(10)
+        for e in evaluations
     ]
-    further = [" ".join(filter(None, [UNITS[budget.quantity], budget.place])) for budget in others]
-    print_table("Best candidates", ["architecture", "validation top-1", "predicted", *further, "origin"], rows)
+    further = [" ".join(filter(None, [UNITS[budget.quantity], budget.place])) for budget in budgets]
+    print_table(title, ["architecture", "validation top-1", "predicted", *further, "origin"], rows)
+
+
+def print_changes(explanation: Explanation | None) -> None:
+    """What to change first in the most accurate candidate at another budget."""
     if explanation:
         for at, name in ((explanation.grown, "more"), (explanation.shrunk, "less")):
             print_first_change(at, name)
-    out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")
 
 
 def print_first_change(at: ChangedBudget, name: str) -> None:

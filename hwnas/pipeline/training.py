@@ -60,3 +60,15 @@ def find_supernet(space: str, dataset: Dataset) -> Path | None:
         if record.space == space and record.dataset.fingerprint == dataset.fingerprint:
             return directory
     return None
+
+
+def require_supernet(space: str, dataset: Dataset) -> Path:
+    """:func:`find_supernet`, where nothing can be done without.
+
+    Raises:
+        UserError: there are no such weights.
+    """
+    directory = find_supernet(space, dataset)
+    if directory is None:
+        raise UserError(f"No weights for {space} on {dataset.name} come with hwnas; train some with `hwnas train`.")
+    return directory

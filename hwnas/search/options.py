@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,18 +19,24 @@ STRATEGIES: dict[str, str] = {
 
 DEFAULT_STRATEGY = "hwnas"
 
+Objective = Literal["accuracy", "front"]
+SEEK_FRONT = ("hwnas", "random")
+"""Strategies that look for the whole Pareto front, if that is the objective; the others look for accuracy alone."""
+
 
 class SearchOptions(BaseModel):
     """Everything that the candidates of a search depend on beside space, latency model and budget.
 
     Raises:
         UnknownNameError: there is no such strategy.
-        UserError: the seed is negative, or there is nothing to evaluate.
+        UserError: the seed is negative, there is nothing to evaluate, or the strategy does not seek a front.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     strategy: str = DEFAULT_STRATEGY
+    objective: Objective = "accuracy"
+    """The most accurate architecture within the budgets, or all that are best for some of what the budgets limit."""
     evaluations: int = 48
     """Candidates to evaluate with real weights."""
     seed: int = 0
@@ -46,6 +52,11 @@ class SearchOptions(BaseModel):
             hint = f"did you mean {near[0]}? " if near else ""
             raise UnknownNameError(
                 f"There is no search strategy '{self.strategy}': {hint}known are {', '.join(STRATEGIES)}."
+            )
+        if self.objective == "front" and self.strategy not in SEEK_FRONT:
+            raise UserError(
+                f"Strategy '{self.strategy}' seeks the most accurate architecture alone; a front is sought by "
+                f"{', '.join(SEEK_FRONT)}."
             )
         if self.evaluations < 1:
             raise UserError(f"A search evaluates at least one candidate, not {self.evaluations}.")

@@ -1,4 +1,4 @@
-"""The evaluations that no other one beats in both accuracy and latency."""
+"""The evaluations that no other one beats in everything that is wanted of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from hwnas.search.record import Evaluation
 
 
 def pareto_front(evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
-    """Non-dominated evaluations in predicted latency (less is better) and top-1, fastest first.
+    """Non-dominated evaluations in top-1 and, less being better, in all predicted quantities; fastest first.
 
-    Of evaluations equal in both, the first evaluated stays.
+    The quantities are the latency and those of the search's other budgets.  Of evaluations equal in everything, the
+    first evaluated stays.
     """
-    front: list[Evaluation] = []
-    for evaluation in sorted(evaluations, key=lambda e: (e.predicted_ms, -e.top1, e.index)):
-        if not front or evaluation.top1 > front[-1].top1:
-            front.append(evaluation)
-    return tuple(front)
+    front: list[tuple[float, ...]] = []
+    found: list[Evaluation] = []
+    # Whatever dominates an evaluation comes before it in lexicographic order.
+    for costs, evaluation in sorted(((_costs(e), e) for e in evaluations), key=lambda each: (each[0], each[1].index)):
+        if not any(all(a <= b for a, b in zip(other, costs, strict=True)) for other in front):
+            front.append(costs)
+            found.append(evaluation)
+    return tuple(found)
+
+
+def _costs(evaluation: Evaluation) -> tuple[float, ...]:
+    return (evaluation.predicted_ms, *(other.mean for other in evaluation.others), -evaluation.top1)

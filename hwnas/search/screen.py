@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from hwnas.search.budget import Budget, Floats, LatencyPredictor
 from hwnas.search.constraints import Constraint, worst_excess
 from hwnas.spaces import Genomes, Space
 
+ROUNDING = 1e-9
+"""Relative difference that the prediction of one architecture may have in another batch of them."""
 DRAW = 4096
 MAX_DRAWS = 16
 MAX_WALKS = 64
@@ -55,6 +57,20 @@ class Screen:
     def latency(self, genomes: Genomes) -> Floats:
         """Predicted mean latency of each row in ms, [n]."""
         return self.latency_model.predict(genomes)[0]
+
+    def tightened(self, genome: Genomes) -> Screen:
+        """The same with every limit lowered to what this architecture, [1, choices], which keeps them, takes of it."""
+        first, *others = (
+            replace(
+                constraint,
+                budget=replace(
+                    constraint.budget,
+                    limit=min(constraint.budget.limit, float(constraint.upper(genome)[0]) * (1 + ROUNDING)),
+                ),
+            )
+            for constraint in self.constraints
+        )
+        return replace(self, budget=first.budget, start=genome, others=tuple(others))
 
     def sample(self, rng: np.random.Generator, n: int) -> Genomes:
         """Up to ``n`` distinct random architectures that keep the budgets, at least one.

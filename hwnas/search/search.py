@@ -41,7 +41,7 @@ class SearchResult:
 
     Attributes:
         evaluations: every evaluated candidate, in order; all keep the budget by the latency model.
-        front: those that no other beats in both predicted latency and top-1, fastest first.
+        front: those that no other beats in top-1 and all predicted quantities that budgets limit, fastest first.
         kendall_tau: rank correlation of the accuracies that a :class:`GaussianProcess` predicted for each batch before
             it was evaluated with those then found; None for fewer than 10 predictions.  The batches of a search that
             converges hold candidates of much the same accuracy, so this is lower than over random ones.
@@ -83,6 +83,8 @@ def run_search(
     service: Service | None = None,
 ) -> SearchResult:
     """Search for accurate architectures that keep ``budget`` by the latency model, and all other budgets with it.
+
+    What is sought, the most accurate one or the whole front, is :attr:`SearchOptions.objective`.
 
     Every evaluation is on disk before the next begins.  A search that was broken off, by whatever, goes on with the
     same arguments and visits the candidates that it would have visited unbroken; none is evaluated twice but the one
