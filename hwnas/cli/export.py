@@ -26,18 +26,15 @@ def export(
     import torch
 
     from hwnas.data import load_dataset
-    from hwnas.errors import UserError
     from hwnas.pipeline.networks import export_subnet, open_supernet, read_architecture
-    from hwnas.pipeline.training import find_supernet
+    from hwnas.pipeline.training import require_supernet
     from hwnas.spaces import get_space
 
     torch.set_num_threads(1)
     dataset = load_dataset(data, root=data_root)
     searched = get_space(space, dataset.num_classes)
     chosen = read_architecture(searched, architecture)
-    weights = supernet or find_supernet(space, dataset)
-    if weights is None:
-        raise UserError(f"No weights for {space} on {dataset.name} come with hwnas; train some with `hwnas train`.")
+    weights = supernet or require_supernet(space, dataset)
     model = export_subnet(open_supernet(weights, searched, dataset), chosen, dataset, output)
     if json:
         print_json(
