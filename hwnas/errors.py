@@ -27,6 +27,10 @@ class UnknownNameError(UserError):
     """A name (target, preset, data set, strategy …) that is in no registry."""
 
 
+class DivergedError(UserError):
+    """The loss of a training is no longer a finite number."""
+
+
 class DeviceError(HwnasError):
     """The device or its agent failed: it crashed, hung, refused, or could not be reached."""
 

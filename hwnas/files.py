@@ -141,6 +141,31 @@ def describe(error: ValidationError) -> str:
     return f"field '{field}': {first['msg'][0].lower()}{first['msg'][1:]}, found {found}{rest}"
 
 
+def require_same(directory: Path, what: str, found: Model, wanted: Model) -> None:
+    """Refuse to go on with what a directory holds if it was begun with other inputs; the first difference is named.
+
+    Raises:
+        UserError: the two differ.
+    """
+    differences = _differences(found.model_dump(), wanted.model_dump())
+    if differences:
+        name, old, new = differences[0]
+        raise UserError(
+            f"{directory} holds a {what} with {name} = {old}, not {new}; choose another directory or delete that one."
+        )
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    differences = []
+    for name, new in wanted.items():
+        old = found.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            differences.append((f"{prefix}{name}", old, new))
+    return differences
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()

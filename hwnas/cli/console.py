@@ -121,7 +121,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             err.print(
-                "Interrupted. What was on disk is whole; runs, profiles, searches and trainings go on from there."
+                "Interrupted. What was on disk is whole; "
+                "runs, profiles, searches, trainings and tunings go on from there."
             )
             raise typer.Exit(130) from error
 

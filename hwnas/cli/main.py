@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hwnas import __version__
-from hwnas.cli import bench, export, profile, report, run, search, tables, targets, train
+from hwnas.cli import bench, export, profile, report, run, search, tables, targets, train, tune
 
 app = typer.Typer(
     name="hwnas",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("profile")(profile.profile)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("export")(export.export)
 app.command("bench")(bench.bench)

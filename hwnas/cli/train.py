@@ -18,10 +18,11 @@ def train(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[float | None, typer.Option(help="Need not be whole.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file of training settings (see docs/training.md).")] = None,
+    options: Annotated[Path | None, typer.Option(help="options.json of `hwnas tune`.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")] = None,
     json: JsonOption = False,
@@ -34,7 +35,7 @@ def train(
         import torch
 
         torch.set_num_threads(threads)
-    settings = read_settings(config) if config else {}
+    settings = read_settings(config, options)
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     with bars() as progress:

@@ -42,6 +42,8 @@ class AugmentationConfig(BaseModel):
         erasing: probability that a rectangle is overwritten (Zhong et al. 2017, "Random Erasing").
         erasing_area: least and greatest share of the area that is overwritten.
         erasing_value: what is written, between 0 (black) and 1.
+        strength: multiplies how far or how often each step changes an image, see :meth:`scaled`; mirroring, which
+            has no degrees, is left as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,13 +60,34 @@ class AugmentationConfig(BaseModel):
     erasing: Probability = 0.25
     erasing_area: AreaBounds = (0.02, 0.2)
     erasing_value: Annotated[float, Field(ge=0, le=1)] = 0.0
+    strength: Annotated[float, Field(ge=0, le=10)] = 1.0
+
+    def scaled(self) -> AugmentationConfig:
+        """The same changes at strength 1, each within its own bounds.
+
+        Pixels of padding (rounded), the factors of colours and the probability of erasing are multiplied; of
+        ``resized``, the share of the area that may be lost and the logarithm of the ratio are.
+        """
+        strength = self.strength
+        changes: dict[str, object] = {
+            "padding": round(self.padding * strength),
+            "resized_area": tuple(max(0.01, 1 - (1 - bound) * strength) for bound in self.resized_area),
+            "resized_ratio": tuple(bound**strength for bound in self.resized_ratio),
+            "brightness": min(1.0, self.brightness * strength),
+            "contrast": min(1.0, self.contrast * strength),
+            "saturation": min(1.0, self.saturation * strength),
+            "hue": min(0.5, self.hue * strength),
+            "erasing": min(1.0, self.erasing * strength),
+            "strength": 1.0,
+        }
+        return self.model_copy(update=changes)
 
 
 class Augmentation:
     """Applies an :class:`AugmentationConfig`."""
 
     def __init__(self, config: AugmentationConfig) -> None:
-        self.config = config
+        self.config = config.scaled()
 
     @torch.no_grad()
     def __call__(self, images: Tensor, seed: int) -> Tensor:

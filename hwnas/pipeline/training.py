@@ -31,16 +31,21 @@ def training_config(settings: dict[str, Any], source: Path | None = None) -> Tra
         raise UserError(f"training settings{f' in {source}' if source else ''}: {describe(error)}.") from error
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Training settings from a JSON file, not yet checked.
+def read_settings(path: Path | None, options: Path | None = None) -> dict[str, Any]:
+    """Training settings from a JSON file, with tuned options in place of their own; not yet checked.
 
     Raises:
-        BadFileError: it is missing, or not a JSON object.
+        BadFileError: a file is missing or wrong.
+        UserError: the options were tuned for another optimizer or batch size.
     """
-    settings = read_json(path, what="training settings")
+    settings = {} if path is None else read_json(path, what="training settings")
     if not isinstance(settings, dict):
         raise BadFileError(f"training settings {path} are not a JSON object; see docs/training.md.")
-    return settings
+    if options is None:
+        return settings
+    from hwnas.tuning.options import apply_options
+
+    return apply_options(settings, options)
 
 
 def train_supernet(

@@ -13,7 +13,9 @@ os.environ["NNI_FRAMEWORK"] = "none"
 
 import nni
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
-from nni.experiment import RunMode
+from nni.common.hpo_utils import deformat_parameters, format_search_space
+from nni.experiment import Experiment, ExperimentConfig, RunMode
+from nni.experiment.config import CustomAlgorithmConfig
 from nni.mutable import Categorical, LabeledMutable, MutableDict, Sample, SampleValidationError
 from nni.nas.evaluator import Evaluator
 from nni.nas.execution import TrainingServiceExecutionEngine
@@ -27,7 +29,9 @@ from nni.nas.experiment.config import (
 )
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
+from nni.runtime.tuner_command_channel import TunerCommandChannel
 from nni.runtime.tuner_command_channel.command_type import CommandType
+from nni.tuner import Tuner
 
 # NNI prints its log to stdout; what it says belongs into the experiment's log file.
 nni.silence_stdout()
@@ -37,8 +41,11 @@ logging.getLogger("nni").propagate = False
 __all__ = [
     "Categorical",
     "CommandType",
+    "CustomAlgorithmConfig",
     "Evaluator",
     "ExecutableModelSpace",
+    "Experiment",
+    "ExperimentConfig",
     "FinalMetricEvent",
     "LabeledMutable",
     "ModelStatus",
@@ -55,5 +62,9 @@ __all__ = [
     "TrainingEndEvent",
     "TrainingServiceEngineConfig",
     "TrainingServiceExecutionEngine",
+    "Tuner",
+    "TunerCommandChannel",
+    "deformat_parameters",
+    "format_search_space",
     "nni",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from hwnas.errors import BadFileError, UserError
-from hwnas.files import Document, append_json_line, describe, read_json_lines, read_model, write_json
+from hwnas.files import Document, append_json_line, describe, read_json_lines, read_model, require_same, write_json
 from hwnas.search.budget import Budget
 from hwnas.search.options import SearchOptions
 from hwnas.spaces import Architecture, Space
@@ -101,7 +101,7 @@ class SearchRecord:
         """
         path = directory / HEADER_FILE
         if path.exists():
-            _require_equal(directory, read_model(path, SearchHeader, what="search header"), header)
+            require_same(directory, "search", read_model(path, SearchHeader, what="search header"), header)
         else:
             if (directory / EVALUATIONS_FILE).exists():
                 raise BadFileError(f"{directory} holds {EVALUATIONS_FILE} without {HEADER_FILE}; delete the directory.")
@@ -147,24 +147,3 @@ def read_evaluations(directory: Path, space: Space) -> list[Evaluation]:
         seen.add(evaluation.architecture.id)
         evaluations.append(evaluation)
     return evaluations
-
-
-def _require_equal(directory: Path, found: SearchHeader, wanted: SearchHeader) -> None:
-    """Refuse to mix two searches, by the first thing in which they differ."""
-    differences = _differences(found.model_dump(), wanted.model_dump())
-    if differences:
-        name, old, new = differences[0]
-        raise UserError(
-            f"{directory} holds a search with {name} = {old}, not {new}; choose another directory or delete that one."
-        )
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    differences = []
-    for name, old in found.items():
-        new = wanted[name]
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            differences.append((f"{prefix}{name}", old, new))
-    return differences

@@ -18,8 +18,9 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(default=30, ge=1)
-    full_epochs: int = Field(default=2, ge=0)
+    epochs: float = Field(default=30, gt=0)
+    full_epochs: float = Field(default=2, ge=0)
+    """Like ``epochs`` and ``warmup_epochs`` not necessarily whole; a run has a whole number of steps, at least one."""
     batch_size: int = Field(default=128, ge=1)
     """Images a step, over all processes together."""
     random_subnets: int = Field(default=2, ge=0)

@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet, to_input
 from hwnas.data.augmentation import Augmentation
-from hwnas.errors import UserError
+from hwnas.errors import DivergedError, UserError
 from hwnas.files import append_json_line, locked, read_json_lines, write_atomic
 from hwnas.progress import Progress as ProgressBar
 from hwnas.progress import Silent
@@ -74,8 +74,8 @@ class Trainer:
                 f"{config.batch_size}; choose a smaller batch."
             )
         self.steps_per_epoch = len(dataset.train) // config.batch_size
-        self.total_steps = config.epochs * self.steps_per_epoch
-        self.full_steps = min(config.full_epochs, config.epochs) * self.steps_per_epoch
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.full_steps = min(round(config.full_epochs * self.steps_per_epoch), self.total_steps)
         self.augment = Augmentation(config.augmentation)
 
         torch.manual_seed(config.seed)
@@ -91,12 +91,26 @@ class Trainer:
     def run(self, progress: ProgressBar | None = None) -> SupernetRecord:
         """Train to the end, from the last state on disk if there is one; returns the record that was saved."""
         with locked(self.directory) if self.accelerator.is_main_process else nullcontext():
-            return self._run(progress or Silent())
+            self._train(self.total_steps, progress or Silent())
+            return self._finish()
 
-    def _run(self, bar: ProgressBar) -> SupernetRecord:
+    def run_until(self, step: int, progress: ProgressBar | None = None) -> None:
+        """Train to the end of ``step`` of this same run and stop there, from the last state on disk if there is one.
+
+        What is saved is the state alone; a run that goes on from it is the run that never stopped.
+        """
+        with locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+            self._train(min(step, self.total_steps), progress or Silent())
+
+    def top1s(self, architectures: Sequence[Architecture]) -> list[float]:
+        """Validation accuracies of subnets with the averaged weights, each recalibrated, in 0..1."""
+        averaged = self._averaged_model()
+        return [self._top1(averaged, architecture) for architecture in architectures]
+
+    def _train(self, until: int, bar: ProgressBar) -> None:
         self._resume()
-        bar.start("training", self.total_steps, self.step, "step")
-        for batch in self._batches():
+        bar.start("training", until, self.step, "step")
+        for batch in self._batches(until):
             begun = time.perf_counter()
             losses = self._train_step(*batch)
             self.step += 1
@@ -104,18 +118,17 @@ class Trainer:
             bar.advance(note=f"loss {float(losses[0]):.3f}")
             self._record(losses)
             late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
-            if late or self.step % self.config.checkpoint_steps == 0 or self.step == self.total_steps:
+            if late or self.step % self.config.checkpoint_steps == 0 or self.step == until:
                 self._save_state()
         bar.finish()
-        return self._finish()
 
     # --- one step -----------------------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, until: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of every remaining batch: uint8 images and labels."""
         train, config = self.dataset.train, self.config
         share = config.batch_size // self.accelerator.num_processes
-        for step in range(self.step, self.total_steps):
+        for step in range(self.step, until):
             epoch, index = divmod(step, self.steps_per_epoch)
             if index == 0 or step == self.step:
                 order = torch.from_numpy(np.random.default_rng((config.seed, epoch)).permutation(len(train)))
@@ -161,7 +174,7 @@ class Trainer:
         since_begin = self.step if self.step < self.full_steps else self.step - self.full_steps
         update_average(self.state.average, self.model, self.config.ema_decay, since_begin)
         if not math.isfinite(float(losses[0])):
-            raise UserError(
+            raise DivergedError(
                 f"Training diverged at step {self.step} (loss {float(losses[0])}); lower the learning rate."
             )
         return losses
@@ -228,9 +241,8 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         """Validation accuracy of the extremes with the averaged weights."""
-        averaged = self._averaged_model()
-        subnets = {"largest": self.space.largest, "smallest": self.space.smallest}
-        return {f"top1_{name}": self._top1(averaged, subnet) for name, subnet in subnets.items()}
+        largest, smallest = self.top1s([self.space.largest, self.space.smallest])
+        return {"top1_largest": largest, "top1_smallest": smallest}
 
     def _top1(self, supernet: ElasticMobileNetV3, architecture: Architecture) -> float:
         network = supernet.extract(architecture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, Protocol
@@ -23,11 +22,11 @@ from hwnas.search.nni_setup import (
 )
 from hwnas.search.nni_space import Candidate, CandidateSpace, Known
 from hwnas.search.screen import Screen
+from hwnas.search.service.manager import OwnServer
 from hwnas.search.service.pool import Pool
 from hwnas.search.service.server import Server
 from hwnas.search.service.workers import Workers
 
-log = logging.getLogger(__name__)
 JOIN_S = 5.0
 
 
@@ -119,8 +118,8 @@ class ServiceEngine(TrainingServiceExecutionEngine):  # type: ignore[misc]
         self._channel._send(CommandType.NewTrialJob, nni.dump(trial | {"parameter_index": 0, "version_info": {}}))
 
 
-class ServiceExperiment(SearchExperiment):
-    """A NAS experiment on a server of ours, see :mod:`hwnas.search.service.server`."""
+class ServiceExperiment(OwnServer, SearchExperiment):
+    """A NAS experiment on a server of ours."""
 
     def __init__(
         self,
@@ -146,17 +145,6 @@ class ServiceExperiment(SearchExperiment):
         """Ours."""
         del config
         return self._make_engine(self)
-
-    def _start_nni_manager(self, *args: Any, **kwargs: Any) -> None:
-        """Start our server in place of NNI's own way, which listens on every interface and writes to HOME."""
-        del args, kwargs
-        self._server.start(self.config.canonical_copy().json())
-        self.port, self.url_prefix = self._server.port, self._server.prefix
-        self._tuner_command_channel = self._server.channel
-        log.info("NNI's web page: %s", self._server.page)
-
-    def _stop_nni_manager(self) -> None:
-        self._server.stop()
 
 
 def run_service_experiment(

@@ -33,8 +33,9 @@ class Recipe(Document):
     """Makes an evaluator, the same wherever it is made.
 
     Attributes:
-        maker: ``module:function`` that takes ``settings`` as keywords and gives an evaluator.
-        identity: what :attr:`hwnas.search.Evaluator.identity` of the evaluator must be.
+        maker: ``module:function`` that takes ``settings`` as keywords and gives an evaluator, or whatever else has
+            an ``identity``.
+        identity: what :attr:`hwnas.search.Evaluator.identity` of it must be.
         versions: of packages, which must be the same too.
     """
 
@@ -58,23 +59,28 @@ class Recipe(Document):
             raise BadFileError(f"recipe of an evaluator: not JSON ({error}).") from error
 
     def make(self) -> Evaluator:
-        """The evaluator.
+        """The evaluator; see :meth:`build`."""
+        evaluator: Evaluator = self.build()
+        return evaluator
+
+    def build(self) -> Any:
+        """What the maker makes.
 
         Raises:
-            UserError: versions differ here, files are missing here, or the evaluator is another.
+            UserError: versions differ here, files are missing here, or what is made is another.
         """
         here = _versions()
         for package, wanted in self.versions.items():
             if here.get(package) != wanted:
                 raise UserError(f"{package} is {here.get(package)} here, not {wanted}; install the same version.")
         module, _, function = self.maker.partition(":")
-        evaluator: Evaluator = getattr(import_module(module), function)(**self.settings)
-        if evaluator.identity != self.identity:
+        made = getattr(import_module(module), function)(**self.settings)
+        if made.identity != self.identity:
             raise UserError(
-                f"the evaluator made here is {evaluator.identity}, not {self.identity}; its weights, its data, or the "
+                f"the evaluator made here is {made.identity}, not {self.identity}; its weights, its data, or the "
                 "code of hwnas are not the same here."
             )
-        return evaluator
+        return made
 
 
 def subnet_recipe(supernet: Path, data: str, data_root: Path | None, evaluator: SubnetEvaluator) -> Recipe:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import requests
 import hwnas
 from hwnas.errors import BadFileError, HwnasError
 from hwnas.files import Document, explain_os_errors, read_model, write_json
-from hwnas.search.service.trial import HOME, SOCKET
+from hwnas.search.service.trial import HOME, PARENT, SOCKET
 
 SERVER_FILE = "server.json"
 LOG_FILE = "server.txt"
 START_S = 60.0
 STOP_S = 20.0
+SEARCH_TRIAL = "hwnas.search.service.trial"
 PRELOADED = Path(__file__).with_name("loopback.js")
 
 
@@ -43,21 +45,24 @@ class ServerRecord(Document):
 
 
 class Server:
-    """NNI's server for one search.
+    """NNI's server for one search or one tuning.
 
     Args:
         directory: for what NNI writes; each start has a directory of its own below.
         experiment: NNI's id of this start.
+        trial: the module that is a trial's program, and its arguments.
 
     Attributes:
+        directory: as given.
         prefix: of every address; a secret, since whoever knows it can start programs as the user.
         port: on the loopback interface, once started.
         work: where NNI works.
     """
 
-    def __init__(self, directory: Path, experiment: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, experiment: str, trial: Sequence[str] = (SEARCH_TRIAL,)) -> None:
+        self.directory = directory
         self.experiment = experiment
+        self._trial = trial
         self._temporary = tempfile.TemporaryDirectory(prefix="hwnas-", ignore_cleanup_errors=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.prefix = secrets.token_urlsafe(16).replace("-", "_")
@@ -95,21 +100,21 @@ class Server:
         """
         self.port = _free_port()
         _spare_proxies()
-        log_path = self._directory / LOG_FILE
+        log_path = self.directory / LOG_FILE
         with explain_os_errors(log_path), log_path.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command(), env=self._environment(), stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output, cwd=self._temporary.name, process_group=0,
             )  # fmt: skip
         created = psutil.Process(self._process.pid).create_time()
-        path = self._directory / SERVER_FILE
+        path = self.directory / SERVER_FILE
         path.touch(0o600)
         write_json(path, ServerRecord(pid=self._process.pid, created=created, page=self.page))
         path.chmod(0o600)
         listed = {"id": self.experiment, "port": self.port, "pid": self._process.pid, "status": "INITIALIZED"}
-        write_json(self._directory / "nni-experiments" / ".experiment", {self.experiment: listed})
+        write_json(self.directory / "nni-experiments" / ".experiment", {self.experiment: listed})
         self._wait_until_it_answers()
-        trial = shlex.join([sys.executable, "-m", "hwnas.search.service.trial"])
+        trial = shlex.join([sys.executable, "-m", *self._trial])
         where = {"trialCommand": trial, "trialCodeDirectory": self._temporary.name}
         content = config | where | {"trainingService": config["trainingService"] | where}
         try:
@@ -125,7 +130,7 @@ class Server:
         """
         if self._process is None or self._process.poll() is not None:
             raise HwnasError(
-                f"NNI's server ended early; {self._directory / LOG_FILE} may say why. The same command goes on."
+                f"NNI's server ended early; {self.directory / LOG_FILE} may say why. The same command goes on."
             )
 
     def stop(self) -> None:
@@ -164,13 +169,13 @@ class Server:
         """NNI's own HOME, so that the user's is left alone; trials and workers are given the user's again."""
         paths = [str(Path(hwnas.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
         return os.environ | {
-            "HOME": str(self._directory),
+            "HOME": str(self.directory),
             "NODE_OPTIONS": f'--require "{PRELOADED}"',
             "NNI_FRAMEWORK": "none",
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "HWNAS_SERVICE_PREFIX": self.prefix,
             "HWNAS_SERVICE_CHANNEL": self.channel,
-            "HWNAS_SERVICE_PARENT": str(os.getpid()),
+            PARENT: str(os.getpid()),
             HOME: str(Path.home()),
             SOCKET: str(self.socket),
         }
@@ -185,7 +190,7 @@ class Server:
             except requests.RequestException as error:
                 if time.monotonic() > until:
                     raise HwnasError(
-                        f"NNI's server does not answer after {START_S:.0f} s; see {self._directory / LOG_FILE}."
+                        f"NNI's server does not answer after {START_S:.0f} s; see {self.directory / LOG_FILE}."
                     ) from error
                 time.sleep(0.1)
             else:
@@ -198,7 +203,7 @@ class Server:
 
 
 def end_leftover(directory: Path) -> None:
-    """End the server of a search that was killed, should it still run; the search's directory must be locked."""
+    """End the server of a search that was killed, should it still run; what it works for must be locked."""
     path = directory / SERVER_FILE
     if not path.exists():
         return

@@ -15,18 +15,15 @@ from contextlib import suppress
 from threading import Thread
 from typing import IO
 
-SOCKET, HOME = "HWNAS_SERVICE_SOCKET", "HWNAS_SERVICE_HOME"
-"""Environment: the search's Unix socket, and the user's own HOME."""
+SOCKET, HOME, PARENT = "HWNAS_SERVICE_SOCKET", "HWNAS_SERVICE_HOME", "HWNAS_SERVICE_PARENT"
+"""Environment: the search's Unix socket, the user's own HOME, and the process that NNI's server ends with."""
 LONGEST = 400
 
 
 def main() -> None:
     """Carry lines until one side ends."""
     path = os.environ[SOCKET]
-    # What was set for NNI's server is not for the worker.
-    os.environ.pop("NODE_OPTIONS", None)
-    if home := os.environ.pop(HOME, None):
-        os.environ["HOME"] = home
+    restore_environment()
 
     import nni
 
@@ -38,6 +35,13 @@ def main() -> None:
         search.flush()
         command = json.loads(search.readline())["command"]
         sys.exit(_carry(search, command))
+
+
+def restore_environment() -> None:
+    """Undo what was set for NNI's server and is not for those who work."""
+    os.environ.pop("NODE_OPTIONS", None)
+    if home := os.environ.pop(HOME, None):
+        os.environ["HOME"] = home
 
 
 def _carry(search: IO[str], command: list[str]) -> int:
