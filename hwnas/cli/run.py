@@ -27,6 +27,9 @@ def run(
         Path | None, typer.Option(help="Directory of trained weights; default: those shipped, else train.")
     ] = None,
     train_epochs: Annotated[int, typer.Option(min=1, help="If a supernet must be trained.")] = 30,
+    options: Annotated[
+        Path | None, typer.Option(help="options.json of `hwnas tune`, with which a supernet is then trained.")
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Latency table to use; default: profile the target.")] = None,
     minutes: Annotated[float, typer.Option(min=0.05, help="Time to profile.")] = 10.0,
     budget: Annotated[
@@ -73,6 +76,7 @@ def run(
         download=download,
         supernet=None if supernet is None else str(supernet),
         train_epochs=train_epochs,
+        options=None if options is None else str(options),
         table=None if table is None else str(table),
         minutes=minutes,
         budget_ms=written.latency_ms,

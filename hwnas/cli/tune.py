@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from hwnas.tuning.record import Trial
     from hwnas.tuning.tuning import Tuned
 
+SHORT = {
+    "learning_rate": "rate",
+    "weight_decay": "decay",
+    "augmentation_strength": "augm.",
+    "distillation": "distill.",
+}
+
 
 @command
 def tune(
@@ -93,14 +100,14 @@ def print_tuned(found: Tuned, path: Path) -> None:
     accuracies = {(t.result.configuration, t.result.rung): _accuracy(t) for t in found.trials}
     rows = [
         [
-            f"{trial.result.configuration}{' (untuned)' if trial.result.configuration == 0 else ''}",
-            *(f"{trial.values[name]:.3g}" for name in names),
+            "0, untuned" if trial.result.configuration == 0 else str(trial.result.configuration),
+            *(f"{trial.values[name]:.2g}" for name in names),
             *(accuracies.get((trial.result.configuration, rung), "–") for rung in range(found.rungs.count)),
         ]
         for trial in ranked
     ]
     steps = [f"step {end}" for end in found.rungs.ends]
-    header = ["configuration", *(name.replace("_", " ") for name in names), *steps]
+    header = ["", *(SHORT[name] for name in names), *steps]
     print_table("Mean validation top-1 of the measured subnets", header, rows)
     compared = ""
     if found.untuned is not None and found.untuned is not found.best:

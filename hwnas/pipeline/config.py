@@ -25,6 +25,8 @@ class RunConfig(Document):
     supernet: str | None = None
     """Directory of trained weights; None: those that come with hwnas if they fit, else they are trained."""
     train_epochs: int = Field(default=30, ge=1)
+    options: str | None = None
+    """``options.json`` of a tuning, to train with; then shipped weights are not used."""
     table: str | None = None
     """Latency table to search with; None: the device is profiled."""
     minutes: float = Field(default=10.0, gt=0)

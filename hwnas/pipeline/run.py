@@ -20,7 +20,7 @@ import torch
 
 from hwnas.data import Dataset, load_dataset
 from hwnas.devices import Arrival, MeasureOptions, Target, load_target, open_device
-from hwnas.errors import InfeasibleBudgetError
+from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.export import BenchmarkOptions, ExportedModel, benchmark
 from hwnas.export.benchmark import P99_SAMPLES
 from hwnas.files import locked, read_model, sha256_of, write_json
@@ -33,7 +33,7 @@ from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
 from hwnas.pipeline.reporting import assemble, finalists_document, summarise, winner_document
 from hwnas.pipeline.steps import Steps
-from hwnas.pipeline.training import find_supernet, train_supernet, training_config
+from hwnas.pipeline.training import find_supernet, read_settings, train_supernet, training_config
 from hwnas.progress import Progress, Silent
 from hwnas.report import write_report
 from hwnas.search import (
@@ -55,6 +55,7 @@ from hwnas.search.search import predictor_digest
 from hwnas.search.service import Service, subnet_service
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
+from hwnas.training import TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,12 @@ class Run:
         """
         target = load_target(self.config.target)
         self.search_options  # noqa: B018
+        if self.config.supernet and self.config.options:
+            raise UserError("Tuned options are for training a supernet; give either them or a trained supernet.")
         if self.supernet_directory != self.directory / "supernet":
             self.supernet  # noqa: B018
+        else:
+            self.training_config  # noqa: B018
         if self.config.table:
             load_table(Path(self.config.table))
         self.constraints  # noqa: B018
@@ -138,7 +143,16 @@ class Run:
         """Where the weights are, or will be when they are trained."""
         if self.config.supernet:
             return Path(self.config.supernet)
+        if self.config.options:
+            return self.directory / "supernet"
         return find_supernet(self.space.name, self.dataset) or self.directory / "supernet"
+
+    @cached_property
+    def training_config(self) -> TrainingConfig:
+        """How a supernet is trained, if one is."""
+        options = Path(self.config.options) if self.config.options else None
+        settings = read_settings(None, options) | {"epochs": self.config.train_epochs, "seed": self.config.seed}
+        return training_config(settings, options)
 
     @cached_property
     def supernet(self) -> ElasticMobileNetV3:
@@ -199,7 +213,7 @@ class Run:
         directory = self.supernet_directory
         if directory != self.directory / "supernet":
             return
-        config = training_config({"epochs": self.config.train_epochs, "seed": self.config.seed})
+        config = self.training_config
         self.steps.do(
             "supernet",
             {"space": self.space.name, "dataset": self.dataset.fingerprint, "config": config.model_dump(mode="json")},

@@ -127,3 +127,20 @@ def test_grey_images_have_no_hue() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         AugmentationConfig.model_validate(wrong)
+
+
+@given(configs, st.floats(0, 10))
+def test_a_strength_scales_within_bounds(config: AugmentationConfig, strength: float) -> None:
+    changed = config.model_copy(update={"strength": strength}).scaled()
+    AugmentationConfig.model_validate(changed.model_dump())
+    assert config.scaled() == config
+    assert changed.horizontal_flip == config.horizontal_flip
+    assert (changed.erasing >= config.erasing) if strength >= 1 else (changed.erasing <= config.erasing)
+    assert (changed.padding >= config.padding) if strength >= 1 else (changed.padding <= config.padding)
+
+
+def test_without_strength_images_stay_as_they_are() -> None:
+    images = batch()
+    config = EVERYTHING.model_copy(update={"strength": 0.0, "horizontal_flip": 0.0, "saturation": 0.0, "hue": 0.0})
+    assert torch.allclose(Augmentation(config)(images, seed=1), images, atol=1e-6)
+    assert not torch.allclose(Augmentation(config.model_copy(update={"strength": 1.0}))(images, seed=1), images)
