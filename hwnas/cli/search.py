@@ -14,6 +14,7 @@ from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out,
 
 if TYPE_CHECKING:
     from hwnas.search import Evaluation, SearchResult
+    from hwnas.search.bound import AdditiveOptimum, Distance
     from hwnas.search.constraints import Constraint
     from hwnas.search.explain import ChangedBudget, Explanation
     from hwnas.search.options import Objective
@@ -68,6 +69,7 @@ def search(
     from hwnas.pipeline.networks import open_supernet
     from hwnas.pipeline.training import require_supernet
     from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
+    from hwnas.search.bound import how_far_evaluated
     from hwnas.search.explain import explain_evaluated
     from hwnas.search.screen import Screen
     from hwnas.search.service import subnet_service
@@ -123,6 +125,7 @@ def search(
     best = result.finalists(1)[0].architecture
     screen = Screen(searched, latency.model, limit, searched.encode([best]), others)
     explanation = explain_evaluated(screen, result.evaluations, best)
+    distance = how_far_evaluated(screen, result.evaluations, best)
     if json:
         print_json(
             {
@@ -133,15 +136,20 @@ def search(
                 "kendall_tau": result.cross_validated_tau,
                 "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],
                 "front": [e.architecture.id for e in result.front],
-                "explanation": None if explanation is None else explanation.model_dump(mode="json", by_alias=True),
+                "explanation": explanation and explanation.model_dump(mode="json", by_alias=True),
+                "distance": distance and distance.model_dump(mode="json", by_alias=True),
             }
         )
     else:
-        print_result(result, sought, others, explanation)
+        print_result(result, sought, others, explanation, distance)
 
 
 def print_result(
-    result: SearchResult, sought: Objective, others: Sequence[Constraint], explanation: Explanation | None
+    result: SearchResult,
+    sought: Objective,
+    others: Sequence[Constraint],
+    explanation: Explanation | None,
+    distance: Distance | None,
 ) -> None:
     """What was sought, for people."""
     if sought == "front":
@@ -149,7 +157,22 @@ def print_result(
     else:
         print_candidates(result.finalists(10), "Best candidates", others)
     print_changes(explanation)
+    if distance and distance.additive:
+        print_distance(distance, distance.additive)
     out.print(f"{result.stopped[0].upper()}{result.stopped[1:]}; nothing here was measured on the device yet.")
+
+
+def print_distance(distance: Distance, additive: AdditiveOptimum) -> None:
+    """The best found beside the optimum of an additive fit."""
+    explained = "" if additive.r2 is None else f" (it explains {100 * max(additive.r2, 0):.0f} % of the variance)"
+    proved = "proved" if additive.proved else "not proved"
+    out.print(
+        f"By prediction the most accurate has {percent(distance.predicted)}; the optimum, {proved}, of the nearest sum "
+        f"over blocks{explained} is {percent(additive.value)}, of an architecture predicted at "
+        f"{percent(additive.predicted)}.",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint]) -> None:

@@ -20,6 +20,7 @@ from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.search import Budget, Choice, Evaluation, Finalist
+from hwnas.search.bound import how_far_evaluated
 from hwnas.search.explain import ChangedBudget, Move, explain_evaluated
 from hwnas.search.pareto import pareto_front
 from hwnas.search.record import Estimate
@@ -93,6 +94,7 @@ def assemble(run: Run) -> report.ReportData:
         yardsticks=tuple(_network(run, name) for name in NAMES),
         search=_search(run, documents),
         explained=_explained(run, documents),
+        far_from_best=_far_from_best(run, documents),
         latency_model=_quality(run),
         table=report.Table(
             name=latency.path.name,
@@ -218,6 +220,24 @@ def _explained(run: Run, documents: _Documents) -> report.Explained | None:
         ),
         grown=changed(found.grown),
         shrunk=changed(found.shrunk),
+    )
+
+
+def _far_from_best(run: Run, documents: _Documents) -> report.FarFromBest | None:
+    """The winner beside the optimum of an additive fit; None where there is none."""
+    genome = run.space.encode([documents.architecture])
+    screen = Screen(run.space, run.latency.model, run.budget, genome, run.constraints)
+    found = how_far_evaluated(screen, documents.evaluations, documents.architecture)
+    if found is None or found.additive is None:
+        return None
+    write_json(run.directory / "distance.json", found)
+    return report.FarFromBest(
+        predicted=found.predicted,
+        optimum=found.additive.value,
+        optimum_predicted=found.additive.predicted,
+        proved=found.additive.proved,
+        r2=found.additive.r2,
+        upper_bound=found.upper_bound,
     )
 
 

@@ -19,7 +19,7 @@ from hwnas.report.data import (
     Table,
     Winner,
 )
-from hwnas.report.explained import Alternative, AtAnotherBudget, Explained, Worth
+from hwnas.report.explained import Alternative, AtAnotherBudget, Explained, FarFromBest, Worth
 from hwnas.report.page import write_report
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Candidate",
     "DeviceFound",
     "Explained",
+    "FarFromBest",
     "Finalist",
     "HeldOutNetwork",
     "Latency",

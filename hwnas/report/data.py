@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from hwnas.files import Document
-from hwnas.report.explained import Explained
+from hwnas.report.explained import Explained, FarFromBest
 from hwnas.report.part import (
     LARGEST_SIZE,
     Correlation,
@@ -303,6 +303,7 @@ class ReportData(Document):
     yardsticks: tuple[Network, ...] = ()
     search: Search
     explained: Explained | None = None
+    far_from_best: FarFromBest | None = None
     latency_model: LatencyModelQuality
     table: Table
     device: DeviceFound

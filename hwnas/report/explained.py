@@ -35,6 +35,21 @@ class AtAnotherBudget(Part):
     keeps: bool
 
 
+class FarFromBest(Part):
+    """The winner beside the optimum of the sum over blocks nearest to the predictor; accuracies by prediction.
+
+    ``optimum`` is the value of that sum, ``optimum_predicted`` what the predictor says of its architecture, ``r2`` how
+    much of the predictor's variance the sum explains, ``upper_bound`` one of the predictor, where one is known.
+    """
+
+    predicted: float
+    optimum: float
+    optimum_predicted: float
+    proved: bool
+    r2: float | None
+    upper_bound: float | None
+
+
 class Explained(Part):
     """What each choice of the winner buys and costs; ``top1`` figures are fractions."""
 

@@ -165,6 +165,26 @@ def what_to_change(data: ReportData) -> tuple[str, ...]:
     return (certainty, _grown(explained.grown), _shrunk(explained.shrunk))
 
 
+def how_far(data: ReportData) -> tuple[str, ...]:
+    """How far the winner is from the best there is, by prediction."""
+    far = data.far_from_best
+    if far is None:
+        return ()
+    explained = "" if far.r2 is None else f", which explains {percent(max(far.r2, 0.0))} of its variance within budget"
+    bound = (
+        "No bound of the predictor itself is known."
+        if far.upper_bound is None
+        else f"No architecture within the budget is predicted above {percent(far.upper_bound)}."
+    )
+    return (
+        f"The winner is predicted at {percent(far.predicted)}. "
+        f"The sum over blocks nearest to the predictor{explained}, has its optimum under the budget at "
+        f"{percent(far.optimum)} ({'proved' if far.proved else 'not proved'}); the predictor puts that architecture at "
+        f"{percent(far.optimum_predicted)}. {bound} None of this is measured "
+        "accuracy.",
+    )
+
+
 def _grown(at: AtAnotherBudget) -> str:
     where = f"Had the budget been {milliseconds(at.limit_ms)} (10 % more)"
     if not at.moves:

@@ -16,6 +16,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from hwnas.search.budget import Floats
+from hwnas.search.record import Evaluation
 from hwnas.spaces import Genomes, Space
 
 LEAST_FOR_TAU = 10
@@ -72,6 +73,16 @@ class GaussianProcess:
     def _features(self, genomes: Genomes) -> Floats:
         sizes = np.stack([np.log(self._space.macs(genomes)), np.log(self._space.params(genomes))], axis=1)
         return np.hstack([(genomes + 1) / self._sizes, sizes])
+
+
+def taught(space: Space, evaluations: Sequence[Evaluation]) -> GaussianProcess | None:
+    """What evaluations teach; None from fewer than two."""
+    if len(evaluations) < 2:
+        return None
+    predictor = GaussianProcess(space)
+    genomes = space.encode([evaluation.architecture for evaluation in evaluations])
+    predictor.fit(genomes, np.array([evaluation.top1 for evaluation in evaluations]))
+    return predictor
 
 
 def cross_validated_tau(predictor: AccuracyPredictor, genomes: Genomes, top1: Floats) -> float | None:

@@ -5,23 +5,25 @@ Nothing here speaks of real accuracy: bounds and optima are of the predictor, an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from hwnas.files import Document
+from hwnas.search.accuracy import taught
 from hwnas.search.additive import AdditiveTerms, explained
 from hwnas.search.budget import Floats
 from hwnas.search.optimum import Limit, optimum
+from hwnas.search.record import Evaluation, JsonArchitecture
 from hwnas.search.screen import Screen
 from hwnas.spaces import Architecture, Genomes
 
 INFORMATIVE = 0.01
 """A bound farther than this above the best found says nothing."""
 FITTED, JUDGED = 2000, 500
-LATENCY_RELAXED = "mean latency within the limit: a valid relaxation where a spread is added to the mean"
+SEED = 0
+"""Of the random architectures that the additive fit is made from and judged on."""
 
 
 class Bounding(Protocol):
@@ -31,8 +33,7 @@ class Bounding(Protocol):
         """No architecture within ``limits`` is predicted to be more accurate."""
 
 
-@dataclass(frozen=True)
-class AdditiveOptimum:
+class AdditiveOptimum(Document):
     """The optimum of the sum over blocks that is nearest to the predictor, under the limit on the mean latency.
 
     Attributes:
@@ -44,33 +45,31 @@ class AdditiveOptimum:
             explains; None where the predictor does not vary.
     """
 
-    architecture: Architecture
+    architecture: JsonArchitecture
     value: float
     predicted: float
     proved: bool
     r2: float | None
 
 
-@dataclass(frozen=True)
-class Distance:
+class Distance(Document):
     """How far the best found is from the best, by the predictor.
 
     Attributes:
         best: the best architecture found.
         predicted: its accuracy by the predictor.
         additive: the optimum of the best additive fit; None where the mean latency is no sum over blocks.
-        relaxation: what was limited.
+        mean_limit_ms: of the latency; where a prediction must keep a budget by more than its mean, or keep others as
+            well, this alone is a valid relaxation.
         upper_bound: of the predictor over all architectures within the limit, at most 1; None where none is known
             within 0.01 of ``predicted``.
-        seconds: that all this took.
     """
 
-    best: Architecture
+    best: JsonArchitecture
     predicted: float
     additive: AdditiveOptimum | None
-    relaxation: str
+    mean_limit_ms: float
     upper_bound: float | None
-    seconds: float
 
 
 def how_far(
@@ -89,7 +88,6 @@ def how_far(
             makes every bound the looser and no bound wrong.
         bound: of the same predictor; without one ``upper_bound`` is None.
     """
-    start = time.monotonic()
     terms = AdditiveTerms.of(screen.space, screen.latency)
     limits = [] if terms is None else [Limit(terms, mean_limit)]
     predicted = float(score(best)[0])
@@ -99,10 +97,21 @@ def how_far(
         best=screen.space.decode(best)[0],
         predicted=predicted,
         additive=additive,
-        relaxation=LATENCY_RELAXED,
+        mean_limit_ms=mean_limit,
         upper_bound=informative(upper, predicted),
-        seconds=time.monotonic() - start,
     )
+
+
+def how_far_evaluated(screen: Screen, evaluations: Sequence[Evaluation], architecture: Architecture) -> Distance | None:
+    """:func:`how_far` an architecture is, by what a Gaussian process learns from evaluations; None from fewer than two.
+
+    No bound of a Gaussian process is computed: ``upper_bound`` is None.
+    """
+    predictor = taught(screen.space, evaluations)
+    if predictor is None:
+        return None
+    best, rng = screen.space.encode([architecture]), np.random.default_rng(SEED)
+    return how_far(screen, lambda rows: predictor.predict(rows)[0], best, screen.budget.limit, rng)
 
 
 def informative(upper: float | None, predicted: float) -> float | None:

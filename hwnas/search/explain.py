@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwnas.files import Document
-from hwnas.search.accuracy import AccuracyPredictor, GaussianProcess
+from hwnas.search.accuracy import AccuracyPredictor, taught
 from hwnas.search.budget import Floats
 from hwnas.search.record import Evaluation
 from hwnas.search.screen import Screen
@@ -119,12 +119,8 @@ def explain_evaluated(
     screen: Screen, evaluations: Sequence[Evaluation], architecture: Architecture
 ) -> Explanation | None:
     """:func:`explain` an architecture by what a Gaussian process learns from evaluations; None from fewer than two."""
-    if len(evaluations) < 2:
-        return None
-    predictor = GaussianProcess(screen.space)
-    genomes = screen.space.encode([evaluation.architecture for evaluation in evaluations])
-    predictor.fit(genomes, np.array([evaluation.top1 for evaluation in evaluations]))
-    return explain(screen, predictor, screen.space.encode([architecture]))
+    predictor = taught(screen.space, evaluations)
+    return None if predictor is None else explain(screen, predictor, screen.space.encode([architecture]))
 
 
 @dataclass(frozen=True)

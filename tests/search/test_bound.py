@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from hwnas.search.additive import AdditiveTerms
-from hwnas.search.bound import how_far, informative
+from hwnas.search.bound import how_far, how_far_evaluated, informative
 from hwnas.search.evolution import evolve
+from hwnas.search.record import Evaluation
 from hwnas.search.screen import Screen
 from hwnas.spaces import Genomes
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fakes import SMALL, AdditiveLatency, budget_at
+from fakes import SMALL, AdditiveLatency, SyntheticAccuracy, budget_at
 
 
 def additive_accuracy() -> AdditiveTerms:
@@ -70,3 +71,29 @@ def test_without_an_additive_latency_nothing_is_claimed() -> None:
     found = how_far(screen, additive_accuracy().predict, screen.sample(rng, 1), screen.budget.limit, rng, lambda _: 0.5)
     assert found.additive is None
     assert found.upper_bound is None
+
+
+def test_what_a_search_evaluated_tells_how_far_its_best_is() -> None:
+    screen, accuracy = screened(), SyntheticAccuracy()
+    architectures = SMALL.decode(screen.sample(np.random.default_rng(1), 40))
+    evaluations = [
+        Evaluation(
+            index=i,
+            strategy="random",
+            origin="random",
+            architecture=architecture,
+            top1=accuracy(architecture),
+            predicted_ms=1,
+            std_ms=0,
+            seconds=0,
+        )
+        for i, architecture in enumerate(architectures)
+    ]
+    found = how_far_evaluated(screen, evaluations, architectures[0])
+    assert found is not None and found.additive is not None
+    assert found.additive.proved and found.upper_bound is None
+    assert found.mean_limit_ms == screen.budget.limit
+    optimum = SMALL.encode([found.additive.architecture])
+    assert screen.latency(optimum)[0] <= screen.budget.limit * (1 + 1e-9)
+    assert how_far_evaluated(screen, evaluations[:1], architectures[0]) is None
+    assert type(found).model_validate_json(found.model_dump_json(by_alias=True)) == found
