@@ -11,8 +11,14 @@ from hwnas.errors import UnknownNameError, UserError
 
 STRATEGIES: dict[str, str] = {
     "hwnas": "hwnas.search.strategies.surrogate:surrogate_evolution",
+    "bayesian_optimisation": "hwnas.search.strategies.bayesian_optimisation:bayesian_optimisation",
+    "gradient": "hwnas.search.strategies.gradient:gradient",
+    "grid": "hwnas.search.strategies.grid:grid",
+    "nsga2": "hwnas.search.strategies.nsga2:nsga2",
+    "particle_swarm": "hwnas.search.strategies.particle_swarm:particle_swarm",
     "random": "hwnas.search.strategies.random:random",
     "regularized_evolution": "hwnas.search.strategies.regularized_evolution:regularized_evolution",
+    "reinforcement_learning": "hwnas.search.strategies.reinforcement_learning:reinforcement_learning",
     "tpe": "hwnas.search.strategies.tpe:tree_parzen",
 }
 """Name of each strategy to its factory, ``module:function``, imported when the search starts."""
