@@ -104,7 +104,8 @@ class Ensemble:
         """[members, n]."""
         first, first_bias, second, second_bias = self._layers
         hidden = torch.nn.functional.silu(torch.matmul(features, first) + first_bias)
-        return (torch.matmul(hidden, second) + second_bias).squeeze(2)
+        outputs: Tensor = torch.matmul(hidden, second) + second_bias
+        return outputs.squeeze(2)
 
 
 class AdditiveExcess:
@@ -122,7 +123,8 @@ class AdditiveExcess:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logarithm of the predicted quantity over the limit, [n], of features [n, features]; 0 at the budget."""
-        return torch.matmul(features, self._weights) + self._constant
+        logarithm: Tensor = torch.matmul(features, self._weights) + self._constant
+        return logarithm
 
 
 @contextmanager
