@@ -49,9 +49,11 @@ class BatchStrategy(Strategy):  # type: ignore[misc]
         space: CandidateSpace = self.model_space
         generation = 0
         if len(space.known[0]) < 2:
-            first = self._first(space, np.random.default_rng([self._options.seed, 0]))
-            if not self._evaluate(space, first, "initial"):
-                return
+            rng = np.random.default_rng([self._options.seed, 0])
+            if not self._evaluate(space, self._first(space, rng), "initial"):
+                self._evaluate(space, fresh(space, rng, self._options.initial), "initial")
+        if not len(space.known[0]) and not self._evaluated:
+            return
         while self.engine.budget_available():
             generation += 1
             rng = np.random.default_rng([self._options.seed, generation])
