@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 
 if TYPE_CHECKING:
     from hwnas.pipeline.documents import Summary, YardstickSummary
@@ -46,7 +47,7 @@ def run(
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
     ] = 0.0,
     confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
-    strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
+    strategy: Annotated[str, typer.Option(help=f"One of {', '.join(STRATEGIES)}.")] = DEFAULT_STRATEGY,
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate with the supernet's weights.")] = 48,
     finalists: Annotated[int, typer.Option(min=1, help="Candidates to measure before one is chosen.")] = 5,
     builds: Annotated[int, typer.Option(min=1, help="Fresh compilations of each finalist.")] = 3,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out, percent, print_json, print_table
+from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 
 if TYPE_CHECKING:
     from hwnas.search import Evaluation, SearchResult
@@ -39,7 +40,7 @@ def search(
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
     ] = 0.0,
     confidence: Annotated[float, typer.Option(help="With which a prediction must keep the budget.")] = 0.95,
-    strategy: Annotated[str, typer.Option(help="hwnas, random, regularized_evolution or tpe.")] = "hwnas",
+    strategy: Annotated[str, typer.Option(help=f"One of {', '.join(STRATEGIES)}.")] = DEFAULT_STRATEGY,
     objective: Annotated[
         str, typer.Option(help="accuracy: the most accurate within the budgets; front: the best for less of them, too.")
     ] = "accuracy",

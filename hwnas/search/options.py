@@ -26,7 +26,7 @@ STRATEGIES: dict[str, str] = {
 DEFAULT_STRATEGY = "hwnas"
 
 Objective = Literal["accuracy", "front"]
-SEEK_FRONT = ("hwnas", "random")
+SEEK_FRONT = ("hwnas", "grid", "nsga2", "random")
 """Strategies that look for the whole Pareto front, if that is the objective; the others look for accuracy alone."""
 
 
