@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from hwnas.data.dataset import Dataset, ImageSet, to_input
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, recalibrate, top1
+from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, hits, recalibrate
 from hwnas.supernet.plain import ConvNorm
 
 CACHE_BYTES = 768 << 20
@@ -82,11 +82,16 @@ class SubnetEvaluator:
 
     def __call__(self, architecture: Architecture) -> float:
         """Top-1 of the subnet on the validation split, in 0..1."""
+        found = self.hits(architecture)
+        return int(found.sum()) / len(found)
+
+    def hits(self, architecture: Architecture) -> Tensor:
+        """Which images of the validation split the subnet classifies rightly, bool [n]."""
         network = self._supernet.extract(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = self._prepared(architecture.resolution)
         with _threads(self.threads):
             recalibrate(network, prepared.recalibration())
-            return top1(fold_batch_norms(network), prepared.validation())
+            return hits(fold_batch_norms(network), prepared.validation())
 
     def _prepared(self, resolution: int) -> _Prepared:
         if resolution in self._cache:

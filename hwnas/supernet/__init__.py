@@ -8,7 +8,7 @@ from hwnas.supernet.checkpoint import (
     save_supernet,
     shipped_supernets,
 )
-from hwnas.supernet.evaluation import top1
+from hwnas.supernet.evaluation import hits, top1
 from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
 from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
 from hwnas.supernet.recalibration import recalibrate
@@ -18,6 +18,7 @@ __all__ = [
     "ElasticMobileNetV3",
     "PlainNetwork",
     "SupernetRecord",
+    "hits",
     "load_record",
     "load_supernet",
     "mobilenet_v3_small",

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 
 @torch.inference_mode()
+def hits(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Which images' largest logit is the right class, bool [n of all batches]; arguments as of :func:`top1`."""
+    return torch.cat([network(images).argmax(1) == labels for images, labels in batches])
+
+
 def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Share of images whose largest logit is the right class, in 0..1.
 
@@ -16,8 +21,5 @@ def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         network: in evaluation mode, [n, 3, r, r] to [n, classes].
         batches: pairs of images [n, 3, r, r] and labels [n].
     """
-    correct = seen = 0
-    for images, labels in batches:
-        correct += int((network(images).argmax(1) == labels).sum())
-        seen += len(labels)
-    return correct / seen
+    found = hits(network, batches)
+    return int(found.sum()) / len(found)
