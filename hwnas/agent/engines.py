@@ -103,7 +103,7 @@ class EngineStore:
     def origin(self, identity: str) -> Tuple[Runtime, RuntimeOptions]:
         """The runtime and the options that the engine was built with."""
         entry = self.entry(identity)
-        return open_runtime(entry["runtime"]), RuntimeOptions(**entry["options"])
+        return open_runtime(entry["runtime"]), RuntimeOptions.from_message(entry["options"])
 
     def drop(self, identity: str) -> None:
         """Forget the engine; one that is not here is no error."""

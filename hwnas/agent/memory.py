@@ -47,7 +47,7 @@ def measure_peak(engine: bytes, runtime: str, options: RuntimeOptions) -> Dict[s
 def main() -> None:
     """Child process: engine on stdin, result on stdout."""
     content = sys.stdin.buffer.read()
-    name, options = sys.argv[1], RuntimeOptions(**json.loads(sys.argv[2]))
+    name, options = sys.argv[1], RuntimeOptions.from_message(json.loads(sys.argv[2]))
     runtime = open_runtime(name)
     _forget_peak()
     baseline = sensors.memory_bytes("VmHWM")

@@ -8,7 +8,7 @@ as bytes, blobs as base64 chunks of a content addressed by its SHA-256.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 VERSION = 1
 CHUNK_BYTES = 4 << 20
@@ -77,7 +77,7 @@ class Fields:
     """Typed reading of a message's fields, so that a malformed request ends in a sentence and not in a traceback."""
 
     def __init__(self, message: Message) -> None:
-        self._message = message
+        self.message = message
 
     def text(self, name: str, default: Optional[str] = None) -> str:
         """A string."""
@@ -107,19 +107,26 @@ class Fields:
             raise self._wrong(name, "true or false", value)
         return value
 
-    def record(self, name: str) -> Message:
+    def record(self, name: str, default: Optional[Message] = None) -> Message:
         """A nested object."""
-        value = self._value(name, None)
+        value = self._value(name, default)
         if not isinstance(value, dict):
             raise self._wrong(name, "an object", value)
         return value
 
+    def items(self, name: str, default: Optional[Sequence[Any]] = None) -> Sequence[Any]:
+        """A list; what is in it is for the caller to check."""
+        value = self._value(name, default)
+        if not isinstance(value, (list, tuple)):
+            raise self._wrong(name, "a list", value)
+        return value
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
-        return self._message.get(name) is not None
+        return self.message.get(name) is not None
 
     def _value(self, name: str, default: Any) -> Any:
-        value = self._message.get(name, default)
+        value = self.message.get(name, default)
         if value is None:
             raise AgentError(ErrorKind.BAD_REQUEST, "field '%s' is missing" % name)
         return value

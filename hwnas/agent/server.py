@@ -194,11 +194,7 @@ class Agent:
 
 
 def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:
-    options = RuntimeOptions(
-        provider=fields.text("provider", runtime.default_provider),
-        precision=fields.text("precision", "fp32"),
-        threads=fields.integer("threads", 1, least=1),
-    )
+    options = RuntimeOptions.from_message(fields.message, runtime.default_provider)
     if options.precision not in runtime.precisions:
         raise AgentError(
             ErrorKind.BAD_REQUEST,

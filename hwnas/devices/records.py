@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hwnas.agent.knobs import MeasuringProtocol
+from hwnas.agent.options import BuildOptions, ExecutionOptions, changed
 
 _PATIENCE_S = 120.0
+_SHARE_OF_BUILD = 0.9
+"""Of the time for a compilation; the rest is for loading the engine, or for saying that the build took too long."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,21 @@ class CompileOptions:
     threads: int = 1
     provider: str | None = None
     timeout_s: float = 600.0
+    build: BuildOptions = field(default_factory=BuildOptions)
+    """Its ``timeout_s`` is within this record's."""
+    execution: ExecutionOptions = field(default_factory=ExecutionOptions)
 
     def as_request(self) -> dict[str, Any]:
         """The fields of a request."""
-        named = {"runtime": self.runtime, "precision": self.precision, "threads": self.threads}
+        most = _SHARE_OF_BUILD * self.timeout_s
+        timeout_s = most if self.build.timeout_s is None else min(most, self.build.timeout_s)
+        named = {
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "build": changed(replace(self.build, timeout_s=timeout_s)),
+            "execution": changed(self.execution),
+        }
         return named if self.provider is None else {**named, "provider": self.provider}
 
 

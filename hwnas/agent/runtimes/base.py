@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..arrays import Array
+from ..options import BuildOptions, ExecutionOptions
+from ..protocol import Fields, Message
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,28 @@ class RuntimeOptions:
     provider: str
     precision: str = "fp32"
     threads: int = 1
+    build: BuildOptions = field(default_factory=BuildOptions)
+    execution: ExecutionOptions = field(default_factory=ExecutionOptions)
 
     def as_record(self) -> Dict[str, Any]:
         """For the ledger and the replies."""
         return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Message, default_provider: Optional[str] = None) -> "RuntimeOptions":
+        """The options of a request or of :meth:`as_record`, each checked.
+
+        Raises:
+            AgentError: ``bad-request``.
+        """
+        given = Fields(message)
+        return cls(
+            provider=given.text("provider", default_provider),
+            precision=given.text("precision", cls.precision),
+            threads=given.integer("threads", cls.threads, least=1),
+            build=BuildOptions.from_message(given.record("build", {})),
+            execution=ExecutionOptions.from_message(given.record("execution", {})),
+        )
 
 
 @dataclass(frozen=True)
