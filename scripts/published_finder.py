@@ -23,6 +23,7 @@ from hwnas.errors import BadFileError
 from hwnas.latency.blocks import block_times
 from hwnas.latency.importers import get_format, import_table
 from hwnas.search.budget import Floats
+from hwnas.search.relu_bound import ReluNetwork
 from hwnas.spaces import Genomes, Space, get_space
 
 RESOLUTIONS = (160, 176, 192, 208, 224)
@@ -87,6 +88,12 @@ class PublishedAccuracy:
                 np.maximum(x, 0, out=x)
             found[start : start + CHUNK] = (x @ self._weights[-1] + self._biases[-1])[:, 0]
         return found
+
+    @property
+    def network(self) -> ReluNetwork:
+        """The same in double precision, for bounds."""
+        layers = (tuple(array.astype(np.float64) for array in arrays) for arrays in (self._weights, self._biases))
+        return ReluNetwork(*layers)
 
     def _columns(self) -> list[int]:
         """Where each of the space's one-hot features stands among the published 128; a depth nowhere (128)."""
