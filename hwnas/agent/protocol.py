@@ -30,6 +30,8 @@ class ErrorKind:
     MODEL_REFUSED = "model-refused"
     FALLBACK = "fallback"
     OUT_OF_MEMORY = "out-of-memory"
+    NO_DEVICE = "no-device"
+    DEVICE_FAULT = "device-fault"
     DISK = "disk"
     INTERNAL = "internal"
 
