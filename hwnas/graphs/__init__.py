@@ -2,8 +2,18 @@
 
 from hwnas.graphs.compare import first_difference
 from hwnas.graphs.emit import IR_VERSION, OPSET, block_graph, network_graph
+from hwnas.graphs.layers import Layer, quantisable_layers
 from hwnas.graphs.nodes import BLOCK_OUTPUT, INPUT, NETWORK_OUTPUT, Node, node_list
 from hwnas.graphs.operators import Operator, Operators, read_operators
+from hwnas.graphs.precision import (
+    PRECISIONS,
+    Precision,
+    Remainder,
+    graph_in_precision,
+    half_precision_graph,
+    quantized_graph,
+)
+from hwnas.graphs.qdq import insert_qdq
 
 __all__ = [
     "BLOCK_OUTPUT",
@@ -11,12 +21,21 @@ __all__ = [
     "IR_VERSION",
     "NETWORK_OUTPUT",
     "OPSET",
+    "PRECISIONS",
+    "Layer",
     "Node",
     "Operator",
     "Operators",
+    "Precision",
+    "Remainder",
     "block_graph",
     "first_difference",
+    "graph_in_precision",
+    "half_precision_graph",
+    "insert_qdq",
     "network_graph",
     "node_list",
+    "quantisable_layers",
+    "quantized_graph",
     "read_operators",
 ]
