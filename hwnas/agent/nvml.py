@@ -55,6 +55,16 @@ class Nvml:
             slowed_by=tuple(name for bit, name in _REASONS.items() if bit & (bits or 0)),
         )
 
+    def energy_joules(self) -> Optional[float]:
+        """Since the driver was loaded; ``None`` where the GPU is older than Volta or the driver does not tell."""
+        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return None if millijoules is None else millijoules / 1e3
+
+    def power_watts(self) -> Optional[float]:
+        """Now; ``None`` where the driver does not tell."""
+        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
+        return None if milliwatts is None else milliwatts / 1e3
+
     def close(self) -> None:
         """Let go of the library."""
         try:

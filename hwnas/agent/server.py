@@ -25,8 +25,11 @@ from .engines import EngineStore
 from .fingerprint import probe
 from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, timer_overhead_ns
+from .mlperf import run_scenario
+from .power import find_sources
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
+from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 
 _GRACE_SECONDS = 5.0
@@ -50,6 +53,7 @@ class Agent:
             "compile": self._compile,
             "measure": self._measure,
             "learn-fast-state": self._learn_fast_state,
+            "scenario": self._scenario,
             "infer": self._infer,
             "peak-memory": self._peak_memory,
             "release": self._release,
@@ -155,6 +159,14 @@ class Agent:
         runs = learn_fast_state(canary, fields.number("seconds"))
         return {"fast_state_ns": canary.state.value_ns, "runs": runs}
 
+    def _scenario(self, fields: Fields) -> Message:
+        """One of MLPerf's scenarios, with the energy that it took."""
+        identity = fields.text("engine")
+        knobs = ScenarioKnobs.from_message(fields.record("knobs"))
+        engine = self._engines.open(identity)
+        _, options = self._engines.origin(identity)
+        return run_scenario(engine, knobs, *find_sources(gpu=_on_gpu(options)))
+
     def _infer(self, fields: Fields) -> Message:
         engine = self._engines.open(fields.text("engine"))
         return {"output": arrays.pack(_infer(engine, arrays.unpack(fields.record("input"))))}
@@ -187,10 +199,15 @@ class Agent:
 
     def _sensors_of(self, options: RuntimeOptions) -> Sensors:
         """The sensors of what executes an engine: looked for on first use, kept for the session."""
-        gpu = not options.provider.lower().startswith("cpu")
+        gpu = _on_gpu(options)
         if gpu not in self._sensors:
             self._sensors[gpu] = Sensors(gpu=gpu)
         return self._sensors[gpu]
+
+
+def _on_gpu(options: RuntimeOptions) -> bool:
+    """Whether a GPU executes the engine."""
+    return not options.provider.lower().startswith("cpu")
 
 
 def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:

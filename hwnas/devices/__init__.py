@@ -14,6 +14,7 @@ from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
+from hwnas.devices.scenario import ScenarioResult, scenario_knobs
 from hwnas.devices.target import Target, list_targets, load_target, target_directories
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Measurement",
     "PeakMemory",
     "RefusedError",
+    "ScenarioResult",
     "Statistics",
     "Target",
     "Tensor",
@@ -38,5 +40,6 @@ __all__ = [
     "list_targets",
     "load_target",
     "open_device",
+    "scenario_knobs",
     "target_directories",
 ]

@@ -6,16 +6,19 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hwnas.agent import protocol
+from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.errors import AgentLostError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
+from hwnas.devices.scenario import ScenarioResult, patience_s
 from hwnas.devices.target import Target
 from hwnas.errors import DeviceError
 from hwnas.progress import Progress, Silent
@@ -146,6 +149,21 @@ class Device:
         )
         self._fast_states_ms[key] = state_ns / _NS_PER_MS
         return self._fast_states_ms[key]
+
+    def run_scenario(self, engine: Engine, knobs: ScenarioKnobs) -> ScenarioResult:
+        """Run one of MLPerf's scenarios on the device; :func:`hwnas.devices.scenario_knobs` gives the usual knobs.
+
+        Raises:
+            RefusedError: the engine's batch does not fit, or LoadGen is asked for and not on the device.
+        """
+        return self._request(
+            "scenario",
+            f"running {knobs.scenario}",
+            patience_s(knobs),
+            ScenarioResult.model_validate,
+            engine=engine.id,
+            knobs=asdict(knobs),
+        )
 
     def infer(
         self, engine: Engine, images: NDArray[Any], progress: Progress | None = None, timeout_s: float = 600.0
