@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Dict
 
 from . import sensors
 from .measuring import seeded_inputs
+from .processes import module_command, module_environment
 from .protocol import AgentError, ErrorKind
 from .runtimes import RuntimeOptions, open_runtime
 
@@ -23,13 +23,12 @@ def measure_peak(engine: bytes, runtime: str, options: RuntimeOptions) -> Dict[s
     Raises:
         AgentError: ``out-of-memory`` when the kernel killed the process, ``internal`` when it failed otherwise.
     """
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
     finished = subprocess.run(
-        [sys.executable, "-m", __name__, runtime, json.dumps(options.as_record())],
+        module_command(__name__, runtime, json.dumps(options.as_record())),
         input=engine,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=module_environment(),
         check=False,
     )
     if finished.returncode == -9:

@@ -6,11 +6,9 @@ import argparse
 import contextlib
 import gc
 import os
-import select
 import shutil
 import stat
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -27,6 +25,7 @@ from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, timer_overhead_ns
 from .mlperf import run_scenario
 from .power import find_sources
+from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
 from .scenarios import ScenarioKnobs
@@ -271,9 +270,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if options.ephemeral:
             shutil.rmtree(str(home), ignore_errors=True)
 
-    replies = _claim_stdout()
+    replies = claim_stdout()
     agent = Agent(home)
-    _end_with_host(sys.stdin.fileno(), leave)
+    end_with_host(sys.stdin.fileno(), leave, _GRACE_SECONDS)
     gc.freeze()
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, replies, agent)
@@ -288,25 +287,3 @@ def _private_directory(path: Path) -> Path:
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise SystemExit("%s must belong to you alone (chmod 700): engines are loaded from it" % path)
     return path
-
-
-def _claim_stdout() -> BinaryIO:
-    """Keep stdout for replies, and send what anything else prints there, native libraries too, to stderr."""
-    replies = os.fdopen(os.dup(1), "wb")
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    return replies
-
-
-def _end_with_host(descriptor: int, leave: Callable[[], None]) -> None:
-    """End this process when the other end of ``descriptor`` is closed, even in the midst of a request."""
-
-    def wait() -> None:
-        poll = select.poll()
-        poll.register(descriptor, 0)  # a hang-up is always reported; while there is none this costs nothing
-        poll.poll()
-        time.sleep(_GRACE_SECONDS)
-        leave()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end-with-host", daemon=True).start()
