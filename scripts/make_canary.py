@@ -1,4 +1,5 @@
-"""Regenerate ``hwnas/agent/canary_*.onnx``, the fixed networks by which the agent tells a machine's speed.
+"""Regenerate ``hwnas/agent/canary_*``, the fixed networks, by which the agent tells a machine's speed:
+as ONNX, and as nodes for devices that have only PyTorch.
 
 Small: a stem and one inverted residual block, which stay in the nearest caches.  Large: a network of 4 million
 parameters, which slows down, as large networks do, when neighbours crowd the last cache and the memory bus.
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from hwnas.graphs import as_node_file
 
 RESOLUTION = 32
 STEM, EXPANDED, KERNEL = 24, 96, 5
@@ -153,10 +156,11 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=CANARIES)
     directory = parser.parse_args().directory
     for name, model in (("small", canary_model()), ("large", large_canary_model())):
-        data = model.SerializeToString(deterministic=True)
-        output = directory / f"canary_{name}.onnx"
-        output.write_bytes(data)
-        print(hashlib.sha256(data).hexdigest(), len(data), "bytes", output)
+        onnx_bytes = model.SerializeToString(deterministic=True)
+        for ending, data in (("onnx", onnx_bytes), ("safetensors", as_node_file(onnx_bytes))):
+            output = directory / f"canary_{name}.{ending}"
+            output.write_bytes(data)
+            print(hashlib.sha256(data).hexdigest(), len(data), "bytes", output)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import arrays, memory, protocol
 from .blobs import BlobStore
-from .canary import CANARY_SHA256, canary_onnx
+from .canary import CANARY_SHA256, canary_model, canary_sha256
 from .engines import EngineStore
 from .fingerprint import probe
 from .knobs import MeasuringProtocol
@@ -27,7 +27,7 @@ from .mlperf import run_scenario
 from .power import find_sources
 from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
-from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, open_runtime
+from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 
@@ -147,7 +147,7 @@ class Agent:
         canary = self._canary(runtime, options, knobs.canary, fields) if knobs.gate else None
         result = Measurement(engine, canary, knobs, clocks=self._sensors_of(options).read).run()
         result["timer_overhead_ns"] = timer_overhead_ns()
-        result["canary_sha256"] = CANARY_SHA256[knobs.canary]
+        result["canary_sha256"] = canary_sha256(knobs.canary, model_format(runtime.name))
         return result
 
     def _learn_fast_state(self, fields: Fields) -> Message:
@@ -192,7 +192,8 @@ class Agent:
         key = (runtime.name, options.provider, name)
         if key not in self._canaries:
             initial = fields.number("fast_state_ns") if fields.has("fast_state_ns") else None
-            identity = self._engines.build(runtime, canary_onnx(name), RuntimeOptions(options.provider))
+            model = canary_model(name, model_format(runtime.name))
+            identity = self._engines.build(runtime, model, RuntimeOptions(options.provider))
             self._canaries[key] = prepared_canary(self._engines.open(identity), initial)
         return self._canaries[key]
 
@@ -264,6 +265,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--ephemeral", action="store_true", help="remove the directory in the end")
     options = parser.parse_args(arguments)
     home = _private_directory(options.home)
+    os.environ["TMPDIR"] = str(home)  # compilers keep what they made, and load it as code
 
     def leave() -> None:
         agent.close()

@@ -81,7 +81,7 @@ class Device:
             AgentLostError: the agent died or took longer than the options' ``timeout_s``.
         """
         options = options or self.default_options()
-        sha256 = self._send_blob(onnx)
+        sha256 = self._send_blob(self._in_form(onnx, options))
 
         def engine(reply: Reply) -> Engine:
             return Engine(
@@ -91,8 +91,9 @@ class Device:
                 load_s=reply["load_s"],
                 inputs=_tensors(reply["inputs"]),
                 outputs=_tensors(reply["outputs"]),
-                onnx_sha256=sha256,
+                onnx_sha256=hashlib.sha256(onnx).hexdigest(),
                 options=options,
+                sent_sha256=sha256,
             )
 
         return self._request(
@@ -216,7 +217,23 @@ class Device:
 
     def release(self, engine: Engine) -> None:
         """Remove an engine and its ONNX from the device."""
-        self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.onnx_sha256)
+        self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.sent_sha256)
+
+    def _in_form(self, onnx: bytes, options: CompileOptions) -> bytes:
+        """The model in the form that the runtime takes."""
+        from hwnas.agent.runtimes import model_format
+
+        if model_format(options.runtime) == "onnx":
+            return onnx
+        from hwnas.graphs import UntranslatableError, as_node_file
+
+        try:
+            return as_node_file(onnx)
+        except UntranslatableError as error:
+            raise RefusedError(
+                protocol.ErrorKind.MODEL_REFUSED,
+                f"target '{self.target.name}', compiling a model: runtime {options.runtime} cannot have it: {error}.",
+            ) from error
 
     def _send_blob(self, content: bytes) -> str:
         """Send ``content`` in chunks, from where an earlier attempt broke off; gives its SHA-256."""

@@ -89,6 +89,8 @@ class Engine:
     outputs: tuple[Tensor, ...]
     onnx_sha256: str
     options: CompileOptions
+    sent_sha256: str = ""
+    """Of what was sent to the device: the ONNX model, or another form of it."""
 
 
 @dataclass(frozen=True)

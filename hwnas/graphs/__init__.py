@@ -3,6 +3,7 @@
 from hwnas.graphs.compare import first_difference
 from hwnas.graphs.emit import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.graphs.layers import Layer, quantisable_layers
+from hwnas.graphs.node_file import as_node_file
 from hwnas.graphs.nodes import BLOCK_OUTPUT, INPUT, NETWORK_OUTPUT, Node, node_list
 from hwnas.graphs.operators import Operator, Operators, read_operators
 from hwnas.graphs.precision import (
@@ -14,6 +15,7 @@ from hwnas.graphs.precision import (
     quantized_graph,
 )
 from hwnas.graphs.qdq import insert_qdq
+from hwnas.graphs.translate import UntranslatableError, translate
 
 __all__ = [
     "BLOCK_OUTPUT",
@@ -28,6 +30,8 @@ __all__ = [
     "Operators",
     "Precision",
     "Remainder",
+    "UntranslatableError",
+    "as_node_file",
     "block_graph",
     "first_difference",
     "graph_in_precision",
@@ -38,4 +42,5 @@ __all__ = [
     "quantisable_layers",
     "quantized_graph",
     "read_operators",
+    "translate",
 ]

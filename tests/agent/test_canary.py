@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_canaries_can_be_made_again_byte_for_byte(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "make_canary.py"), "--directory", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    for name, sha256 in canary.CANARY_SHA256.items():
-        made = (tmp_path / f"canary_{name}.onnx").read_bytes()
-        assert hashlib.sha256(made).hexdigest() == sha256
-        assert canary.canary_onnx(name) == made
+    for name in canary.CANARY_SHA256:
+        for form, ending in (("onnx", "onnx"), ("nodes", "safetensors")):
+            made = (tmp_path / f"canary_{name}.{ending}").read_bytes()
+            assert hashlib.sha256(made).hexdigest() == canary.canary_sha256(name, form)
+            assert canary.canary_model(name, form) == made
 
 
 def test_another_canary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

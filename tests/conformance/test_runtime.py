@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.agent.canary import canary_onnx
+from hwnas.agent.canary import canary_model, canary_onnx
 from hwnas.agent.measuring import seeded_inputs
 from hwnas.agent.protocol import AgentError, ErrorKind
-from hwnas.agent.runtimes import RUNTIMES, Runtime, RuntimeOptions, open_runtime
+from hwnas.agent.runtimes import RUNTIMES, Runtime, RuntimeOptions, model_format, open_runtime
 
-RUNTIMES_HERE = ["onnxruntime"]
+RUNTIMES_HERE = ["onnxruntime", "torch"]
 
 
 @pytest.fixture(params=RUNTIMES_HERE)
@@ -26,8 +26,13 @@ def options(runtime: Runtime) -> RuntimeOptions:
 
 
 @pytest.fixture
-def engine_file(runtime: Runtime, options: RuntimeOptions, tmp_path: Path) -> Path:
-    runtime.compile(canary_onnx(), options, tmp_path / "canary.engine")
+def canary(runtime: Runtime) -> bytes:
+    return canary_model(form=model_format(runtime.name))
+
+
+@pytest.fixture
+def engine_file(runtime: Runtime, options: RuntimeOptions, canary: bytes, tmp_path: Path) -> Path:
+    runtime.compile(canary, options, tmp_path / "canary.engine")
     return tmp_path / "canary.engine"
 
 
@@ -92,7 +97,7 @@ def test_timed_runs_and_transfers_are_as_many_as_asked_for(
     assert min(*uploads, *downloads) > 0
 
 
-@pytest.mark.parametrize("content", [b"", b"no model", canary_onnx()[:1000]])
+@pytest.mark.parametrize("content", [b"", b"no model", canary_onnx()[:1000], canary_model(form="nodes")[:1000]])
 def test_what_is_no_model_is_refused(runtime: Runtime, options: RuntimeOptions, tmp_path: Path, content: bytes) -> None:
     with pytest.raises(AgentError) as refused:
         runtime.compile(content, options, tmp_path / "x.engine")
@@ -101,9 +106,9 @@ def test_what_is_no_model_is_refused(runtime: Runtime, options: RuntimeOptions, 
         runtime.load(content, options)
 
 
-def test_a_provider_that_is_not_there_is_refused(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_provider_that_is_not_there_is_refused(runtime: Runtime, canary: bytes, tmp_path: Path) -> None:
     with pytest.raises(AgentError) as refused:
-        runtime.compile(canary_onnx(), RuntimeOptions("NoSuchProvider"), tmp_path / "x.engine")
+        runtime.compile(canary, RuntimeOptions("NoSuchProvider"), tmp_path / "x.engine")
     assert refused.value.kind == ErrorKind.FALLBACK
 
 

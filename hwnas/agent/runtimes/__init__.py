@@ -10,10 +10,28 @@ from .base import Engine, Runtime, RuntimeOptions, TensorInfo
 
 RUNTIMES: Dict[str, str] = {
     "onnxruntime": ".onnxruntime:OnnxRuntime",
+    "torch": ".torch:TorchRuntime",
 }
 """Name of a runtime to its module and class."""
 
-__all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeOptions", "TensorInfo", "open_runtime"]
+MODEL_FORMATS: Dict[str, str] = {"torch": "nodes"}
+"""Runtimes that take their models in another form than ONNX: ``nodes``, see :mod:`hwnas.agent.node_model`."""
+
+__all__ = [
+    "MODEL_FORMATS",
+    "RUNTIMES",
+    "Engine",
+    "Runtime",
+    "RuntimeOptions",
+    "TensorInfo",
+    "model_format",
+    "open_runtime",
+]
+
+
+def model_format(runtime: str) -> str:
+    """In which form a runtime takes its models: ``onnx`` or ``nodes``."""
+    return MODEL_FORMATS.get(runtime, "onnx")
 
 
 def open_runtime(name: str) -> Runtime:

@@ -1,0 +1,318 @@
+"""PyTorch, for a device that has nothing else.  An engine is a model as nodes that this agent has built and run once.
+
+Providers: ``cpu`` and ``cuda`` run operator after operator; ``cpucompile`` and ``cudacompile`` compile the program
+with ``torch.compile`` when the engine is loaded; ``cudagraph`` captures it as a CUDA graph.  FP32 is FP32: TF32 is off.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from ..arrays import Array
+from ..node_model import NodeModel, read_node_model
+from ..nvml import open_nvml
+from ..protocol import AgentError, ErrorKind
+from .base import Engine, Runtime, RuntimeOptions, TensorInfo
+from .torch_program import build_program
+
+_CPU, _CPU_COMPILED = "cpu", "cpucompile"
+_CUDA, _CUDA_GRAPH, _CUDA_COMPILED = "cuda", "cudagraph", "cudacompile"
+_COMPILED = (_CPU_COMPILED, _CUDA_COMPILED)
+_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
+_HALF = ("fp16", "bf16")
+_RUNS_BEFORE_CAPTURE = 3
+"""cuDNN chooses its algorithms and memory is allocated before a graph is captured."""
+
+Program = Callable[..., Tuple[torch.Tensor, ...]]
+
+
+class TorchRuntime(Runtime):
+    """Programs of PyTorch functions over static inputs, in inference mode."""
+
+    name = "torch"
+    default_provider = _CPU
+    precisions = ("fp32", "fp16", "bf16")
+
+    def version(self) -> str:
+        """The version of PyTorch, with what it was built for."""
+        return str(torch.__version__)
+
+    def providers(self) -> List[str]:
+        """Those of the CPU, and of the GPU where PyTorch sees one."""
+        found = [_CPU] + [_CPU_COMPILED] * _can_compile()
+        if torch.cuda.is_available():
+            found += [_CUDA, _CUDA_GRAPH] + [_CUDA_COMPILED] * _can_compile()
+        return found
+
+    def identity(self, options: RuntimeOptions) -> Dict[str, Any]:
+        """How programs are laid out and executed, and on a GPU which one."""
+        found: Dict[str, Any] = {
+            "provider": options.provider,
+            "threads": options.threads,
+            "layout": "channels-last" if _channels_last(options) else "contiguous",
+        }
+        if not _on_gpu(options):
+            return found
+        if options.execution.cuda_graph:
+            found["cuda_graph"] = True
+        if options.execution.spin_wait:
+            found["spin_wait"] = True
+        if torch.cuda.is_available():
+            found["gpu"] = _gpu_identity()
+        return found
+
+    def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
+        """Build the program and run it once; the file holds the nodes as they came.
+
+        ``onnx`` is a model as nodes, since there is nothing on the device that reads ONNX.
+        """
+        _check(self, options)
+        model = read_node_model(onnx)
+        program = build_program(model, options.precision, _channels_last(options))
+        with _explained(), torch.inference_mode():
+            outputs = program(*(torch.zeros(shape) for shape in model.inputs.values()))
+        for (name, shape), value in zip(model.outputs.items(), outputs):
+            if tuple(value.shape) != shape:
+                raise AgentError(
+                    ErrorKind.MODEL_REFUSED,
+                    "output '%s' has the shape %s where %s is stated" % (name, list(value.shape), list(shape)),
+                )
+        output.write_bytes(onnx)
+
+    def load(self, engine: bytes, options: RuntimeOptions) -> Engine:
+        """Build the program again, compile or capture it, and run it."""
+        _check(self, options)
+        model = read_node_model(engine)
+        program = build_program(model, options.precision, _channels_last(options))
+        with _explained():
+            return (
+                CudaTorchEngine(program, model, options) if _on_gpu(options) else TorchEngine(program, model, options)
+            )
+
+
+class TorchEngine(Engine):
+    """A program on the CPU."""
+
+    device = "cpu"
+
+    def __init__(self, program: torch.nn.Module, model: NodeModel, options: RuntimeOptions) -> None:
+        self._options = options
+        self._infos = [_infos(model.inputs), _infos(model.outputs)]
+        self._program: Program = program.to(self.device)
+        self._arguments = [torch.zeros(shape, device=self.device) for shape in model.inputs.values()]
+        self._results: Tuple[torch.Tensor, ...] = ()
+        if options.provider in _COMPILED:
+            torch.set_num_threads(options.threads)  # the number is part of the code that is generated
+            self._program = torch.compile(program, fullgraph=True, dynamic=False)
+        self.run()
+
+    @property
+    def inputs(self) -> List[TensorInfo]:
+        """The inputs, in the model's order."""
+        return self._infos[0]
+
+    @property
+    def outputs(self) -> List[TensorInfo]:
+        """The outputs, in the model's order."""
+        return self._infos[1]
+
+    def upload(self, arrays: Sequence[Array]) -> None:
+        """Copy into the program's arguments."""
+        for argument, array in zip(self._arguments, arrays):
+            argument.copy_(_tensor(array))
+
+    def run(self) -> None:
+        """Compute once."""
+        with self._computing():
+            self._results = self._program(*self._arguments)
+
+    def download(self) -> List[Array]:
+        """Copies of what the program gave."""
+        return [value.numpy().copy() for value in self._results]
+
+    def timed_runs(self, count: int) -> List[int]:
+        """Each run's time by the host's clock."""
+        program, arguments, clock = self._program, self._arguments, time.perf_counter_ns
+        durations = []
+        with self._computing():
+            for _ in range(count):
+                start = clock()
+                self._results = program(*arguments)
+                durations.append(clock() - start)
+        return durations
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        # The number of threads is the process's; the canary beside this engine has another.
+        if torch.get_num_threads() != self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        with torch.inference_mode():
+            yield
+
+
+class CudaTorchEngine(TorchEngine):
+    """A program on the GPU, on a stream of its own, timed by CUDA events."""
+
+    device = "cuda"
+
+    def __init__(self, program: torch.nn.Module, model: NodeModel, options: RuntimeOptions) -> None:
+        _set_fp32_exact()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._started, self._ended = (_event(options.execution.spin_wait) for _ in range(2))
+        self._pinned_in = [torch.zeros(shape, pin_memory=True) for shape in model.inputs.values()]
+        self._pinned_out = [torch.zeros(shape, pin_memory=True) for shape in model.outputs.values()]
+        super().__init__(program, model, options)
+        if options.provider == _CUDA_GRAPH or options.execution.cuda_graph:
+            self._capture()
+
+    def upload(self, arrays: Sequence[Array]) -> None:
+        """Copy through page-locked memory to the GPU, and wait for it."""
+        with self._computing():
+            for pinned, argument, array in zip(self._pinned_in, self._arguments, arrays):
+                pinned.copy_(_tensor(array))
+                argument.copy_(pinned, non_blocking=True)
+            self._stream.synchronize()
+
+    def run(self) -> None:
+        """Compute once and wait for the end."""
+        super().run()
+        self._stream.synchronize()
+
+    def download(self) -> List[Array]:
+        """Copy through page-locked memory to the host, and wait for it."""
+        with self._computing():
+            for pinned, value in zip(self._pinned_out, self._results):
+                pinned.copy_(value, non_blocking=True)
+            self._stream.synchronize()
+        return [pinned.numpy().copy() for pinned in self._pinned_out]
+
+    def timed_runs(self, count: int) -> List[int]:
+        """Each run's time between two events on the GPU, one run after the other."""
+        started, ended, stream = self._started, self._ended, self._stream
+        program, arguments = self._program, self._arguments
+        durations = []
+        with self._computing():
+            for _ in range(count):
+                started.record(stream)
+                self._results = program(*arguments)
+                ended.record(stream)
+                ended.synchronize()
+                durations.append(round(started.elapsed_time(ended) * 1e6))
+        return durations
+
+    def _capture(self) -> None:
+        """Put a graph's launch in the program's place."""
+        for _ in range(_RUNS_BEFORE_CAPTURE):
+            self.run()
+        graph = torch.cuda.CUDAGraph()
+        with self._computing(), torch.cuda.graph(graph, stream=self._stream):
+            results = self._program(*self._arguments)
+
+        def launch(*_: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+            graph.replay()
+            return results
+
+        self._program = launch
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with super()._computing(), torch.cuda.stream(self._stream):
+            yield
+
+
+def _check(runtime: TorchRuntime, options: RuntimeOptions) -> None:
+    """Refuse what this device's PyTorch would do otherwise or elsewhere."""
+    if options.provider not in runtime.providers():
+        raise AgentError(
+            ErrorKind.FALLBACK,
+            "provider %s is not here: PyTorch %s has %s on this device"
+            % (options.provider, runtime.version(), ", ".join(runtime.providers())),
+        )
+    precisions = _PRECISIONS["cuda" if _on_gpu(options) else "cpu"]
+    if options.precision not in precisions:
+        raise AgentError(
+            ErrorKind.BAD_REQUEST,
+            "provider %s computes %s, not %s" % (options.provider, ", ".join(precisions), options.precision),
+        )
+    if options.execution.transfers:
+        raise AgentError(
+            ErrorKind.BAD_REQUEST, "runtime torch times transfers apart from runs; leave 'transfers' false"
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """PyTorch's errors as refusals of one sentence."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise AgentError(
+            ErrorKind.OUT_OF_MEMORY, "the GPU's memory does not hold the model: %s" % _line(error)
+        ) from error
+    except Exception as error:  # torch.compile raises what its back ends, compilers and linkers raise
+        if isinstance(error, AgentError):
+            raise
+        raise AgentError(ErrorKind.MODEL_REFUSED, "PyTorch refused the model: %s" % _line(error)) from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _on_gpu(options: RuntimeOptions) -> bool:
+    return options.provider.startswith(_CUDA)
+
+
+def _can_compile() -> bool:
+    return hasattr(torch, "compile")
+
+
+def _channels_last(options: RuntimeOptions) -> bool:
+    """On a CPU networks of both presets took 4 to 35 % less so; tensor cores compute half precisions in this order."""
+    return not _on_gpu(options) or options.precision in _HALF
+
+
+def _event(spinning: bool) -> torch.cuda.Event:
+    """One that is timed; to wait for it the host spins or sleeps."""
+    return torch.cuda.Event(enable_timing=True, blocking=not spinning)  # type: ignore[no-untyped-call]
+
+
+def _set_fp32_exact() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+
+
+def _gpu_identity() -> Dict[str, Any]:
+    gpu = torch.cuda.get_device_properties(0)
+    nvml = open_nvml()
+    limit_mhz = None
+    if nvml is not None:
+        limit_mhz = nvml.read().limit_mhz
+        nvml.close()
+    return {
+        "name": gpu.name,
+        "compute_capability": "%d.%d" % (gpu.major, gpu.minor),
+        "multiprocessors": gpu.multi_processor_count,
+        "memory_bytes": gpu.total_memory,
+        "max_clock_mhz": limit_mhz,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "tf32": False,
+        "autotuned": True,
+    }
+
+
+def _infos(shapes: Any) -> List[TensorInfo]:
+    return [TensorInfo(name, "float32", shape) for name, shape in shapes.items()]
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    contiguous = np.ascontiguousarray(array)
+    return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy())
