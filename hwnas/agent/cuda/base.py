@@ -103,6 +103,18 @@ class Stream(Resource, ABC):
         """Wait until all that was enqueued is done."""
 
     @abstractmethod
+    def wait_for(self, event: "Event") -> None:
+        """Let what is enqueued later begin only when ``event``, as recorded so far, is reached."""
+
+    @abstractmethod
+    def delay(self, milliseconds: float) -> None:
+        """Let what is enqueued later begin only after a while, in which the host can run ahead.
+
+        Raises:
+            AgentError: ``bad-request`` where the library cannot.
+        """
+
+    @abstractmethod
     def begin_capture(self) -> None:
         """From now on record what this thread enqueues instead of doing it.
 
