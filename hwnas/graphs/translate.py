@@ -196,7 +196,7 @@ def _read(content: bytes) -> ModelProto:
 def _float32(array: npt.NDArray[np.generic], where: str) -> Array:
     if array.dtype != np.float32:
         raise UntranslatableError(f"{where} has {array.dtype} weights; give the FP32 model, which the device converts")
-    return array.astype(np.float32, copy=False)
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _compact(array: Array) -> Array:
