@@ -16,6 +16,7 @@ from hwnas.search import Budget, SearchOptions, run_search
 from hwnas.search.budget import Quantity
 from hwnas.search.constraints import ArchitectureQuantity, Constraint, architecture_constraint
 from hwnas.search.feasibility import require_feasible
+from hwnas.search.options import STRATEGIES
 from hwnas.search.record import SearchHeader
 from hwnas.search.screen import Screen
 from hwnas.spaces import get_space
@@ -50,7 +51,7 @@ def test_model_size_is_that_of_the_exported_file(name: str) -> None:
     assert not spread.any()
 
 
-@pytest.mark.parametrize("strategy", ["hwnas", "random", "regularized_evolution", "tpe"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_candidate_keeps_every_budget(tmp_path: Path, strategy: str) -> None:
     accuracy = SyntheticAccuracy()
     others = [on_another(40), *(architecture_constraint(SMALL, q, median(q)) for q in QUANTITIES)]

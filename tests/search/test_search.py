@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from hwnas.errors import BadFileError, HwnasError, InfeasibleBudgetError, Unknow
 from hwnas.files import read_json_lines
 from hwnas.search import STRATEGIES, Budget, SearchOptions, SearchResult, fastest, run_search
 from hwnas.search.pareto import pareto_front
-from hwnas.search.screen import Screen
-from hwnas.spaces import Architecture
+from hwnas.search.screen import Screen, distinct
+from hwnas.spaces import Architecture, Space
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fakes
@@ -130,6 +131,20 @@ def test_an_exhausted_budget_ends_the_search_with_the_reason(tmp_path: Path, str
         assert architecture.id in accuracy.visited
         assert len(result.evaluations) >= 20
     assert "keep the budget" in result.stopped or "keeps the budget" in result.stopped
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_all_of_a_space_of_36_architectures_is_evaluated_and_nothing_twice(tmp_path: Path, strategy: str) -> None:
+    free = {"resolution": 2, "stage1.block1.kernel": 3, "stage2.block1.expansion": 3, "stage3.depth": 2}
+    choices = [replace(c, values=c.values[: free.get(c.label, 1)]) for c in SMALL.choices]
+    space = Space(SMALL.family, SMALL.preset, SMALL.num_classes, choices, SMALL.slots)
+    latency, accuracy = AdditiveLatency(space), SyntheticAccuracy(space)
+    options = SearchOptions(strategy=strategy, evaluations=100, initial=8)
+    result = run_search(space, latency, Budget("fake", "latency_ms", 1e3), accuracy, tmp_path, options)
+    every = {architecture.id for architecture in space.decode(distinct(space.sample(np.random.default_rng(0), 5000)))}
+    assert len(every) == 36
+    assert sorted(accuracy.visited) == sorted(every)
+    assert len(result.evaluations) == 36
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
