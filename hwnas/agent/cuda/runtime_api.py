@@ -84,7 +84,7 @@ class RuntimeApiCuda(Cuda):
         pointer = self._call("cudaHostAlloc", max(nbytes, 1), 0)
         ctypes.memset(pointer, 0, nbytes)
         memory = (ctypes.c_char * nbytes).from_address(pointer)
-        array = np.ndarray(tuple(shape), kind, memory)
+        array = np.ndarray(tuple(shape), kind, memoryview(memory))
         return PinnedArray(array, partial(self._call, "cudaFreeHost", pointer))
 
     def stream(self) -> Stream:
