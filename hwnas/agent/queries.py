@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .runtimes.base import Engine
 
 _NS_PER_MS = 1_000_000
+_LOADS_BEFORE, _LOADS = 2, 21
 _MOST_TRACES = MAX_LINE_BYTES // 100
 """Base64 of a trace of eight 64-bit numbers takes 86 bytes of a reply's line."""
 
@@ -71,7 +72,7 @@ class HostQueries(Queries):
         self,
         engine: Engine,
         knobs: TrtexecKnobs,
-        inputs: List[arrays.Array],
+        inputs: Sequence[arrays.Array],
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         """``inputs`` are what is copied in; ``clock`` gives ns and is replaced in tests."""
@@ -145,6 +146,20 @@ def measure_queries(queries: Queries, given: Message, sleep: Callable[[float], N
         "warmup_queries": first,
         "traces_ns": arrays.pack(np.array(timed, dtype=np.int64)),
     }
+
+
+def time_loading(load: Callable[[], object], clock: Callable[[], int] = time.perf_counter_ns) -> List[int]:
+    """Times in ns of loading an engine one time after another as trtexec's ``timeDeserialize`` does: 1 + 20 times.
+
+    Two more before them bring the file into the caches; each engine is dropped before the next is loaded.
+    """
+    times = []
+    for _ in range(_LOADS_BEFORE + _LOADS):
+        start = clock()
+        engine = load()
+        times.append(clock() - start)
+        del engine
+    return times[_LOADS_BEFORE:]
 
 
 def _run(queries: Queries, sleep: Callable[[float], None]) -> List[Trace]:

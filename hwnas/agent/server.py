@@ -22,14 +22,16 @@ from .canary import CANARY_SHA256, canary_model, canary_sha256
 from .engines import EngineStore
 from .fingerprint import probe
 from .knobs import MeasuringProtocol
-from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, timer_overhead_ns
+from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, seeded_inputs, timer_overhead_ns
 from .mlperf import run_scenario
 from .power import find_sources
 from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
+from .queries import measure_queries, time_loading
 from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
+from .trtexec import TrtexecKnobs
 
 _GRACE_SECONDS = 5.0
 """How long a request in flight may go on after the host hung up."""
@@ -51,6 +53,8 @@ class Agent:
             "put-blob": self._put_blob,
             "compile": self._compile,
             "measure": self._measure,
+            "measure-queries": self._measure_queries,
+            "time-loading": self._time_loading,
             "learn-fast-state": self._learn_fast_state,
             "scenario": self._scenario,
             "infer": self._infer,
@@ -149,6 +153,19 @@ class Agent:
         result["timer_overhead_ns"] = timer_overhead_ns()
         result["canary_sha256"] = canary_sha256(knobs.canary, model_format(runtime.name))
         return result
+
+    def _measure_queries(self, fields: Fields) -> Message:
+        """Measure as trtexec does."""
+        given = fields.record("knobs", {})
+        knobs = TrtexecKnobs.like(fields.text("like"), given)
+        engine = self._engines.open(fields.text("engine"))
+        return measure_queries(engine.queries(knobs, seeded_inputs(engine.inputs, seed=0)), given)
+
+    def _time_loading(self, fields: Fields) -> Message:
+        identity = fields.text("engine")
+        runtime, options = self._engines.origin(identity)
+        content = self._engines.content(identity)
+        return {"load_ns": time_loading(lambda: runtime.load(content, options))}
 
     def _learn_fast_state(self, fields: Fields) -> Message:
         """Run the canary alone for a while."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+from ..arrays import Array
 from ..queries import Queries, Trace
 from ..trtexec import TrtexecKnobs
 from .base import Cuda, Event, Graph
@@ -12,14 +13,15 @@ from .timing import CudaRun, require_graphs, warm_capture
 
 
 class CudaQueries(Queries):
-    """Timed by events.  Inputs must have been uploaded to each run."""
+    """Timed by events."""
 
-    def __init__(self, cuda: Cuda, runs: Sequence[CudaRun], knobs: TrtexecKnobs) -> None:
+    def __init__(self, cuda: Cuda, runs: Sequence[CudaRun], knobs: TrtexecKnobs, inputs: Sequence[Array]) -> None:
         """
         Args:
             cuda: the GPU.
             runs: one for each of ``knobs.infStreams``, with buffers and execution contexts of their own.
             knobs: all that :class:`TrtexecKnobs` allows can be met.
+            inputs: what every query computes from.
 
         Raises:
             AgentError: ``bad-request`` when a graph is asked for and there can be none.
@@ -31,6 +33,8 @@ class CudaQueries(Queries):
         self.clock = "CUDA events (%s)" % cuda.name
         self.knobs = knobs
         self.depth = 1 if knobs.exposeDMA else 2
+        for run in runs:
+            run.upload(inputs)
         self._main = cuda.stream()
         self._start = _Start(0, cuda.event(blocking=True))
         self._lanes = [_Lane(cuda, run, knobs, self.depth) for run in runs]

@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from ..arrays import Array
 from ..options import BuildOptions, ExecutionOptions
 from ..protocol import Fields, Message
+from ..queries import HostQueries, Queries
+from ..trtexec import TrtexecKnobs
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,16 @@ class Engine(ABC):
             uploads.append(middle - start)
             downloads.append(clock() - middle)
         return uploads, downloads
+
+    def queries(self, knobs: TrtexecKnobs, inputs: Sequence[Array]) -> Queries:
+        """This engine with queries in flight, for measuring as trtexec does; here one at a time by the host's clock.
+
+        A GPU's engine gives its own, timed by events.
+
+        Raises:
+            AgentError: ``bad-request`` when a knob cannot be met; ``out-of-memory``.
+        """
+        return HostQueries(self, knobs, inputs)
 
 
 class Runtime(ABC):
