@@ -102,7 +102,7 @@ class BenchmarkResult(Document):
     def judged(self, fast_state_ms: float) -> BenchmarkResult:
         """The same samples judged by another fast state; figures that are compared are judged by the same."""
         measurements = tuple(measurement.judged(fast_state_ms) for measurement in self.measurements)
-        gated = Timing.of(_gated_ns(measurements), self.batch)
+        gated = Timing.of(gated_ns(measurements), self.batch)
         return self.model_copy(update={"measurements": measurements, "gated": gated, "fast_state_ms": fast_state_ms})
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ def benchmark(
     content = read_bytes(model_path, what="model")
     compile_options = options.compile or device.default_options()
     fingerprint = device.fingerprint(compile_options)
-    with _compiled(device, content, compile_options) as engine:
+    with compiled(device, content, compile_options) as engine:
         _check_fit(engine, model_path, resolution, dataset)
         batch = engine.inputs[0].shape[0]
         measurements = _time(device, engine, name, options, progress)
@@ -181,8 +181,8 @@ def benchmark(
             engine_bytes=engine.size_bytes,
             build_s=engine.build_s,
             load_s=engine.load_s,
-            gated=Timing.of(_gated_ns(measurements), batch),
-            ungated=Timing.of(_all_ns(measurements), batch),
+            gated=Timing.of(gated_ns(measurements), batch),
+            ungated=Timing.of(all_ns(measurements), batch),
             upload_ms=float(np.median([measurement.upload_ms for measurement in measurements])),
             download_ms=float(np.median([measurement.download_ms for measurement in measurements])),
             peak_memory_mib=memory.peak_bytes / _MIB,
@@ -196,7 +196,7 @@ def benchmark(
 
 
 @contextmanager
-def _compiled(device: Device, content: bytes, options: CompileOptions) -> Iterator[Engine]:
+def compiled(device: Device, content: bytes, options: CompileOptions) -> Iterator[Engine]:
     """An engine that is removed from the device afterwards."""
     engine = device.compile(content, options)
     try:
@@ -244,17 +244,19 @@ def _time(
         if fast_ms is not None:
             measurements = [measurement.judged(fast_ms) for measurement in measurements]
         before = counted
-        counted = len(_gated_ns(measurements) if gated else _all_ns(measurements))
+        counted = len(gated_ns(measurements) if gated else all_ns(measurements))
         progress.advance(min(counted, wanted) - min(before, wanted))
     progress.finish()
     return measurements
 
 
-def _gated_ns(measurements: Sequence[Measurement]) -> list[float]:
+def gated_ns(measurements: Sequence[Measurement]) -> list[float]:
+    """The samples in the device's fast state, in ns."""
     return list(chain.from_iterable(measurement.gated_samples_ns() for measurement in measurements))
 
 
-def _all_ns(measurements: Sequence[Measurement]) -> list[float]:
+def all_ns(measurements: Sequence[Measurement]) -> list[float]:
+    """All samples, in ns."""
     return [float(time) for measurement in measurements for samples in measurement.samples_ns for time in samples]
 
 
