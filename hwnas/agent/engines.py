@@ -7,10 +7,11 @@ import json
 import secrets
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .protocol import AgentError, ErrorKind
 from .runtimes import Engine, Runtime, RuntimeOptions, open_runtime
+from .runtimes.base import explanation_path
 
 _LOADED_AT_ONCE = 32
 
@@ -35,7 +36,7 @@ class EngineStore:
             runtime.compile(onnx, options, path)
             content = path.read_bytes()
         except BaseException:
-            path.unlink(missing_ok=True)
+            self._remove(path)
             raise
         entry = {
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -97,8 +98,21 @@ class EngineStore:
         engine = runtime.load(content, options)
         self._loaded[identity] = engine
         while len(self._loaded) > _LOADED_AT_ONCE:
-            self._loaded.popitem(last=False)
+            self._loaded.popitem(last=False)[1].close()
         return engine
+
+    def explanation(self, identity: str) -> Optional[Dict[str, Any]]:
+        """What the runtime told of the engine when it was built; ``None`` when nothing.
+
+        Raises:
+            AgentError: ``unknown-engine``.
+        """
+        self.entry(identity)
+        path = explanation_path(self._file(identity))
+        if not path.exists():
+            return None
+        explanation: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return explanation
 
     def origin(self, identity: str) -> Tuple[Runtime, RuntimeOptions]:
         """The runtime and the options that the engine was built with."""
@@ -107,12 +121,19 @@ class EngineStore:
 
     def drop(self, identity: str) -> None:
         """Forget the engine; one that is not here is no error."""
-        self._loaded.pop(identity, None)
-        self._file(identity).unlink(missing_ok=True)
+        loaded = self._loaded.pop(identity, None)
+        if loaded is not None:
+            loaded.close()
+        self._remove(self._file(identity))
         self._ledger(identity).unlink(missing_ok=True)
 
     def _file(self, identity: str) -> Path:
         return self._directory / (_checked(identity) + ".engine")
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        for file in (path, explanation_path(path)):
+            file.unlink(missing_ok=True)
 
     def _ledger(self, identity: str) -> Path:
         return self._directory / (_checked(identity) + ".json")

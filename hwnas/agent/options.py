@@ -35,7 +35,7 @@ class BuildOptions:
     timeout_s: Optional[float] = None
     """When a build is given up; ``None``: when the host gives up."""
     memory_mib: Optional[int] = None
-    """Most address space that a build may add to its process; ``None``: what the device has."""
+    """Most resident memory of a build's process; ``None``: what the device has."""
 
     @classmethod
     def from_message(cls, message: Message) -> "BuildOptions":

@@ -33,6 +33,7 @@ class ErrorKind:
     NO_DEVICE = "no-device"
     DEVICE_FAULT = "device-fault"
     DISK = "disk"
+    TIMEOUT = "timeout"
     INTERNAL = "internal"
 
 

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import shutil
-import stat
 import sys
 import time
 import traceback
@@ -25,6 +24,7 @@ from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, seeded_inputs, timer_overhead_ns
 from .mlperf import run_scenario
 from .power import find_sources
+from .private import private_directory
 from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .queries import measure_queries, time_loading
@@ -281,7 +281,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--home", type=Path, required=True, help="directory for blobs and engines, yours alone")
     parser.add_argument("--ephemeral", action="store_true", help="remove the directory in the end")
     options = parser.parse_args(arguments)
-    home = _private_directory(options.home)
+    try:
+        home = private_directory(options.home)
+    except PermissionError as error:
+        raise SystemExit(str(error)) from error
     os.environ["TMPDIR"] = str(home)  # compilers keep what they made, and load it as code
 
     def leave() -> None:
@@ -297,12 +300,3 @@ def main(arguments: Optional[List[str]] = None) -> int:
         serve(sys.stdin.buffer, replies, agent)
     leave()  # not after a crash: the next agent goes on in the same directory
     return 0
-
-
-def _private_directory(path: Path) -> Path:
-    """``path`` as a directory that its owner alone can enter: what lies in it is loaded as code."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise SystemExit("%s must belong to you alone (chmod 700): engines are loaded from it" % path)
-    return path

@@ -13,6 +13,8 @@ from hwnas.agent.protocol import AgentError, ErrorKind
 from hwnas.agent.runtimes import RUNTIMES, Runtime, RuntimeOptions, model_format, open_runtime
 
 RUNTIMES_HERE = ["onnxruntime", "torch"]
+ON_A_GPU_ALONE = ["tensorrt", "tensorrt_rtx"]
+"""They pass the same suite over a fake of TensorRT, in tests/agent/test_tensorrt_flow.py."""
 
 
 @pytest.fixture(params=RUNTIMES_HERE)
@@ -37,7 +39,7 @@ def engine_file(runtime: Runtime, options: RuntimeOptions, canary: bytes, tmp_pa
 
 
 def test_every_registered_runtime_is_tested_here() -> None:
-    assert set(RUNTIMES) == set(RUNTIMES_HERE)
+    assert set(RUNTIMES) == {*RUNTIMES_HERE, *ON_A_GPU_ALONE}
 
 
 def test_it_says_what_it_is(runtime: Runtime, options: RuntimeOptions) -> None:

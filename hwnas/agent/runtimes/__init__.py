@@ -10,6 +10,8 @@ from .base import Engine, Runtime, RuntimeOptions, TensorInfo
 
 RUNTIMES: Dict[str, str] = {
     "onnxruntime": ".onnxruntime:OnnxRuntime",
+    "tensorrt": ".tensorrt:TensorRt",
+    "tensorrt_rtx": ".tensorrt_rtx:TensorRtRtx",
     "torch": ".torch:TorchRuntime",
 }
 """Name of a runtime to its module and class."""

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..arrays import Array
 from ..options import BuildOptions, ExecutionOptions
 from ..protocol import Fields, Message
@@ -58,6 +60,11 @@ class TensorInfo:
     dtype: str
     shape: Tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its content."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
     def as_record(self) -> Dict[str, Any]:
         """For the replies."""
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
@@ -87,6 +94,10 @@ class Engine(ABC):
     @abstractmethod
     def download(self) -> List[Array]:
         """Copy the outputs of the last :meth:`run` to the host's memory."""
+
+    def close(self) -> None:
+        """Give back what the engine holds; it cannot be used any more.  Most need nothing but to be forgotten."""
+        return None
 
     def timed_runs(self, count: int) -> List[int]:
         """Run ``count`` times and give each run's compute time in ns, transfers excluded.
@@ -148,6 +159,8 @@ class Runtime(ABC):
     def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
         """Compile an ONNX model into the engine file ``output``.
 
+        What it can tell of the engine it may write to :func:`explanation_path`, as an object of JSON.
+
         Raises:
             AgentError: ``model-refused``, or ``fallback`` when the provider would not execute all of it.
         """
@@ -159,3 +172,8 @@ class Runtime(ABC):
         Raises:
             AgentError: as :meth:`compile`.
         """
+
+
+def explanation_path(engine: Path) -> Path:
+    """Where the explanation of an engine file lies: layers, their times, and how the build went."""
+    return engine.with_suffix(".explanation.json")

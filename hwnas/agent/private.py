@@ -1,0 +1,20 @@
+"""Directories that nobody else can enter: what lies in them is loaded as code."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def private_directory(path: Path) -> Path:
+    """``path`` as a directory that its owner alone can enter, made where it is missing.
+
+    Raises:
+        PermissionError: it is somebody else's, or others may enter it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError("%s must belong to you alone (chmod 700): engines are loaded from it" % path)
+    return path
