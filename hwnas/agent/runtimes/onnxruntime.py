@@ -1,4 +1,7 @@
-"""ONNX Runtime.  An engine is the graph after all of its optimisations, in ONNX Runtime's own operators."""
+"""ONNX Runtime.  An engine is the graph after all of its optimisations, in ONNX Runtime's own operators.
+
+With TensorrtExecutionProvider it is a graph of one operator that holds what TensorRT built.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from ..arrays import Array
+from ..onnx_precision import require_precision
 from ..protocol import AgentError, ErrorKind
 from .base import Engine, Runtime, RuntimeOptions, TensorInfo
+from .ort_placement import elsewhere
+from .ort_providers import CPU, ON_GPU, TENSORRT, check_options, forbid_tf32, gpu_identity, provider_options
 from .quiet_ort import ort
 
-_CPU = "CPUExecutionProvider"
 _TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -30,8 +35,8 @@ class OnnxRuntime(Runtime):
     """Sequential execution, one inter-op thread, no spinning, inputs and outputs bound in advance."""
 
     name = "onnxruntime"
-    default_provider = _CPU
-    precisions = ("fp32",)
+    default_provider = CPU
+    precisions = ("fp32", "fp16", "int8")
 
     def version(self) -> str:
         """The version of ONNX Runtime."""
@@ -42,36 +47,42 @@ class OnnxRuntime(Runtime):
         return [str(name) for name in ort.get_available_providers()]
 
     def identity(self, options: RuntimeOptions) -> Dict[str, Any]:
-        """How sessions are configured."""
-        return {
+        """How sessions are configured, and on a GPU which one."""
+        session = {
             "provider": options.provider,
             "threads": options.threads,
             "optimisation": "all",
             "execution": "sequential",
             "spinning": False,
         }
+        return {**session, **gpu_identity(options)} if options.provider in ON_GPU else session
 
     def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
-        """Optimise the graph and write it."""
+        """Optimise the graph, or let TensorRT build it, and write the result."""
+        check_options(options)
         settings = _settings(options, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-        settings.optimized_model_filepath = str(output)
-        session = _session(onnx, settings, options)
-        if options.precision == "fp32":
-            for tensor in _tensors(session.get_inputs()):
-                if tensor.dtype != "float32":
-                    raise AgentError(
-                        ErrorKind.MODEL_REFUSED,
-                        "input '%s' is %s although the precision asked for is fp32" % (tensor.name, tensor.dtype),
-                    )
+        if options.provider != TENSORRT:
+            settings.optimized_model_filepath = str(output)
+        _require_model(onnx, options)
+        session = _session(onnx, settings, options, output)
+        _tensors([*session.get_inputs(), *session.get_outputs()])
+        if not output.exists():
+            raise AgentError(
+                ErrorKind.FALLBACK,
+                "%s %s wrote no engine; it can from ONNX Runtime 1.17 on" % (options.provider, self.version()),
+            )
 
     def load(self, engine: bytes, options: RuntimeOptions) -> Engine:
         """Make a session of the optimised graph, as it is."""
         settings = _settings(options, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-        return OnnxRuntimeEngine(_session(engine, settings, options))
+        session = _session(engine, settings, options)
+        return GpuEngine(session) if options.provider in ON_GPU else OnnxRuntimeEngine(session)
 
 
 class OnnxRuntimeEngine(Engine):
     """A session with its inputs and outputs bound."""
+
+    memory = "cpu"
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
@@ -81,10 +92,10 @@ class OnnxRuntimeEngine(Engine):
         self._bound_inputs = []
         self._bound_outputs = []
         for tensor in self._inputs:
-            self._bound_inputs.append(_allocate(tensor))
+            self._bound_inputs.append(_allocate(tensor, self.memory))
             self._binding.bind_ortvalue_input(tensor.name, self._bound_inputs[-1])
         for tensor in self._outputs:
-            self._bound_outputs.append(_allocate(tensor))
+            self._bound_outputs.append(_allocate(tensor, self.memory))
             self._binding.bind_ortvalue_output(tensor.name, self._bound_outputs[-1])
 
     @property
@@ -111,6 +122,20 @@ class OnnxRuntimeEngine(Engine):
         return [np.array(value.numpy()) for value in self._bound_outputs]
 
 
+class GpuEngine(OnnxRuntimeEngine):
+    """A session whose inputs and outputs lie in the GPU's memory.
+
+    It is timed by the host's clock from the call to the end of the last kernel, what the host does between included.
+    """
+
+    memory = "cuda"
+
+    def run(self) -> None:
+        """Run the session on the bound values and wait for the GPU."""
+        super().run()
+        self._binding.synchronize_outputs()
+
+
 def _settings(options: RuntimeOptions, level: ort.GraphOptimizationLevel) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.graph_optimization_level = level
@@ -119,32 +144,61 @@ def _settings(options: RuntimeOptions, level: ort.GraphOptimizationLevel) -> ort
     settings.inter_op_num_threads = 1
     settings.log_severity_level = _ERRORS_ONLY
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if options.provider != _CPU:
+    if options.provider != CPU:
         # A provider may be listed and yet leave its nodes to the CPU; this makes such a session impossible.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings
 
 
-def _session(model: bytes, settings: ort.SessionOptions, options: RuntimeOptions) -> ort.InferenceSession:
-    """A session that really computes on the provider asked for."""
+def _require_model(onnx: bytes, options: RuntimeOptions) -> None:
+    """Refuse a model that is in another precision than was asked for."""
+    try:
+        require_precision(onnx, options.precision)
+    except AgentError as error:
+        raise AgentError(error.kind, "ONNX Runtime refused the model: %s" % error.message) from error
+
+
+def _session(
+    model: bytes, settings: ort.SessionOptions, options: RuntimeOptions, engine: Optional[Path] = None
+) -> ort.InferenceSession:
+    """A session that really computes on the provider asked for, all of it.
+
+    An official build lists providers whose libraries are missing, and its sessions then are on the CPU, silently.
+    """
     if options.provider not in ort.get_available_providers():
         raise AgentError(
             ErrorKind.FALLBACK,
             "provider %s is not in this build of ONNX Runtime, which has %s"
             % (options.provider, ", ".join(ort.get_available_providers())),
         )
+    if options.provider == TENSORRT:
+        forbid_tf32()
     try:
-        session = ort.InferenceSession(model, settings, providers=[options.provider])
+        session = ort.InferenceSession(
+            model, settings, providers=[(options.provider, provider_options(options, engine))]
+        )
     except Exception as error:  # ONNX Runtime raises a dozen classes without a common base
-        reason = " ".join(str(error).split())[:300]
-        kind = ErrorKind.FALLBACK if "fallback to CPU" in reason else ErrorKind.MODEL_REFUSED
-        raise AgentError(kind, "ONNX Runtime refused the model: %s" % reason) from error
+        raise _refusal(model, options, error) from error
     used = session.get_providers()
     if not used or used[0] != options.provider:
         raise AgentError(
             ErrorKind.FALLBACK, "ONNX Runtime fell back from %s to %s" % (options.provider, ", ".join(used))
         )
+    session.disable_fallback()
     return session
+
+
+def _refusal(model: bytes, options: RuntimeOptions, error: Exception) -> AgentError:
+    reason = " ".join(str(error).split())[:300]
+    if "out of memory" in reason.lower() or "Failed to allocate memory" in reason:
+        return AgentError(ErrorKind.OUT_OF_MEMORY, "the device's memory does not hold the model: %s" % reason)
+    if options.provider != CPU and ("CPU EP" in reason or "fallback to CPU" in reason):
+        return AgentError(
+            ErrorKind.FALLBACK,
+            "ONNX Runtime would not compute on %s: %s"
+            % (options.provider, elsewhere(model, options.provider, provider_options(options))),
+        )
+    return AgentError(ErrorKind.MODEL_REFUSED, "ONNX Runtime refused the model: %s" % reason)
 
 
 def _tensors(arguments: Sequence[Any]) -> List[TensorInfo]:
@@ -169,5 +223,5 @@ def _static_shape(argument: Any) -> "tuple[int, ...]":
     return tuple(argument.shape)
 
 
-def _allocate(tensor: TensorInfo) -> ort.OrtValue:
-    return ort.OrtValue.ortvalue_from_numpy(np.zeros(tensor.shape, dtype=tensor.dtype))
+def _allocate(tensor: TensorInfo, memory: str) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.zeros(tensor.shape, dtype=tensor.dtype), memory, 0)

@@ -19,6 +19,7 @@ from ..node_model import NodeModel, read_node_model
 from ..nvml import open_nvml
 from ..protocol import AgentError, ErrorKind
 from .base import Engine, Runtime, RuntimeOptions, TensorInfo
+from .supported import require_supported
 from .torch_program import build_program
 
 _CPU, _CPU_COMPILED = "cpu", "cpucompile"
@@ -240,10 +241,7 @@ def _check(runtime: TorchRuntime, options: RuntimeOptions) -> None:
             ErrorKind.BAD_REQUEST,
             "provider %s computes %s, not %s" % (options.provider, ", ".join(precisions), options.precision),
         )
-    if options.execution.transfers:
-        raise AgentError(
-            ErrorKind.BAD_REQUEST, "runtime torch times transfers apart from runs; leave 'transfers' false"
-        )
+    require_supported(runtime.name, options, execution=("cuda_graph", "spin_wait") if _on_gpu(options) else ())
 
 
 @contextmanager
