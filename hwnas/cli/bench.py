@@ -1,26 +1,62 @@
-"""``hwnas bench``: an ONNX file, compiled and measured on a target."""
+"""``hwnas bench``: ONNX files, compiled and measured on a target, one alone or several side by side."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
 
+if TYPE_CHECKING:
+    from hwnas.export import BenchmarkResult
+
 
 @command
 def bench(
-    model: Annotated[Path, typer.Argument(help="An ONNX file with one static input [batch, 3, r, r].")],
+    models: Annotated[list[Path], typer.Argument(help="ONNX files of static shapes; several are compared.")],
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     data: Annotated[
-        str | None, typer.Option(help="Data set on whose test split the engine's accuracy is measured.")
+        str | None, typer.Option(help="Data set on whose test split one engine's accuracy is measured.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precisions with commas between, each an engine; default: the target's.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="MLPerf's single-stream, multi-stream or offline, with the energy it takes.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Least time of a scenario; MLPerf asks for 600.")] = 10.0,
+    load_generator: Annotated[
+        str, typer.Option(help="Of a scenario: loadgen, hwnas, or auto: LoadGen where the device has it.")
+    ] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="How often engines are timed in turns.")] = 9,
+    roofline: Annotated[bool, typer.Option(help="Measure the device's roofs, too.")] = True,
+    html: Annotated[Path | None, typer.Option(help="Write a comparison as a self-contained page, too.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compile a model on a target and measure latency, throughput, memory and, with --data, accuracy."""
+    """Compile models on a target and measure latency, throughput and memory.
+
+    One model alone gets --data's accuracy.  With several models or precisions, a --scenario or an --html page, engines
+    are timed in turns in one sitting, and compared with the first and with what the device can do.
+    """
+    precisions = None if precision is None else precision.split(",")
+    if len(models) == 1 and not (precisions or scenario or html):
+        _one(models[0], target, data, data_root, json)
+        return
+
+    from hwnas.cli.bench_compare import Comparing, run_comparison
+    from hwnas.errors import UserError
+
+    if data is not None:
+        raise UserError("With --data one model is measured alone, as the target runs it; leave --data out to compare.")
+    run_comparison(
+        models, Comparing(target, precisions, scenario, seconds, load_generator, rounds, roofline, html, json)
+    )
+
+
+def _one(model: Path, target: str, data: str | None, data_root: Path | None, json: bool) -> None:
     from hwnas.data import load_dataset
     from hwnas.devices import load_target, open_device
     from hwnas.export import benchmark, input_resolution
@@ -38,7 +74,11 @@ def bench(
         )
     if json:
         print_json(result.model_dump(mode="json", by_alias=True, exclude={"measurements"}))
-        return
+    else:
+        _print(f"{model} on {target}", result)
+
+
+def _print(title: str, result: BenchmarkResult) -> None:
     rows = [
         [
             name,
@@ -50,7 +90,7 @@ def bench(
         ]
         for name, t in {"capability (gated)": result.gated, "as it ran (ungated)": result.ungated}.items()
     ]
-    print_table(f"{model} on {target}", ["", "p50", "p90", "p99", "images", "samples"], rows)
+    print_table(title, ["", "p50", "p90", "p99", "images", "samples"], rows)
     accuracy = percent(result.top1) if result.top1 is not None else f"not measured ({result.top1_missing})"
     out.print(
         f"Top-1 on the test split: {accuracy}; build {result.build_s:.2f} s; ONNX {result.onnx_bytes / 2**20:.2f} MiB; "
