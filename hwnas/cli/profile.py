@@ -41,6 +41,12 @@ def profile(
     fps: Annotated[
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
     ] = 0.0,
+    runtime: Annotated[str | None, typer.Option(help="What executes models; default: the target's.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="What the runtime computes on, by its own name; default: the target's.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or int8; default: the target's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; default: the target's.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
@@ -51,7 +57,7 @@ def profile(
 
     percentile = check_statistic(statistic)
 
-    from hwnas.devices import load_target, open_device
+    from hwnas.devices import RuntimeChoice, load_target, open_device
     from hwnas.errors import UserError
     from hwnas.latency import ProfileOptions
     from hwnas.latency import profile as measure
@@ -63,6 +69,7 @@ def profile(
             chosen = tuple(int(part) for part in resolutions.split(","))
         except ValueError as error:
             raise UserError(f"--resolutions takes pixels with commas between, not '{resolutions}'.") from error
+    described = load_target(target)
     options = ProfileOptions(
         minutes=minutes,
         resolutions=chosen,
@@ -72,8 +79,9 @@ def profile(
         fresh=fresh,
         statistic=percentile,
         fps=fps,
+        compile=RuntimeChoice(runtime, provider, precision, threads).options(described),
     )
-    with open_device(load_target(target)) as device, bars() as progress:
+    with open_device(described) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:
         figures = table.validation.model_dump(mode="json") if table.validation else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hwnas.devices.arrival import BACK_TO_BACK, Arrival
 from hwnas.devices.base import AgentProcess, Connection
+from hwnas.devices.choice import RuntimeChoice
 from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
@@ -32,6 +33,7 @@ __all__ = [
     "Measurement",
     "PeakMemory",
     "RefusedError",
+    "RuntimeChoice",
     "ScenarioResult",
     "Statistics",
     "Target",

@@ -33,6 +33,7 @@ from hwnas.latency.revalidation import carry_over
 from hwnas.latency.sitting import Clock, Knobs, Sitting
 from hwnas.latency.store import TableKey, load_table, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
+from hwnas.latency.unit_model import check_precision
 from hwnas.latency.validation import validated
 from hwnas.progress import Progress, Silent
 from hwnas.spaces import Space
@@ -117,7 +118,8 @@ def profile(
         The table, with validation figures if enough networks were measured, and its path.
 
     Raises:
-        UserError: a resolution that the space does not have; whole networks alone where there is a table with blocks;
+        UserError: a precision that no graph is emitted in; a resolution that the space does not have;
+            whole networks alone where there is a table with blocks;
             another process at the same profile; a damaged journal,
             or one measured by another protocol; too few blocks to predict from, because the time was too short or
             the device never in its fast state.
@@ -125,6 +127,7 @@ def profile(
     """
     options = options or ProfileOptions()
     compiling = options.compile or device.default_options()
+    check_precision(compiling)
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
     plan = _plan(space, resolutions, options)
     fingerprint = device.fingerprint(compiling)

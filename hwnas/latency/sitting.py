@@ -14,6 +14,7 @@ from hwnas.latency.base import TimingDevice
 from hwnas.latency.journal import JournalRecord
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit
+from hwnas.latency.unit_model import unit_model
 from hwnas.progress import Progress
 
 Clock = Callable[[], float]
@@ -154,12 +155,8 @@ class Sitting:
         self._advance_progress(unit, seconds)
 
     def _build_and_time(self, unit: Unit) -> Measurement:
-        from hwnas.graphs import block_graph, network_graph
-
-        batch, knobs = self._knobs.batch, self._knobs.of(unit)
-        whole = unit.architecture is not None
-        graph = network_graph(unit.blocks, batch=batch) if whole else block_graph(unit.blocks[0], batch=batch)
-        engine = self._device.compile(graph.SerializeToString(), self._knobs.compile)
+        knobs, options = self._knobs.of(unit), self._knobs.compile
+        engine = self._device.compile(unit_model(unit, self._knobs.batch, options), options)
         try:
             max_seconds = min(knobs.max_seconds, max(self._seconds_left(), LEAST_SECONDS))
             state = self._journal.fast_states_ms.get(knobs.canary)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..cuda import open_cuda
-from ..nvml import open_nvml
 from ..protocol import AgentError
+from ..trt.gpu import gpu_identity as gpu_of
 from .base import RuntimeOptions
 from .supported import require_supported
 
@@ -78,14 +78,9 @@ def gpu_identity(options: RuntimeOptions) -> Dict[str, Any]:
     build = {name: getattr(options.build, name) for name in _TENSORRT_BUILD}
     found.update((name, value) for name, value in build.items() if value is not None)
     try:
-        found["gpu"] = open_cuda().device().as_record()
+        return {**found, "gpu": gpu_of(open_cuda())}
     except AgentError:
         return found
-    nvml = open_nvml()
-    if nvml is not None:
-        found["gpu"]["max_clock_mhz"] = nvml.read().limit_mhz
-        nvml.close()
-    return found
 
 
 def _written_to(engine: Path) -> Dict[str, str]:

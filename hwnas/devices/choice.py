@@ -1,0 +1,47 @@
+"""How models are run on a target where somebody wants it otherwise than by its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hwnas.devices.records import CompileOptions
+from hwnas.devices.target import Target
+from hwnas.errors import UserError
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """What is wanted of a target; ``None`` is what the target says.
+
+    A runtime that is not the target's default has its own first provider and first precision.
+    """
+
+    runtime: str | None = None
+    provider: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+
+    def options(self, target: Target) -> CompileOptions:
+        """The options of that choice.
+
+        Raises:
+            UserError: the target has no such runtime, or that runtime no such provider or precision there.
+        """
+        default = target.defaults
+        runtime = self.runtime or default.runtime
+        support = target.runtimes.get(runtime)
+        if support is None:
+            raise _unsupported(target, "runtime", runtime, target.runtimes)
+        usual = default if runtime == default.runtime else None
+        provider = self.provider or (usual and usual.provider) or support.providers[0]
+        precision = self.precision or (usual and usual.precision) or support.precisions[0]
+        if provider not in support.providers:
+            raise _unsupported(target, f"provider of {runtime}", provider, support.providers)
+        if precision not in support.precisions:
+            raise _unsupported(target, f"precision of {runtime}", precision, support.precisions)
+        return CompileOptions(runtime, precision, self.threads or default.threads, provider)
+
+
+def _unsupported(target: Target, what: str, asked: str, known: Any) -> UserError:
+    return UserError(f"Target '{target.name}' has no {what} called '{asked}'; it has {', '.join(known)}.")
