@@ -41,6 +41,7 @@ def render_comparison(data: ComparisonData) -> str:
         roofline=roofline(data.engines, data.roofs),
         latencies=_latencies(data),
         scenarios=_scenarios(data),
+        notes=_notes(data),
         roofs=_roofs(data),
         identity=formats.facts(data.identity),
     )
@@ -173,17 +174,29 @@ def _scenarios(data: ComparisonData) -> Grid:
         ("queries' time at it", lambda s: milliseconds(s.percentile_ms)),
         ("at most, by early stopping", lambda s: milliseconds(s.bound_ms)),
         ("energy a sample", _energy),
-        ("valid by its own rules", lambda s: "; ".join(s.invalid) or "yes"),
-        ("differs from MLPerf's", lambda s: s.differs or "no"),
+        ("valid by its own rules", lambda s: "no" if s.invalid else "yes"),
     )
     rows = tuple((name, *(cell(scenario) for _, scenario in ran)) for name, cell in quantities) if ran else ()
     return Grid("MLPerf's scenario", ("", *(name for name, _ in ran)), rows)
 
 
+def _notes(data: ComparisonData) -> list[str]:
+    """What is said of scenarios in words, each once."""
+    notes: dict[str, None] = {}
+    for engine in data.engines:
+        if (ran := engine.scenario) is not None:
+            told = f"Energy is not told: {ran.energy_missing}." if ran.joules_per_sample is None else ""
+            included = "" if ran.joules_per_sample is None else "Energy is of the whole device, idle draw included."
+            differs = f"Not as MLPerf's own rules have it: {ran.differs}." if ran.differs else ""
+            invalid = f"The run of {engine.name} is not valid: {'; '.join(ran.invalid)}." if ran.invalid else ""
+            notes |= dict.fromkeys(note for note in (told, included, differs, invalid) if note)
+    return list(notes)
+
+
 def _energy(scenario: Scenario) -> str:
     if scenario.joules_per_sample is None:
-        return f"not told: {scenario.energy_missing}"
-    return f"{significant(1e3 * scenario.joules_per_sample)}{NBSP}mJ ({', '.join(scenario.energy_of)}, idle included)"
+        return "not told"
+    return f"{significant(1e3 * scenario.joules_per_sample)}{NBSP}mJ ({', '.join(scenario.energy_of)})"
 
 
 def _roofs(data: ComparisonData) -> Grid:
