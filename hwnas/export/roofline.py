@@ -9,7 +9,8 @@ of the roof is a lower bound where a runtime keeps tensors in caches or fuses op
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import cast, get_args
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hwnas.agent.runtimes import model_format
 from hwnas.devices import CompileOptions, Device, MeasureOptions, RefusedError
+from hwnas.export.benchmark import compiled
 from hwnas.graphs import IR_VERSION, OPSET, Precision, graph_in_precision, read_operators
 
 BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
@@ -27,6 +29,8 @@ _MIB = 2**20
 _PRODUCT_SIDES = {"cpu": (384, 768), "gpu": (2048, 4096)}
 _COPY_SIDE = {"cpu": 512, "gpu": 1024}
 _COPY_CHANNELS = 64
+_COPY = "copy"
+_PASSES = 3
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
@@ -74,8 +78,8 @@ class Roofline(BaseModel):
 
     Attributes:
         attainable: operations a second that the roofs allow at the model's intensity.
-        share: of the attainable that is achieved; above 1 where tensors stay in caches, which the memory's roof does
-            not know.
+        share: of the attainable that is achieved; above 1 where tensors stay in caches, of which the memory's roof knows
+            nothing, or where neighbours took the memory while the roof was measured.
         bound_by: which roof is the lower one there.
     """
 
@@ -127,47 +131,54 @@ def measure_roofs(device: Device, options: CompileOptions, seconds: float = 1.0)
     Args:
         device: where.
         options: as of the engines that are compared with the roofs.
-        seconds: to measure each of the five models.
+        seconds: to measure each of the five models, in turns.
 
     Raises:
         AgentLostError: the agent died.
     """
     on = "cpu" if _on_cpu(device, options) else "gpu"
-    best, product, reason = None, None, None
-    for name, operations, model in _products(_PRODUCT_SIDES[on]):
-        try:
-            fastest_s = _fastest_s(device, _typed(model, options), options, seconds)
-        except RefusedError as error:
-            reason = str(error)
-            continue
-        if best is None or operations / fastest_s > best:
-            best, product = operations / fastest_s, name
-    side = _COPY_SIDE[on]
-    moved = 2 * 4 * _COPY_CHANNELS * side * side
-    try:
-        plain = replace(options, precision="fp32") if "fp32" in _precisions(device, options) else options
-        bytes_per_s = moved / _fastest_s(device, _copy(side).SerializeToString(), plain, seconds)
-    except RefusedError as error:
-        bytes_per_s, reason = None, str(error)
+    products = {name: (operations, model) for name, operations, model in _products(_PRODUCT_SIDES[on])}
+    plain = replace(options, precision="fp32") if "fp32" in _precisions(device, options) else options
+    models = {name: (_typed(model, options), options) for name, (_, model) in products.items()}
+    models[_COPY] = (_copy(_COPY_SIDE[on]).SerializeToString(), plain)
+    fastest_s, reason = _fastest_s(device, models, seconds)
+    speeds = {name: operations / fastest_s[name] for name, (operations, _) in products.items() if name in fastest_s}
+    product = max(speeds, key=speeds.__getitem__, default=None)
+    moved = 2 * 4 * _COPY_CHANNELS * _COPY_SIDE[on] ** 2
+    bytes_per_s = moved / fastest_s[_COPY] if _COPY in fastest_s else None
     return Roofs(
         precision=options.precision,
-        operations_per_s=best,
+        operations_per_s=None if product is None else speeds[product],
         product=product,
         bytes_per_s=bytes_per_s,
         copy_mib=moved / 2 / _MIB,
-        reason=None if best is not None and bytes_per_s is not None else reason,
+        reason=None if product is not None and bytes_per_s is not None else reason,
     )
 
 
-def _fastest_s(device: Device, onnx: bytes, options: CompileOptions, seconds: float) -> float:
-    """The 5th percentile of its times: what the device can do, not what a neighbour leaves of it."""
-    engine = device.compile(onnx, options)
-    try:
-        measured = device.measure(engine, MeasureOptions(min_samples=64, max_seconds=seconds, gate=False))
-    finally:
-        device.release(engine)
-    times = [time for batch in measured.samples_ns for time in batch]
-    return float(np.quantile(times, 0.05)) / 1e9
+def _fastest_s(
+    device: Device, models: Mapping[str, tuple[bytes, CompileOptions]], seconds: float
+) -> tuple[dict[str, float], str | None]:
+    """The 5th percentile of each model's times, what the device can do and not what a neighbour leaves of it.
+
+    Those that the runtime refuses are missing, and the last refusal is told.
+    """
+    times: dict[str, list[int]] = {}
+    reason = None
+    with ExitStack() as stack:
+        engines = {}
+        for name, (onnx, options) in models.items():
+            try:
+                engines[name] = stack.enter_context(compiled(device, onnx, options))
+            except RefusedError as error:
+                reason = str(error)
+        # In turns, so that a slow spell of a shared machine is not all that one of them sees.
+        turn = MeasureOptions(min_samples=32, max_seconds=seconds / _PASSES, gate=False, transfer_runs=1)
+        for _ in range(_PASSES):
+            for name, engine in engines.items():
+                measured = device.measure(engine, turn)
+                times.setdefault(name, []).extend(time for batch in measured.samples_ns for time in batch)
+    return {name: float(np.quantile(found, 0.05)) / 1e9 for name, found in times.items()}, reason
 
 
 def _products(sides: tuple[int, ...]) -> Iterator[tuple[str, int, ModelProto]]:
