@@ -78,8 +78,8 @@ class Roofline(BaseModel):
 
     Attributes:
         attainable: operations a second that the roofs allow at the model's intensity.
-        share: of the attainable that is achieved; above 1 where tensors stay in caches, of which the memory's roof knows
-            nothing, or where neighbours took the memory while the roof was measured.
+        share: of the attainable that is achieved; above 1 where tensors stay in caches, of which the memory's roof
+            knows nothing, or where neighbours took the memory while the roof was measured.
         bound_by: which roof is the lower one there.
     """
 
