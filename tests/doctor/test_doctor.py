@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
+from hwnas.devices import load_target
 from hwnas.doctor import BuildPlan, Diagnosis, Finding, Overrides, Platform, Severity, Version, examine, platforms
 from hwnas.doctor.knowledge import LAST_MATRIX, OPSETS, SINCE, SOURCES, Support, opset_limits, support
 from hwnas.errors import BadFileError, UserError
@@ -99,7 +100,7 @@ BAD: dict[str, tuple[Builder, Platform, dict[str, object]]] = {
     "dla-precision": (conv, ORIN, {"on_dla": True}),
     "dla-dynamic": (conv, ORIN, {"on_dla": True, "dynamic_batch": True}),
 }
-UNDECIDED = ("operator-unknown",)
+UNDECIDED = ("operator-unknown", "scale-not-fixed")
 WARNED = ("opset-too-old",)
 
 
@@ -259,6 +260,31 @@ def test_a_board_is_examined_with_each_of_its_jetpacks() -> None:
     assert names[-1] == ("jetson-orin-nano-8gb, JetPack 6.2", "10.3")
     (one,) = platforms("jetson-orin-nano-8gb", None, Overrides(jetpack="6.2", memory_gib=4, gpu="8.7"))
     assert (one.tensorrt, one.memory_bytes, one.gpu, one.shared_memory) == ("10.3", 4 * GIB, (8, 7), True)
+
+
+TARGET = """
+schema: 1
+name: board
+description: A board with facts
+kind: jetson
+connection: {kind: local}
+runtimes: {onnxruntime: {providers: [CPUExecutionProvider], precisions: [fp32]}}
+defaults: {runtime: onnxruntime}
+facts:
+  tensorrt: {value: "10.3", source: dpkg}
+  compute_capability: {value: "8.7", source: NVIDIA}
+  memory_gib: {value: 16, source: NVIDIA}
+  dla_cores: {value: 2, source: NVIDIA}
+"""
+
+
+def test_a_target_tells_its_platform_by_its_facts(tmp_path: Path) -> None:
+    (tmp_path / "board.yaml").write_text(TARGET)
+    target = load_target(tmp_path / "board.yaml")
+    (platform,) = platforms("board", target, Overrides())
+    assert platform == Platform("board", "10.3", (8, 7), 16 * GIB, shared_memory=True, dla_cores=2)
+    (newer,) = platforms("board", target, Overrides(tensorrt="11.4.1", dla_cores=0))
+    assert (newer.tensorrt, newer.dla_cores, newer.has_dla) == ("11.4.1", 0, True)
 
 
 @pytest.mark.parametrize(

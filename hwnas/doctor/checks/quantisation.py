@@ -24,7 +24,11 @@ _PROBLEMS = {
     ),
     "unsigned": ("Q/DQ pairs are of an unsigned type.", _SYMMETRIC),
     "asymmetric": ("Q/DQ pairs have a zero point that is not zero.", _SYMMETRIC),
-    "scale-not-fixed": ("Q/DQ pairs have scales that are computed when the model runs.", "quantise statically"),
+    "scale-not-fixed": (
+        "Q/DQ pairs have scales that are computed when the model runs; TensorRT-RTX 1.7 parses them, but TensorRT's API "
+        "asks for scales that are constant when the engine is built.",
+        "quantise statically",
+    ),
     "scale-not-positive": ("Q/DQ pairs have scales that are not positive and finite.", "calibrate anew"),
 }
 
@@ -37,13 +41,14 @@ def quantisation(case: Case) -> Iterator[Finding]:
             found[problem].append(place)
     for problem, places in found.items():
         what, mend = _PROBLEMS[problem]
+        undecided = problem == "scale-not-fixed"
         yield Finding(
-            severity=Severity.ERROR,
+            severity=Severity.UNKNOWN if undecided else Severity.ERROR,
             code=problem,
             what=what,
             where=describe_all(case.model, places),
             mend=mend,
-            source=f"{SOURCES['8.5']} and of all later ones",
+            source=None if undecided else f"{SOURCES['8.5']} and of all later ones",
         )
 
 
