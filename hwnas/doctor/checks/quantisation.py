@@ -25,8 +25,8 @@ _PROBLEMS = {
     "unsigned": ("Q/DQ pairs are of an unsigned type.", _SYMMETRIC),
     "asymmetric": ("Q/DQ pairs have a zero point that is not zero.", _SYMMETRIC),
     "scale-not-fixed": (
-        "Q/DQ pairs have scales that are computed when the model runs; TensorRT-RTX 1.7 parses them, but TensorRT's API "
-        "asks for scales that are constant when the engine is built.",
+        "Q/DQ pairs have scales that are computed when the model runs; TensorRT-RTX 1.7 parses them, "
+        "but the API of TensorRT asks for scales that are constant when the engine is built.",
         "quantise statically",
     ),
     "scale-not-positive": ("Q/DQ pairs have scales that are not positive and finite.", "calibrate anew"),
