@@ -11,13 +11,16 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..arrays import Array
 from ..cuda import Cuda, open_cuda
+from ..cuda.queries import CudaQueries
 from ..cuda.timing import Binding, CudaRun
-from ..options import changed
+from ..options import ExecutionOptions, changed
 from ..protocol import AgentError, ErrorKind, Message
+from ..queries import Queries
 from ..trt.apart import run_apart
-from ..trt.execution import Execution
+from ..trt.execution import Execution, LoadedEngine
 from ..trt.gpu import gpu_identity
 from ..trt.library import Library, open_library
+from ..trtexec import TrtexecKnobs
 from .base import Engine, Runtime, RuntimeOptions, TensorInfo, explanation_path
 
 GPU = "gpu"
@@ -71,7 +74,8 @@ class TensorRtRuntime(Runtime):
             AgentError: as :meth:`compile`; ``no-device`` where there is no GPU.
         """
         self._require_possible(options)
-        return TensorRtEngine(Execution(self._library, engine, options), self._gpu(options), options)
+        loaded = LoadedEngine(self._library, engine, options)
+        return TensorRtEngine(loaded, self._gpu(options), options)
 
     @abstractmethod
     def _require_possible(self, options: RuntimeOptions) -> None:
@@ -110,29 +114,29 @@ class TensorRtRuntime(Runtime):
 
 
 class TensorRtEngine(Engine):
-    """An engine in the GPU's memory, every tensor bound to memory of its own."""
+    """An engine in the GPU's memory, every tensor of a context bound to memory of its own."""
 
-    def __init__(self, execution: Execution, cuda: Cuda, options: RuntimeOptions) -> None:
-        """Takes ``execution`` over: it is closed when this cannot be made."""
-        self._execution = execution
+    def __init__(self, loaded: LoadedEngine, cuda: Cuda, options: RuntimeOptions) -> None:
+        """Takes ``loaded`` over: it is closed when this cannot be made."""
+        self._loaded = loaded
+        self._cuda = cuda
         try:
-            inputs, outputs = (self._bound(cuda, tensors) for tensors in (execution.inputs, execution.outputs))
-            self._run: Optional[CudaRun] = CudaRun(
-                cuda, lambda stream: execution.enqueue(stream.handle), inputs, outputs, options.execution
-            )
+            execution = loaded.execution()
+            self._infos = execution.inputs, execution.outputs
+            self._run: Optional[CudaRun] = _bound(execution, cuda, options.execution)
         except BaseException:
-            execution.close()
+            loaded.close()
             raise
 
     @property
     def inputs(self) -> List[TensorInfo]:
         """The inputs, in the model's order."""
-        return self._execution.inputs
+        return self._infos[0]
 
     @property
     def outputs(self) -> List[TensorInfo]:
         """The outputs, in the model's order."""
-        return self._execution.outputs
+        return self._infos[1]
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Copy through page-locked memory to the GPU, and wait for it."""
@@ -154,10 +158,16 @@ class TensorRtEngine(Engine):
         """Times of the copies between events on the GPU."""
         return self._running.timed_transfers(arrays, count)
 
+    def queries(self, knobs: TrtexecKnobs, inputs: Sequence[Array]) -> Queries:
+        """Queries in flight on the GPU, each stream with a context of its own."""
+        how = ExecutionOptions(spin_wait=knobs.useSpinWait)
+        runs = [_bound(self._loaded.execution(), self._cuda, how) for _ in range(knobs.infStreams)]
+        return CudaQueries(self._cuda, runs, knobs, inputs)
+
     def close(self) -> None:
-        """Give graph, stream and buffers back, then the context, then the engine."""
+        """Give graph, stream and buffers back, then the contexts, then the engine."""
         self._run = None
-        self._execution.close()
+        self._loaded.close()
 
     @property
     def _running(self) -> CudaRun:
@@ -165,11 +175,13 @@ class TensorRtEngine(Engine):
             raise ValueError("the engine was closed")
         return self._run
 
-    def _bound(self, cuda: Cuda, tensors: Sequence[TensorInfo]) -> List[Binding]:
-        bindings = [Binding.of(cuda, tensor) for tensor in tensors]
-        for tensor, binding in zip(tensors, bindings):
-            self._execution.bind(tensor.name, binding.device.pointer)
-        return bindings
+
+def _bound(execution: Execution, cuda: Cuda, options: ExecutionOptions) -> CudaRun:
+    """A context with memory for each of its tensors."""
+    inputs, outputs = ([Binding.of(cuda, tensor) for tensor in part] for part in (execution.inputs, execution.outputs))
+    for tensor, binding in zip((*execution.inputs, *execution.outputs), (*inputs, *outputs)):
+        execution.bind(tensor.name, binding.device.pointer)
+    return CudaRun(cuda, lambda stream: execution.enqueue(stream.handle), inputs, outputs, options)
 
 
 def _with_smaller_workspace(options: RuntimeOptions, spent_s: float) -> RuntimeOptions:

@@ -34,22 +34,21 @@ def build_plan(library: Library, onnx: bytes, options: RuntimeOptions, cache: Op
     by_flags = can_choose_types(library.trt) and (on_dla or not can_type_strongly(library.trt))
     model = ParsedModel(library, onnx, strongly_typed=not by_flags)
     model.require_accepted()
-    config = model.builder.create_builder_config()
+    config = library.made(model.builder.create_builder_config(), "making a builder's configuration")
     _set_limits(config, options.build, library)
     _set_portability(config, options.build, library)
-    _add_profile(config, model, options.build.batch_range)
+    _add_profile(config, model, options.build.batch_range, library)
+    if by_flags:
+        set_precision_flags(config, options.precision, library)
     if on_dla:
         place_on_dla(config, model, options, library, by_flags)
     else:
         require_precision(model, options.precision, library, by_flags)
-    if by_flags:
-        set_precision_flags(config, options.precision, library)
     if cache is not None:
         cache.load_into(config)
     library.errors.clear()
     plan = model.builder.build_serialized_network(model.network, config)
-    if plan is None:
-        raise library.failure("building the engine", ErrorKind.MODEL_REFUSED)
+    plan = library.made(plan, "building the engine", ErrorKind.MODEL_REFUSED)
     if cache is not None:
         cache.save_from(config)
     return plan
@@ -79,7 +78,8 @@ def _set_portability(config: Any, build: BuildOptions, library: Library) -> None
     if build.compute_capabilities:
         config.num_compute_capabilities = len(build.compute_capabilities)
         for number, name in enumerate(build.compute_capabilities):
-            config.set_compute_capability(_compute_capability(library, name), number)
+            if not config.set_compute_capability(_compute_capability(library, name), number):
+                raise library.failure("asking for compute capability %s" % name)
 
 
 def _compute_capability(library: Library, name: str) -> Any:
@@ -93,7 +93,9 @@ def _compute_capability(library: Library, name: str) -> Any:
     return found
 
 
-def _add_profile(config: Any, model: ParsedModel, batch_range: Optional[Tuple[int, int, int]]) -> None:
+def _add_profile(
+    config: Any, model: ParsedModel, batch_range: Optional[Tuple[int, int, int]], library: Library
+) -> None:
     """Tell which batches a dynamic one may have; a model of static shapes needs no telling."""
     inputs = [model.network.get_input(number) for number in range(model.network.num_inputs)]
     dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
@@ -114,9 +116,9 @@ def _add_profile(config: Any, model: ParsedModel, batch_range: Optional[Tuple[in
         raise AgentError(ErrorKind.MODEL_REFUSED, "batch_range is for a dynamic batch, and this model's is fixed")
     if batch_range is None:
         return
-    profile = model.builder.create_optimization_profile()
+    profile = library.made(model.builder.create_optimization_profile(), "making an optimisation profile")
     for tensor in dynamic:
         least, usual, largest = ((batch, *tuple(tensor.shape)[1:]) for batch in batch_range)
         profile.set_shape(tensor.name, least, usual, largest)
     if config.add_optimization_profile(profile) < 0:
-        raise AgentError(ErrorKind.MODEL_REFUSED, "the batches %s do not fit the model" % list(batch_range))
+        raise library.failure("allowing the batches %s" % list(batch_range), ErrorKind.MODEL_REFUSED)

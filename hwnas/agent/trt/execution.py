@@ -20,24 +20,67 @@ _NUMPY = {
 }
 
 
-class Execution:
-    """What TensorRT needs to run an engine; the memory of inputs and outputs is the caller's."""
+class LoadedEngine:
+    """A runtime, an engine, and the contexts in which that is executed."""
 
     def __init__(self, library: Library, plan: bytes, options: RuntimeOptions) -> None:
         """
         Raises:
             AgentError: ``no-device`` without driver or GPU; ``out-of-memory``; ``internal`` when the library refuses
-                the engine, ``model-refused`` when a tensor of it has a type that NumPy lacks.
+                the engine.
         """
         self._library = library
+        self.batch_range = options.build.batch_range
+        self._executions: List[Execution] = []
+        self._runtime: Any = None
+        self.engine: Any = None
+        self._runtime, self.engine = _deserialized(library, plan, options)
+
+    def __del__(self) -> None:
+        self.close()  # an engine that is only forgotten ends in the same order
+
+    def execution(self) -> "Execution":
+        """A new context; it ends with this engine.
+
+        Raises:
+            AgentError: ``out-of-memory``; ``model-refused`` when a tensor has a type that NumPy lacks.
+        """
+        made = Execution(self._library)
+        self._executions.append(made)
+        made.begin(self)
+        return made
+
+    def close(self) -> None:
+        """Let go of the contexts, then of the engine, then of the runtime, in the order that TensorRT demands."""
+        for execution in self._executions:
+            execution.close()
+        self.engine = None
+        self._runtime = None
+
+
+class Execution:
+    """One context of an engine; the memory of inputs and outputs is the caller's."""
+
+    def __init__(self, library: Library) -> None:
+        """Nothing yet: :meth:`begin` comes after its engine knows of it, and closes it whatever happens."""
+        self._library = library
         self._context: Any = None
-        self.engine = _deserialized(library, plan, options)
-        try:
-            self._context = self._made_context()
-            self.inputs, self.outputs = self._tensors(options.build.batch_range)
-        except BaseException:
-            self.close()
-            raise
+        self.inputs: List[TensorInfo] = []
+        self.outputs: List[TensorInfo] = []
+
+    def begin(self, loaded: LoadedEngine) -> None:
+        """Make the context and read its tensors; see :meth:`LoadedEngine.execution`."""
+        # Context and engine are never local variables: an error's trace would keep them beyond their owners.
+        library, mode = self._library, self._library.trt.TensorIOMode
+        self._context = loaded.engine.create_execution_context()
+        library.made(self._context, "making a context for the engine", ErrorKind.OUT_OF_MEMORY)
+        names = [loaded.engine.get_tensor_name(number) for number in range(loaded.engine.num_io_tensors)]
+        inputs = [name for name in names if loaded.engine.get_tensor_mode(name) == mode.INPUT]
+        for name in inputs:
+            self._set_shape(name, _usual(tuple(loaded.engine.get_tensor_shape(name)), loaded.batch_range))
+        infos = {name: self._info(name, loaded.engine.get_tensor_dtype(name).name) for name in names}
+        self.inputs = [infos[name] for name in inputs]
+        self.outputs = [infos[name] for name in names if name not in inputs]
 
     def bind(self, name: str, pointer: int) -> None:
         """Let the tensor be at ``pointer`` of the GPU's memory."""
@@ -54,43 +97,29 @@ class Execution:
         self._context.profiler = profiler
 
     def close(self) -> None:
-        """Let go of the context and then of its engine, in the order that TensorRT demands."""
+        """Let go of the context."""
         self._context = None
-        self.engine = None
 
-    def _made_context(self) -> Any:
-        context = self.engine.create_execution_context()
-        if context is None:
-            raise self._library.failure("making a context for the engine", ErrorKind.OUT_OF_MEMORY)
-        return context
+    def _set_shape(self, name: str, shape: Tuple[int, ...]) -> None:
+        if not self._context.set_input_shape(name, shape):
+            raise self._library.failure("giving input '%s' the shape %s" % (name, list(shape)))
 
-    def _tensors(self, batch_range: Optional[Tuple[int, int, int]]) -> Tuple[List[TensorInfo], List[TensorInfo]]:
-        """Inputs and outputs in the model's order, at the usual batch where it is dynamic."""
-        names = [self.engine.get_tensor_name(number) for number in range(self.engine.num_io_tensors)]
-        mode = self._library.trt.TensorIOMode.INPUT
-        inputs = [name for name in names if self.engine.get_tensor_mode(name) == mode]
-        shapes = {}
-        for name in inputs:
-            shape = tuple(self.engine.get_tensor_shape(name))
-            shapes[name] = shape if batch_range is None or shape[0] != -1 else (batch_range[1], *shape[1:])
-            if not self._context.set_input_shape(name, shapes[name]):
-                raise self._library.failure("giving input '%s' the shape %s" % (name, list(shapes[name])))
-        for name in names:
-            shapes.setdefault(name, tuple(self._context.get_tensor_shape(name)))
-        infos = {name: TensorInfo(name, self._numpy_type(name), shapes[name]) for name in names}
-        return [infos[name] for name in inputs], [infos[name] for name in names if name not in inputs]
-
-    def _numpy_type(self, name: str) -> str:
-        found = self.engine.get_tensor_dtype(name).name
-        if found not in _NUMPY:
+    def _info(self, name: str, dtype: str) -> TensorInfo:
+        if dtype not in _NUMPY:
             raise AgentError(
                 ErrorKind.MODEL_REFUSED,
-                "tensor '%s' is %s, which NumPy lacks; let inputs and outputs of the model be float32" % (name, found),
+                "tensor '%s' is %s, which NumPy lacks; let inputs and outputs of the model be float32" % (name, dtype),
             )
-        return _NUMPY[found]
+        return TensorInfo(name, _NUMPY[dtype], tuple(self._context.get_tensor_shape(name)))
 
 
-def _deserialized(library: Library, plan: bytes, options: RuntimeOptions) -> Any:
+def _usual(shape: Tuple[int, ...], batch_range: Optional[Tuple[int, int, int]]) -> Tuple[int, ...]:
+    """The shape at the usual batch, where that is dynamic."""
+    return shape if batch_range is None or shape[0] != -1 else (batch_range[1], *shape[1:])
+
+
+def _deserialized(library: Library, plan: bytes, options: RuntimeOptions) -> Tuple[Any, Any]:
+    """The runtime, which must outlive the engine, and the engine."""
     library.errors.clear()
     runtime = library.trt.Runtime(library.logger)
     if options.provider == DLA:
@@ -98,10 +127,6 @@ def _deserialized(library: Library, plan: bytes, options: RuntimeOptions) -> Any
     if options.build.version_compatible:
         runtime.engine_host_code_allowed = True  # such an engine brings code; this agent built it itself
     engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        if library.misses_driver():
-            raise AgentError(
-                ErrorKind.NO_DEVICE, "loading an engine needs an NVIDIA GPU with its driver, and none is here"
-            )
-        raise library.failure("loading the engine")
-    return engine
+    if engine is None and library.misses_driver():
+        raise AgentError(ErrorKind.NO_DEVICE, "loading an engine needs an NVIDIA GPU with its driver, and none is here")
+    return runtime, library.made(engine, "loading the engine")

@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 
 from ..cuda import Cuda
 from ..runtimes.base import RuntimeOptions
-from .execution import Execution
+from .execution import Execution, LoadedEngine
 from .library import Library
 
 _RUNS = 10
@@ -22,20 +22,20 @@ def explain(library: Library, cuda: Cuda, plan: bytes, options: RuntimeOptions) 
     Raises:
         AgentError: the engine cannot be loaded or run.
     """
-    execution = Execution(library, plan, options)
+    loaded = LoadedEngine(library, plan, options)
     try:
         return {
-            "layers": _layers(library, execution),
-            "activation_bytes": _activation_bytes(execution),
-            "layer_ms": _layer_times_ms(library, cuda, execution),
+            "layers": _layers(library, loaded),
+            "activation_bytes": _activation_bytes(loaded),
+            "layer_ms": _layer_times_ms(library, cuda, loaded.execution()),
         }
     finally:
-        execution.close()
+        loaded.close()
 
 
-def _layers(library: Library, execution: Execution) -> List[Any]:
+def _layers(library: Library, loaded: LoadedEngine) -> List[Any]:
     """What the inspector tells of each layer; names alone unless the engine was built for profiling."""
-    inspector = execution.engine.create_engine_inspector()
+    inspector = library.made(loaded.engine.create_engine_inspector(), "inspecting the engine")
     told = inspector.get_engine_information(library.trt.LayerInformationFormat.JSON)
     layers: List[Any] = json.loads(told).get("Layers", [])
     return layers
@@ -63,11 +63,10 @@ def _layer_times_ms(library: Library, cuda: Cuda, execution: Execution) -> Dict[
     return {name: sum(values) / len(values) for name, values in times.items()}
 
 
-def _activation_bytes(execution: Execution) -> int:
+def _activation_bytes(loaded: LoadedEngine) -> int:
     """Memory that the engine needs beside its weights."""
-    engine = execution.engine
-    newer = hasattr(engine, "device_memory_size_v2")
-    return int(engine.device_memory_size_v2 if newer else engine.device_memory_size)
+    newer = hasattr(loaded.engine, "device_memory_size_v2")
+    return int(loaded.engine.device_memory_size_v2 if newer else loaded.engine.device_memory_size)
 
 
 def _profiler(trt: Any, times: Dict[str, List[float]]) -> Any:

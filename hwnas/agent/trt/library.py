@@ -37,6 +37,16 @@ class Library:
             kind = ErrorKind.OUT_OF_MEMORY
         return AgentError(kind, "%s failed: %s" % (doing, shortened(told[-1])))
 
+    def made(self, thing: Any, doing: str, kind: str = ErrorKind.INTERNAL) -> Any:
+        """``thing``, which the library just made.
+
+        Raises:
+            AgentError: it is ``None``, so that it was not made.
+        """
+        if thing is None:
+            raise self.failure(doing, kind)
+        return thing
+
     def misses_driver(self) -> bool:
         """Whether what was logged tells that there is no driver, or no GPU."""
         return _NO_DRIVER.search(" ".join(self.errors)) is not None

@@ -20,7 +20,7 @@ NAMES: Dict[str, Tuple[str, ...]] = {
         "create_optimization_profile/0",
         "num_DLA_cores",
     ),
-    "BuilderFlag": ("BF16", "FP16", "FP8", "GPU_FALLBACK", "INT8", "VERSION_COMPATIBLE"),
+    "BuilderFlag": ("FP16", "FP8", "GPU_FALLBACK", "INT8", "VERSION_COMPATIBLE"),
     "ComputeCapability": ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),
     "DataType": ("BF16", "BOOL", "FLOAT", "FP8", "HALF", "INT32", "INT64", "INT8", "UINT8"),
     "DeviceType": ("DLA",),
@@ -87,7 +87,6 @@ NAMES: Dict[str, Tuple[str, ...]] = {
 _ALWAYS = (0, 0), (99, 99)
 _UNTIL_10 = (0, 0), (10, 99)
 VERSIONS: Dict[str, Tuple[Version, Version]] = {
-    "BuilderFlag.BF16": ((10, 0), (10, 99)),
     "BuilderFlag.FP16": _UNTIL_10,
     "BuilderFlag.FP8": ((8, 6), (10, 99)),
     "BuilderFlag.INT8": _UNTIL_10,

@@ -74,7 +74,8 @@ class ParsedModel:
         """
         trt = library.trt
         self.builder = trt.Builder(library.logger)
-        self.network = self.builder.create_network(_creation_flags(trt, strongly_typed))
+        network = self.builder.create_network(_creation_flags(trt, strongly_typed))
+        self.network = library.made(network, "making a network")
         self._parser = trt.OnnxParser(self.network, library.logger)
         self.refusals = [] if self._parser.parse(onnx) else _refusals(self._parser)
         if not self.refusals and not self.network.num_layers:

@@ -8,10 +8,10 @@ from ..protocol import AgentError, ErrorKind
 from .library import Library
 from .parsing import ParsedModel
 
-_FLAGS = {"fp32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("INT8", "FP16"), "fp8": ("FP8", "FP16")}
-"""Precision to the builder's flags; what has no scales is FP16 beside INT8 and FP8."""
-_MODELS = {"fp16": ("fp16", "fp32"), "bf16": ("bf16", "fp32")}
-"""Precisions that flags can give to models of others; for all else the model must have it."""
+_FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16"), "fp8": ("FP8", "FP16")}
+"""Precision to the builder's flags; what has no scales is FP16 beside INT8 and FP8.  TensorRT 8 has none for BF16."""
+_MODELS = {"fp16": ("fp16", "fp32")}
+"""A precision that a flag can give to models of another; for all else the model must have it."""
 
 
 def require_precision(model: ParsedModel, precision: str, library: Library, by_flags: bool) -> None:
@@ -40,8 +40,8 @@ def set_precision_flags(config: Any, precision: str, library: Library) -> None:
     Raises:
         AgentError: ``bad-request`` when this version of TensorRT cannot.
     """
-    for name in _FLAGS[precision]:
-        flag = getattr(library.trt.BuilderFlag, name, None)
-        if flag is None:
-            raise AgentError(ErrorKind.BAD_REQUEST, "TensorRT %s does not compute in %s" % (library.version, precision))
-        config.set_flag(flag)
+    flags, names = library.trt.BuilderFlag, _FLAGS.get(precision)
+    if names is None or not all(hasattr(flags, name) for name in names):
+        raise AgentError(ErrorKind.BAD_REQUEST, "TensorRT %s does not compute in %s" % (library.version, precision))
+    for name in names:
+        config.set_flag(getattr(flags, name))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from ..private import private_directory
+from ..protocol import AgentError, ErrorKind
 from .library import Library
 
 DIRECTORY_VARIABLE = "HWNAS_TIMING_CACHE"
@@ -26,13 +27,11 @@ class TimingCache:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load_into(self, config: Any) -> bool:
-        """Let a build begin with what is known; gives whether anything was."""
-        content = self._path.read_bytes() if self._path.exists() else b""
-        if content and self._set(config, content):
-            return True
-        self._set(config, b"")
-        return False
+    def load_into(self, config: Any) -> None:
+        """Let a build begin with what is known, or with nothing where the library does not take that."""
+        known = self._path.read_bytes() if self._path.exists() else b""
+        if not (known and self._set(config, known)):
+            self._set(config, b"")
 
     def save_from(self, config: Any) -> None:
         """Keep what a build learned, and what others have saved meanwhile."""
@@ -44,9 +43,12 @@ class TimingCache:
                 others = config.create_timing_cache(self._path.read_bytes())
                 if others is not None:
                     learned.combine(others, False)
+            content = learned.serialize()
+            if content is None:
+                return
             temporary = self._path.with_suffix(".part")
             with temporary.open("wb") as file:
-                file.write(memoryview(learned.serialize()))
+                file.write(memoryview(content))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)
@@ -89,7 +91,10 @@ def timing_cache_of(library: Library, device: Dict[str, Any], precision: str, fa
 
 def _directory(chosen: Optional[str], fallback: Path) -> Path:
     if chosen is not None:
-        return private_directory(Path(chosen))
+        try:
+            return private_directory(Path(chosen))
+        except OSError as error:
+            raise AgentError(ErrorKind.DISK, "the directory of timing caches: %s" % error) from error
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
         return private_directory(caches.expanduser() / "hwnas" / "timing")
