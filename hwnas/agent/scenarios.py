@@ -183,7 +183,7 @@ class Scheduler:
         if knobs.scenario == "offline":
             samples = offline_samples(knobs, expected_ns)
             sut.answer([draw.randrange(sut.count) for _ in range(samples)])
-            return self._load(sut, knobs, [], samples)
+            return self._load(sut, knobs, [], samples, sut.seconds)
         latencies: List[int] = []
         begin = self._clock()
         while self._wanting(knobs, len(latencies), (self._clock() - begin) / 1e9):
@@ -191,7 +191,8 @@ class Scheduler:
             start = self._clock()
             sut.answer(indices)
             latencies.append(self._clock() - start)
-        return self._load(sut, knobs, latencies, len(latencies) * knobs.samples_per_query)
+        elapsed = (self._clock() - begin) / 1e9
+        return self._load(sut, knobs, latencies, len(latencies) * knobs.samples_per_query, elapsed)
 
     @staticmethod
     def _wanting(knobs: ScenarioKnobs, queries: int, seconds: float) -> bool:
@@ -199,7 +200,7 @@ class Scheduler:
         return queries == 0 or (not enough and seconds < knobs.max_seconds)
 
     @staticmethod
-    def _load(sut: SystemUnderTest, knobs: ScenarioKnobs, latencies: List[int], samples: int) -> Load:
+    def _load(sut: SystemUnderTest, knobs: ScenarioKnobs, latencies: List[int], samples: int, elapsed: float) -> Load:
         counted = len(latencies) if latencies else samples
         return Load(
             generator=OWN_NAME,
@@ -210,7 +211,7 @@ class Scheduler:
             bound_ns=early_stopping.bound(latencies, knobs.percentile),
             samples_per_s=samples / sut.seconds,
             answering_s=sut.answering_ns / 1e9,
-            reasons=tuple(_shortcomings(knobs, counted, sut.seconds)),
+            reasons=tuple(_shortcomings(knobs, counted, elapsed)),
         )
 
 

@@ -81,6 +81,17 @@ def test_single_stream_goes_on_until_there_is_enough_of_both() -> None:
     assert slow.generator == OWN_NAME and "not LoadGen" in slow.generator
 
 
+def test_a_generator_that_takes_time_itself_does_not_make_a_run_too_short() -> None:
+    engine = FakeEngine()
+
+    def ticking() -> int:
+        engine.now += 1000
+        return engine.now
+
+    wanted = knobs("single-stream")
+    assert Scheduler(ticking).run(SystemUnderTest(engine, wanted, ticking), wanted, MS).reasons == ()
+
+
 def test_a_run_that_takes_too_long_ends_and_is_not_valid() -> None:
     load = scheduled(FakeEngine(durations_ns=lambda _: 1000 * MS), knobs("single-stream", max_seconds=3.0))
     assert load.queries == 3
