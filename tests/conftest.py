@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,13 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the published data in {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def compiled_cuda_stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libcudart over the host's memory and a virtual clock, and beside it libcuda."""
+    from tests.agent.cuda.stub import compile_stub
+
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler for the stub of CUDA")
+    return compile_stub(tmp_path_factory.mktemp("cuda"))
