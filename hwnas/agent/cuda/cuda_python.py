@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Dict, Tuple
 
+from ..protocol import AgentError, ErrorKind
 from .base import Cuda, cuda_failure
 from .runtime_api import RuntimeApiCuda
 
@@ -26,7 +27,10 @@ def open_cuda_python() -> Cuda:
         ImportError: cuda-python is not installed.
         AgentError: ``no-device``.
     """
-    return RuntimeApiCuda("cuda-python", _Bindings(_module()))
+    try:
+        return RuntimeApiCuda("cuda-python", _Bindings(_module()))
+    except RuntimeError as error:  # cuda-python 11 and 12.2, at the first call without a driver
+        raise AgentError(ErrorKind.NO_DEVICE, " ".join(str(error).split())) from error
 
 
 def _module() -> Any:

@@ -78,6 +78,15 @@ class TestOpening:
         monkeypatch.setitem(sys.modules, "cuda.cudart", fake_cuda_python(stub))
         assert open_cuda("cuda-python").device().name == "Stub GPU"
 
+    def test_older_cuda_python_raises_without_a_driver(self, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing() -> None:
+            raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+        install(stub, monkeypatch)
+        monkeypatch.setattr(sys.modules["cuda.bindings.runtime"], "cudaGetDeviceCount", missing)
+        with pytest.raises(AgentError, match="cuda-python: Failed to dlopen"):
+            open_cuda("cuda-python")
+
     def test_an_unknown_library_is_refused(self) -> None:
         with pytest.raises(AgentError, match=r"cupy.*pycuda, cuda-python") as refused:
             open_cuda("cupy")
