@@ -21,6 +21,12 @@ def bench(
         str | None, typer.Option(help="Data set on whose test split one engine's accuracy is measured.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Runtimes with commas between, RUNTIME or RUNTIME:PROVIDER, each an engine; default: the target's."
+        ),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Precisions with commas between, each an engine; default: the target's.")
     ] = None,
@@ -38,22 +44,20 @@ def bench(
 ) -> None:
     """Compile models on a target and measure latency, throughput and memory.
 
-    One model alone gets --data's accuracy.  With several models or precisions, a --scenario or an --html page, engines
-    are timed in turns in one sitting, and compared with the first and with what the device can do.
+    One model alone gets --data's accuracy.  With several models, runtimes or precisions, a --scenario or an --html
+    page, engines are timed in turns in one sitting, and compared with the first and with what the device can do.
     """
-    precisions = None if precision is None else precision.split(",")
-    if len(models) == 1 and not (precisions or scenario or html):
+    if len(models) == 1 and not (runtime or precision or scenario or html):
         _one(models[0], target, data, data_root, json)
         return
 
-    from hwnas.cli.bench_compare import Comparing, run_comparison
+    from hwnas.cli.bench_compare import Comparing, Ways, run_comparison
     from hwnas.errors import UserError
 
     if data is not None:
         raise UserError("With --data one model is measured alone, as the target runs it; leave --data out to compare.")
-    run_comparison(
-        models, Comparing(target, precisions, scenario, seconds, load_generator, rounds, roofline, html, json)
-    )
+    ways = Ways.parse(runtime, precision)
+    run_comparison(models, Comparing(target, ways, scenario, seconds, load_generator, rounds, roofline, html, json))
 
 
 def _one(model: Path, target: str, data: str | None, data_root: Path | None, json: bool) -> None:

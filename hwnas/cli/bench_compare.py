@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.cli.console import bars, milliseconds, out, print_json, print_table
 
 if TYPE_CHECKING:
-    from hwnas.devices import CompileOptions, ScenarioResult
+    from hwnas.devices import ScenarioResult, Target
     from hwnas.export import ComparedEngine, Comparison, Contender
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Runtimes and precisions in which every model is compiled; None is what the target says."""
+
+    runtimes: tuple[str | None, ...] = (None,)
+    precisions: tuple[str | None, ...] = (None,)
+
+    @classmethod
+    def parse(cls, runtimes: str | None, precisions: str | None) -> Ways:
+        """Each with commas between; a runtime may have its provider after a colon."""
+        return cls(*(tuple(text.split(",")) if text else (None,) for text in (runtimes, precisions)))
 
 
 @dataclass(frozen=True)
@@ -19,7 +32,7 @@ class Comparing:
     """The command line's options of a comparison."""
 
     target: str
-    precisions: Sequence[str] | None
+    ways: Ways
     scenario: str | None
     seconds: float
     load_generator: str
@@ -39,7 +52,7 @@ def run_comparison(models: Sequence[Path], asked: Comparing) -> None:
         knobs = scenario_knobs(asked.scenario, min_seconds=asked.seconds, generator=asked.load_generator)
     options = CompareOptions(rounds=asked.rounds, scenario=knobs, roofline=asked.roofline)
     with open_device(load_target(asked.target)) as device, bars() as progress:
-        contenders = _contenders(models, asked.precisions, device.default_options())
+        contenders = _contenders(models, asked.ways, device.target)
         found = compare(device, contenders, options, progress)
     if asked.html is not None:
         from hwnas.pipeline.comparison_page import comparison_data
@@ -54,20 +67,27 @@ def run_comparison(models: Sequence[Path], asked: Comparing) -> None:
         out.print(f"As a page: [bold]{asked.html}[/]", soft_wrap=True, highlight=False)
 
 
-def _contenders(models: Sequence[Path], precisions: Sequence[str] | None, usual: CompileOptions) -> list[Contender]:
-    """Every model in every precision; each is called by what tells it from the others."""
+def _contenders(models: Sequence[Path], ways: Ways, target: Target) -> list[Contender]:
+    """Every model in every way; each is called by what tells it from the others."""
+    from hwnas.devices import RuntimeChoice
     from hwnas.export import Contender
 
     stems = [model.stem for model in models]
     names = stems if len(set(stems)) == len(stems) else [str(model) for model in models]
-    if precisions is None:
-        return [Contender(name, model, usual) for name, model in zip(names, models, strict=True)]
-    many = len(precisions) > 1
-    return [
-        Contender(f"{name} {precision}" if many else name, model, replace(usual, precision=precision))
-        for name, model in zip(names, models, strict=True)
-        for precision in precisions
-    ]
+    found = []
+    for name, model in zip(names, models, strict=True):
+        for way in ways.runtimes:
+            runtime, _, provider = (way or "").partition(":")
+            for precision in ways.precisions:
+                parts = [name, *_telling(way, ways.runtimes), *_telling(precision, ways.precisions)]
+                options = RuntimeChoice(runtime or None, provider or None, precision).options(target)
+                found.append(Contender(" ".join(parts), model, options))
+    return found
+
+
+def _telling(value: str | None, all_values: Sequence[str | None]) -> list[str]:
+    """The value as a part of a name, where there are several."""
+    return [value] if value is not None and len(all_values) > 1 else []
 
 
 def _as_json(found: Comparison) -> dict[str, object]:
