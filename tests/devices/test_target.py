@@ -77,7 +77,7 @@ def test_an_unknown_target_is_answered_with_near_names() -> None:
         ("connection", {"kind": "telepathy"}, "telepathy"),
         ("runtimes", {}, "field 'runtimes'"),
         ("defaults", {"runtime": "tensorrt"}, "default runtime 'tensorrt'"),
-        ("defaults", {"runtime": "onnxruntime", "precision": "int8"}, "default precision 'int8'"),
+        ("defaults", {"runtime": "onnxruntime", "precision": "fp8"}, "default precision 'fp8'"),
         ("defaults", {"runtime": "onnxruntime", "provider": "X"}, "default provider 'X'"),
         ("defaults", {"runtime": "onnxruntime", "threads": 0}, "field 'defaults.threads'"),
         ("facts", {"memory": {"value": 8}}, "field 'facts.memory.source'"),

@@ -166,19 +166,17 @@ class CudaTorchEngine(TorchEngine):
         _set_fp32_exact()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._started, self._ended = (_event(options.execution.spin_wait) for _ in range(2))
-        self._pinned_in = [torch.zeros(shape, pin_memory=True) for shape in model.inputs.values()]
-        self._pinned_out = [torch.zeros(shape, pin_memory=True) for shape in model.outputs.values()]
+        self._pinned_in = [_pinned(shape) for shape in model.inputs.values()]
+        self._pinned_out = [_pinned(shape) for shape in model.outputs.values()]
         super().__init__(program, model, options)
         if options.provider == _CUDA_GRAPH or options.execution.cuda_graph:
             self._capture()
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Copy through page-locked memory to the GPU, and wait for it."""
+        self._fill(arrays)
         with self._computing():
-            for pinned, argument, array in zip(self._pinned_in, self._arguments, arrays):
-                pinned.copy_(_tensor(array))
-                argument.copy_(pinned, non_blocking=True)
-            self._stream.synchronize()
+            self._nanoseconds(self._copy_in)
 
     def run(self) -> None:
         """Compute once and wait for the end."""
@@ -188,24 +186,43 @@ class CudaTorchEngine(TorchEngine):
     def download(self) -> List[Array]:
         """Copy through page-locked memory to the host, and wait for it."""
         with self._computing():
-            for pinned, value in zip(self._pinned_out, self._results):
-                pinned.copy_(value, non_blocking=True)
-            self._stream.synchronize()
+            self._nanoseconds(self._copy_out)
         return [pinned.numpy().copy() for pinned in self._pinned_out]
 
     def timed_runs(self, count: int) -> List[int]:
-        """Each run's time between two events on the GPU, one run after the other."""
-        started, ended, stream = self._started, self._ended, self._stream
-        program, arguments = self._program, self._arguments
-        durations = []
+        """Each run's time between two events on the GPU, each run waited for."""
         with self._computing():
-            for _ in range(count):
-                started.record(stream)
-                self._results = program(*arguments)
-                ended.record(stream)
-                ended.synchronize()
-                durations.append(round(started.elapsed_time(ended) * 1e6))
-        return durations
+            return [self._nanoseconds(self._compute) for _ in range(count)]
+
+    def timed_transfers(self, arrays: Sequence[Array], count: int) -> Tuple[List[int], List[int]]:
+        """Times between events of ``count`` copies of all inputs in and of all outputs out."""
+        self._fill(arrays)
+        with self._computing():
+            copies = [(self._nanoseconds(self._copy_in), self._nanoseconds(self._copy_out)) for _ in range(count)]
+        return [ns for ns, _ in copies], [ns for _, ns in copies]
+
+    def _nanoseconds(self, enqueue: Callable[[], None]) -> int:
+        self._started.record(self._stream)
+        enqueue()
+        self._ended.record(self._stream)
+        self._ended.synchronize()
+        milliseconds: float = self._started.elapsed_time(self._ended)
+        return round(milliseconds * 1e6)
+
+    def _compute(self) -> None:
+        self._results = self._program(*self._arguments)
+
+    def _fill(self, arrays: Sequence[Array]) -> None:
+        for pinned, array in zip(self._pinned_in, arrays):
+            pinned.copy_(_tensor(array))
+
+    def _copy_in(self) -> None:
+        for argument, pinned in zip(self._arguments, self._pinned_in):
+            argument.copy_(pinned, non_blocking=True)
+
+    def _copy_out(self) -> None:
+        for pinned, value in zip(self._pinned_out, self._results):
+            pinned.copy_(value, non_blocking=True)
 
     def _capture(self) -> None:
         """Put a graph's launch in the program's place."""
@@ -274,6 +291,11 @@ def _can_compile() -> bool:
 def _channels_last(options: RuntimeOptions) -> bool:
     """On a CPU networks of both presets took 4 to 35 % less so; tensor cores compute half precisions in this order."""
     return not _on_gpu(options) or options.precision in _HALF
+
+
+def _pinned(shape: Tuple[int, ...]) -> torch.Tensor:
+    """Page-locked memory of the host, from and to which copies need not wait."""
+    return torch.zeros(shape, pin_memory=True)
 
 
 def _event(spinning: bool) -> torch.cuda.Event:

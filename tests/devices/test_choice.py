@@ -1,0 +1,37 @@
+"""What is wanted of a target beside its defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwnas.devices import CompileOptions, RuntimeChoice, load_target
+from hwnas.errors import UserError
+
+CPU, GPU = load_target("host-cpu"), load_target("local-gpu")
+
+
+def test_nothing_wanted_is_the_targets_default() -> None:
+    assert RuntimeChoice().options(CPU) == CompileOptions("onnxruntime", "fp32", 1, "CPUExecutionProvider")
+
+
+def test_another_runtime_has_its_own_first_provider_and_precision() -> None:
+    assert RuntimeChoice("torch").options(CPU) == CompileOptions("torch", "fp32", 1, "cpu")
+    assert RuntimeChoice("onnxruntime").options(GPU).provider == "CUDAExecutionProvider"
+
+
+def test_what_is_named_is_taken() -> None:
+    found = RuntimeChoice("torch", "cpucompile", "bf16", 2).options(CPU)
+    assert found == CompileOptions("torch", "bf16", 2, "cpucompile")
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        (RuntimeChoice("abacus"), "'host-cpu' has no runtime called 'abacus'; it has onnxruntime, torch"),
+        (RuntimeChoice(provider="cpu"), "no provider of onnxruntime called 'cpu'; it has CPUExecutionProvider"),
+        (RuntimeChoice("torch", precision="int8"), "no precision of torch called 'int8'; it has fp32, bf16"),
+    ],
+)
+def test_what_a_target_does_not_have_is_refused(choice: RuntimeChoice, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        choice.options(CPU)
