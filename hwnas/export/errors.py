@@ -11,3 +11,7 @@ class ExportError(HwnasError):
 
 class ParityError(ExportError):
     """The exported model does not compute what the network does."""
+
+
+class AccuracyLostError(ExportError):
+    """A model in lower precision loses more accuracy than it may."""

@@ -50,7 +50,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         BadFileError: there is no such file, or it is not ONNX.
     """
-    return {entry.key: entry.value for entry in _load(path).metadata_props}
+    return {entry.key: entry.value for entry in load_model(path).metadata_props}
 
 
 def input_resolution(path: Path) -> int:
@@ -60,14 +60,19 @@ def input_resolution(path: Path) -> int:
         BadFileError: there is no such file, or it is not ONNX.
         UserError: the model has another input.
     """
-    inputs = _load(path).graph.input
+    inputs = load_model(path).graph.input
     shape = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or 0 in shape:
         raise UserError(f"model {path} does not take one static input [batch, 3, r, r]; export it with `hwnas export`.")
     return int(shape[2])
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_model(path: Path) -> onnx.ModelProto:
+    """An ONNX file.
+
+    Raises:
+        BadFileError: there is no such file, or it is not ONNX.
+    """
     try:
         return onnx.load_model_from_string(read_bytes(path, what="model"))
     except DecodeError as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 _POOLS = ("GlobalAveragePool", "ReduceMean")
@@ -107,8 +107,7 @@ def _layer(graph: _Graph, node: NodeProto) -> Iterator[Layer]:
 def _channel_axis(node: NodeProto, dimensions: int) -> int:
     if node.op_type == "Conv":
         return 0
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return dimensions - (2 if transposed else 1)
+    return dimensions - (2 if attribute(node, "transB", 0) else 1)
 
 
 def _shortcut(graph: _Graph, node: NodeProto) -> Iterator[Read]:
@@ -155,3 +154,8 @@ def _path_from_pool(graph: _Graph, tensor: str) -> list[NodeProto]:
         # x · hard-sigmoid(x) and the like branch and join again within the gate.
         node = graph.maker.get(inputs[0]) if inputs else None
     return path if node is not None else []
+
+
+def attribute(node: NodeProto, name: str, default: float) -> float:
+    """A number among a node's attributes."""
+    return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), default)
