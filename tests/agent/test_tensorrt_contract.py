@@ -15,7 +15,6 @@ import pytest
 from hwnas.agent.trt import names
 from tests.agent.nvidia_bindings import BINDINGS, bindings
 
-
 REPORT = Path(__file__).with_name("bindings_report.py")
 RTX = "rtx"
 

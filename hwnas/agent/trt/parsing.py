@@ -14,13 +14,13 @@ _PRECISIONS = (("FP8", "fp8"), ("INT8", "int8"), ("BF16", "bf16"), ("HALF", "fp1
 
 _HINTS: Tuple[Tuple[str, str], ...] = (
     (
+        r"type Int32 but must have",
+        "leave biases unquantised, as `hwnas export` does (ONNX Runtime: QuantizeBias=False)",
+    ),
+    (
         r"non-zero zero ?point|zero point is not supported|uint8",
         "quantise symmetrically to int8 with all zero points 0, as `hwnas export` does (ONNX Runtime: "
         "ActivationSymmetric and WeightSymmetric, QInt8)",
-    ),
-    (
-        r"int32 but must have type|Dequantize.*int32|INT32.*Dequantize",
-        "leave biases unquantised, as `hwnas export` does (ONNX Runtime: QuantizeBias=False)",
     ),
     (
         r"plugin not found|no importer registered|checkFallbackPluginImporter",
