@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.search.budget import Budget, Floats, Quantity, QuantityPredictor
-from hwnas.spaces import Genomes, Space
+from hwnas.spaces import Genomes, Space, bytes_per_weight
 
 BYTES_OF_FLOAT = 4
 
@@ -41,7 +41,11 @@ def worst_excess(constraints: Sequence[Constraint], genomes: Genomes) -> Floats:
 
 @dataclass(frozen=True)
 class ArchitectureQuantity:
-    """Says exactly what an architecture has on every device: weights, operations, activations, all in FP32, batch 1."""
+    """Says exactly what an architecture has on every device: weights, operations, activations at batch 1.
+
+    Weights are in the precision that the architecture chooses, or FP32; activations always in FP32, which they are at
+    most.
+    """
 
     space: Space
     quantity: Quantity
@@ -58,7 +62,7 @@ class ArchitectureQuantity:
             case "params":
                 return self.space.params(genomes)
             case "model_mb":
-                return self.space.weights(genomes) * BYTES_OF_FLOAT / 1e6
+                return self.space.weights(genomes) * bytes_per_weight(self.space, genomes) / 1e6
             case "activation_mib":
                 return self.space.peak_activations(genomes) * BYTES_OF_FLOAT / 2**20
             case "latency_ms":

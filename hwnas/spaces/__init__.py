@@ -2,6 +2,7 @@
 
 from hwnas.spaces.architecture import Architecture
 from hwnas.spaces.block import BlockSpec, make_divisible
+from hwnas.spaces.precision import bytes_per_weight, precision_of, precisions_of, with_precisions, without_precision
 from hwnas.spaces.registry import get_space, space_names
 from hwnas.spaces.space import Choice, Genomes, Slot, Space
 
@@ -12,7 +13,12 @@ __all__ = [
     "Genomes",
     "Slot",
     "Space",
+    "bytes_per_weight",
     "get_space",
     "make_divisible",
+    "precision_of",
+    "precisions_of",
     "space_names",
+    "with_precisions",
+    "without_precision",
 ]
