@@ -130,7 +130,7 @@ def _print(found: Comparison) -> None:
 def _ratio(engine: ComparedEngine) -> str:
     interval = engine.ratio.interval
     ends = "" if interval is None else f"\n{interval[0]:.3g}–{interval[1]:.3g}"
-    return f"{engine.ratio.median:.4g} ×{ends}"
+    return f"{engine.ratio.median:.4g} ×{ends}" + ("" if engine.ratio_gated else "\nungated")
 
 
 def _roofline(engine: ComparedEngine) -> str:

@@ -59,6 +59,35 @@ def check_objective(objective: str) -> Objective:
     return "accuracy" if objective == "accuracy" else "front"
 
 
+def check_precisions(text: str | None) -> tuple[str, ...]:
+    """The precisions named with commas between; none where none is named.
+
+    Raises:
+        UserError: one cannot be searched, or is there twice.
+    """
+    from hwnas.spaces.precision import BITS
+
+    if text is None:
+        return ()
+    names = tuple(name.strip().lower() for name in text.split(","))
+    wrong = next((name for name in names if name not in BITS or names.count(name) > 1), None)
+    if wrong is not None:
+        raise UserError(f"--precision takes different ones of {', '.join(BITS)} with commas between, not '{text}'.")
+    return names
+
+
+def check_one_precision(text: str | None) -> str | None:
+    """The precision of a run.
+
+    Raises:
+        UserError: it is none, or several.
+    """
+    names = check_precisions(text)
+    if len(names) > 1:
+        raise UserError(f"A run is in one precision, not in {text}; `hwnas search` takes several.")
+    return names[0] if names else None
+
+
 def check_evaluations(evaluations: int) -> None:
     """How many candidates a search evaluates.
 

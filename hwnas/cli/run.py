@@ -42,6 +42,9 @@ def run(
     tables: Annotated[Path, typer.Option(help="Directory of the latency tables of other targets.")] = Path(
         "latency_tables"
     ),
+    precision: Annotated[
+        str | None, typer.Option(help="In which networks are searched and measured: fp32, fp16, int8.")
+    ] = None,
     statistic: Annotated[str, typer.Option(help="What the budget limits of the latency: p50 or p99.")] = "p50",
     fps: Annotated[
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
@@ -62,7 +65,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
-    from hwnas.cli.checks import check_budgets, check_evaluations, check_name, check_statistic
+    from hwnas.cli.checks import check_budgets, check_evaluations, check_name, check_one_precision, check_statistic
     from hwnas.pipeline.config import RunConfig
     from hwnas.pipeline.run import Run
 
@@ -83,6 +86,7 @@ def run(
         budget_ms=written.latency_ms,
         budgets=written.others,
         tables=str(tables),
+        precision=check_one_precision(precision),
         statistic=check_statistic(statistic),
         fps=fps,
         confidence=confidence,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from hwnas.search.constraints import Constraint
     from hwnas.search.explain import ChangedBudget, Explanation
     from hwnas.search.options import Objective
-    from hwnas.spaces import Architecture
 
 
 @command
@@ -35,6 +33,10 @@ def search(
     supernet: Annotated[Path | None, typer.Option(help="Directory of trained weights; default: those shipped.")] = None,
     table: Annotated[Path | None, typer.Option(help="Latency table; default: this device's below --tables.")] = None,
     tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of the networks; of several, such as fp32,int8, each chooses. Default: the target's."),
+    ] = None,
     statistic: Annotated[str, typer.Option(help="What the budget limits of the latency: p50 or p99.")] = "p50",
     fps: Annotated[
         float, typer.Option(min=0, help="Frames a second that arrive; default, 0: runs back to back.")
@@ -53,7 +55,7 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
-    from hwnas.cli.checks import check_budgets, check_objective, check_statistic
+    from hwnas.cli.checks import check_budgets, check_objective, check_precisions, check_statistic
     from hwnas.cli.labels import RELATIVE
 
     written = check_budgets(budget, confidence)
@@ -61,78 +63,66 @@ def search(
         raise typer.BadParameter("give the latency limit on the target, ms, as well", param_hint="--budget")
     percentile = check_statistic(statistic)
     sought = check_objective(objective)
+    precisions = check_precisions(precision)
 
     from hwnas.data import load_dataset
-    from hwnas.devices import Arrival, load_target, open_device
-    from hwnas.latency import load_table
+    from hwnas.devices import Arrival
     from hwnas.pipeline.budgets import open_constraints
-    from hwnas.pipeline.latency import find_and_open_table, measure_architecture, open_imported_table, open_table
     from hwnas.pipeline.networks import open_supernet
+    from hwnas.pipeline.precision import evaluator_in, service_in
+    from hwnas.pipeline.searched import Limit, limited
     from hwnas.pipeline.training import require_supernet
-    from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
+    from hwnas.search import SearchOptions, SubnetEvaluator, run_search
     from hwnas.search.bound import how_far_evaluated
     from hwnas.search.explain import explain_evaluated
     from hwnas.search.screen import Screen
     from hwnas.search.service import subnet_service
     from hwnas.spaces import get_space
 
-    arrival = Arrival(fps)
     dataset = load_dataset(data, root=data_root)
-    searched = get_space(space, dataset.num_classes)
+    base = get_space(space, dataset.num_classes)
     options = SearchOptions(strategy=strategy, objective=sought, evaluations=evaluations, seed=seed)
     weights = supernet or require_supernet(space, dataset)
-    evaluator = SubnetEvaluator(open_supernet(weights, searched, dataset), dataset, threads=threads)
+    evaluator = SubnetEvaluator(open_supernet(weights, base, dataset), dataset, threads=threads)
     with ExitStack() as stack:
-        measure: Callable[[Architecture], float | None] | None = None
-        if table and load_table(table).kind == "imported":  # of a device that is not at hand
-            latency = open_imported_table(searched, table, statistic=percentile, arrival=arrival)
-            limit = Budget(
-                latency.table.target,
-                "latency_ms",
-                written.latency_ms,
-                statistic=percentile,
-                confidence=confidence,
-                arrival=arrival,
-            )
-        else:
-            device = stack.enter_context(open_device(load_target(target)))
-            latency = (
-                open_table(device, searched, table, statistic=percentile, arrival=arrival, allow_stale=allow_stale)
-                if table
-                else find_and_open_table(
-                    device, searched, tables, statistic=percentile, arrival=arrival, allow_stale=allow_stale
-                )
-            )
-            limit = Budget.on(
-                device.target, written.latency_ms, statistic=percentile, confidence=confidence, arrival=arrival
-            )
-            measure = partial(measure_architecture, device, searched, budget=limit)
-        if latency.table.hygiene and latency.table.relative:
-            err.print(RELATIVE.format(absent=", ".join(latency.table.hygiene.absent)), soft_wrap=True, highlight=False)
+        asked_limit = Limit(written.latency_ms, percentile, confidence, Arrival(fps))
+        found = limited(stack, target, base, asked_limit, precisions, tables, table, allow_stale=allow_stale)
+        latency, limit = found.latency, found.budget
+        searched, asked = latency.space, precisions or (latency.options.precision,)
+        scored = evaluator_in(asked, evaluator, dataset, latency.options.remainder)
+        hygiene = latency.tables[0].table.hygiene
+        if hygiene and hygiene.relative:
+            err.print(RELATIVE.format(absent=", ".join(hygiene.absent)), soft_wrap=True, highlight=False)
         others = open_constraints(written.others, searched, tables, statistic=percentile, confidence=confidence)
         progress = stack.enter_context(bars())
         result = run_search(
             searched,
-            latency.model,
+            latency.predictor,
             limit,
-            evaluator,
+            scored,
             directory,
             options,
             progress,
-            measure_fastest=measure,
+            measure_fastest=found.measure,
             others=others,
-            service=subnet_service(workers, machines, weights, data, data_root, evaluator),
+            service=service_in(
+                asked,
+                latency.options.remainder,
+                scored,
+                subnet_service(workers, machines, weights, data, data_root, evaluator),
+            ),
         )
     best = result.finalists(1)[0].architecture
-    screen = Screen(searched, latency.model, limit, searched.encode([best]), others)
+    screen = Screen(searched, latency.predictor, limit, searched.encode([best]), others)
     explanation = explain_evaluated(screen, result.evaluations, best)
     distance = how_far_evaluated(screen, result.evaluations, best)
     if json:
         print_json(
             {
-                "table": str(latency.path),
-                "stale": latency.stale,
-                "relative": latency.table.relative,
+                "tables": [str(loaded.path) for loaded in latency.tables],
+                "stale": any(loaded.stale for loaded in latency.tables),
+                "relative": any(loaded.table.relative for loaded in latency.tables),
+                "precisions": list(asked),
                 "stopped": result.stopped,
                 "kendall_tau": result.cross_validated_tau,
                 "evaluations": [e.model_dump(mode="json", by_alias=True) for e in result.evaluations],
@@ -179,11 +169,14 @@ def print_distance(distance: Distance, additive: AdditiveOptimum) -> None:
 def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint]) -> None:
     """What is known of candidates, in their order."""
     from hwnas.search.budget import UNITS
+    from hwnas.spaces import precision_of
 
     budgets = [constraint.budget for constraint in others]
+    chosen = any(precision_of(e.architecture) for e in evaluations)
     rows = [
         [
             e.architecture.id,
+            *([precision_of(e.architecture) or ""] if chosen else []),
             percent(e.top1),
             f"{milliseconds(e.predicted_ms)} ± {e.std_ms:.2g}",
             *(budget.number(other.mean) for budget, other in zip(budgets, e.others, strict=True)),
@@ -192,7 +185,8 @@ def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequ
         for e in evaluations
     ]
     further = [" ".join(filter(None, [UNITS[budget.quantity], budget.place])) for budget in budgets]
-    print_table(title, ["architecture", "validation top-1", "predicted", *further, "origin"], rows)
+    precision = ["precision"] if chosen else []
+    print_table(title, ["architecture", *precision, "validation top-1", "predicted", *further, "origin"], rows)
 
 
 def print_changes(explanation: Explanation | None) -> None:

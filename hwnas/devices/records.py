@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from hwnas.agent.knobs import MeasuringProtocol
 from hwnas.agent.options import BuildOptions, ExecutionOptions, changed
 
 _PATIENCE_S = 120.0
+_CPU = "CPUExecutionProvider"
 _SHARE_OF_BUILD = 0.9
 """Of the time for a compilation; the rest is for loading the engine, or for saying that the build took too long."""
 
@@ -26,6 +27,12 @@ class CompileOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     """Its ``timeout_s`` is within this record's."""
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+
+    @property
+    def remainder(self) -> Literal["fp32", "fp16"]:
+        """Of a model in INT8, the precision of what is not quantised: on a CPU, FP16 is stored and not computed in."""
+        on_cpu = self.runtime == "onnxruntime" and (self.provider or _CPU) == _CPU
+        return "fp32" if on_cpu else "fp16"
 
     def as_request(self) -> dict[str, Any]:
         """The fields of a request."""

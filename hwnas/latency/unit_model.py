@@ -30,8 +30,7 @@ def check_precision(options: CompileOptions) -> None:
 def unit_model(unit: Unit, batch: int, options: CompileOptions) -> bytes:
     """The ONNX model of a block or network as it is compiled with ``options``; its weights are random.
 
-    A runtime that is sent nodes converts FP32 itself; all others take the precision from the model.  What INT8 leaves
-    over is FP16 on a GPU and FP32 on a CPU, where FP16 is computed by conversions.
+    A runtime that is sent nodes converts FP32 itself; all others take the precision from the model.
     """
     from hwnas.graphs import block_graph, graph_in_precision, network_graph
 
@@ -39,8 +38,7 @@ def unit_model(unit: Unit, batch: int, options: CompileOptions) -> bytes:
     graph = network_graph(unit.blocks, batch=batch) if whole else block_graph(unit.blocks[0], batch=batch)
     if not _converts(options):
         precision = next(name for name in _EMITTED if name == options.precision)
-        on_cpu = (options.provider or "").lower().startswith("cpu")
-        graph = graph_in_precision(graph, precision, remainder="fp32" if on_cpu else "fp16")
+        graph = graph_in_precision(graph, precision, remainder=options.remainder)
     content: bytes = graph.SerializeToString()
     return content
 

@@ -16,7 +16,7 @@ from hwnas.latency.store import table_stem
 from hwnas.latency.table import Statistic
 from hwnas.search.budget import Budget, Percentile, Quantity
 from hwnas.search.constraints import Constraint, architecture_constraint
-from hwnas.spaces import Space
+from hwnas.spaces import Space, precisions_of
 
 _FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 ARCHITECTURE_QUANTITIES = tuple(name for name in get_args(Quantity) if name != "latency_ms")
@@ -105,6 +105,8 @@ def _on_another_device(
     what: str, limit: float, space: Space, tables: Path, statistic: Percentile, confidence: float
 ) -> Constraint:
     path = _find(what, space, tables)
+    if precisions_of(space):
+        raise UserError(f"--budget {what}=...: a latency on another target can be limited for one precision alone.")
     table = load_table(path)
     if table.arrival != str(BACK_TO_BACK):
         raise UserError(f"Latency table {path} is of runs at {table.arrival}; limit a latency of runs back to back.")

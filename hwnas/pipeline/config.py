@@ -37,6 +37,8 @@ class RunConfig(Document):
     """Further limits: of a quantity of the architecture, or of the latency (ms) on another target."""
     tables: str = "latency_tables"
     """Directory of the latency tables of other targets."""
+    precision: str | None = None
+    """In which networks are profiled, searched, exported and measured; None: the target's."""
     statistic: Literal["p50", "p99"] = "p50"
     """Of the latency, that the budget limits."""
     fps: float = Field(default=0.0, ge=0)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import torch
 
 from hwnas.data import Dataset, to_input
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
 from hwnas.files import read_json
-from hwnas.search.record import read_evaluations
-from hwnas.spaces import Architecture, Space
+from hwnas.graphs import Remainder
+from hwnas.pipeline.precision import write_in_precision
+from hwnas.search.record import read_evaluations, searched_space
+from hwnas.spaces import Architecture, Space, precision_of, without_precision
 from hwnas.supernet import (
     ElasticMobileNetV3,
     PlainNetwork,
@@ -54,21 +59,50 @@ def ready_subnet(supernet: ElasticMobileNetV3, architecture: Architecture, datas
 
 
 def export_subnet(
-    supernet: ElasticMobileNetV3, architecture: Architecture, dataset: Dataset, path: Path
+    supernet: ElasticMobileNetV3,
+    architecture: Architecture,
+    dataset: Dataset,
+    path: Path,
+    precision: str = "fp32",
+    remainder: Remainder = "fp32",
 ) -> ExportedModel:
-    """Write the subnet of an architecture as ONNX, compared with torch on real images.
+    """Write the subnet of an architecture as ONNX, compared with torch on real images in FP32.
+
+    Args:
+        precision: unless the architecture chooses one; see :func:`hwnas.pipeline.precision.in_precision`.
+        remainder: with ``int8``, of what is not quantised.
 
     Raises:
         ParityError: the exported model computes something else.
+        ExportError: it cannot be converted to the precision.
     """
-    return _export(ready_subnet(supernet, architecture, dataset), architecture.resolution, architecture, dataset, path)
+    plain = without_precision(architecture)
+    exported = _export(ready_subnet(supernet, plain, dataset), plain.resolution, plain, dataset, path)
+    return _converted(exported, precision_of(architecture) or precision, remainder, dataset)
 
 
-def export_yardstick(resolution: int, dataset: Dataset, path: Path) -> ExportedModel:
+def export_yardstick(
+    resolution: int, dataset: Dataset, path: Path, precision: str = "fp32", remainder: Remainder = "fp32"
+) -> ExportedModel:
     """Write MobileNetV3-Small as ONNX with random weights: its latency is the yardstick, it is not trained."""
     torch.manual_seed(0)
     network = PlainNetwork(mobilenet_v3_small(resolution, dataset.num_classes)).eval()
-    return _export(network, resolution, None, dataset, path)
+    return _converted(_export(network, resolution, None, dataset, path), precision, remainder, dataset)
+
+
+def _converted(exported: ExportedModel, precision: str, remainder: Remainder, dataset: Dataset) -> ExportedModel:
+    """The file in a precision; ``parity`` remains that of its FP32 form."""
+    if precision == "fp32":
+        return exported
+    content = write_in_precision(exported.path, precision, remainder, dataset)
+    model = onnx.load_model_from_string(content)
+    return replace(
+        exported,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        opset=model.opset_import[0].version,
+        ir_version=model.ir_version,
+    )
 
 
 def _export(
@@ -95,6 +129,7 @@ def read_architecture(space: Space, text: str) -> Architecture:
         return space.largest if text == "largest" else space.smallest
     directory, _, wanted = text.rpartition(":")
     if directory:
+        space = searched_space(Path(directory), space)
         evaluations = read_evaluations(Path(directory), space)
         found = [e.architecture for e in evaluations if e.architecture.id == wanted]
         if not found:

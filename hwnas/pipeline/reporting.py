@@ -62,8 +62,8 @@ def assemble(run: Run) -> report.ReportData:
     """Everything that the page of a finished run shows."""
     documents = _Documents(run)
     latency = run.latency
-    fingerprint = run.device.fingerprint()
-    options = run.device.default_options()
+    options = run.options
+    fingerprint = run.device.fingerprint(options)
     return report.ReportData(
         run=run.directory.name,
         created=datetime.now(UTC),
@@ -91,7 +91,7 @@ def assemble(run: Run) -> report.ReportData:
             evaluations=run.config.evaluations,
         ),
         winner=_winner(run, documents),
-        yardsticks=tuple(_network(run, name) for name in NAMES),
+        yardsticks=tuple(_network(run, name) for name in _yardsticks(run, documents)),
         search=_search(run, documents),
         explained=_explained(run, documents),
         far_from_best=_far_from_best(run, documents),
@@ -147,7 +147,7 @@ def summarise(run: Run, page: Path) -> Summary:
     top1 = _benchmark_of(run, documents.winner.id).top1
     assert basis is not None, "the winner was chosen by it"
     assert top1 is not None, "it was measured on the test split"
-    yardsticks = [_benchmark_of(run, name) for name in NAMES]
+    yardsticks = [_benchmark_of(run, name) for name in _yardsticks(run, documents)]
     return Summary(
         run=run.directory.name,
         target=run.config.target,
@@ -173,7 +173,7 @@ def summarise(run: Run, page: Path) -> Summary:
         others=_others(run, documents),
         yardsticks=tuple(
             Yardstick(
-                name=NAMES[yardstick.name],
+                name=_name(yardstick.name),
                 measured_p50_ms=yardstick.gated.p50_ms,
                 measured_p99_ms=yardstick.gated.p99_ms,
                 ungated_p50_ms=yardstick.ungated.p50_ms,
@@ -186,6 +186,19 @@ def summarise(run: Run, page: Path) -> Summary:
         seconds_per_step=run.steps.seconds(),
         report=str(page),
     )
+
+
+def _yardsticks(run: Run, documents: _Documents) -> list[str]:
+    """What the winner is shown beside: itself in wider precisions, and other networks."""
+    return [*(f"{documents.winner.id}-{precision}" for precision in run.other_precisions), *NAMES]
+
+
+def _name(benchmark: str) -> str:
+    """What a benchmarked network is called: ``chosen network in fp32``."""
+    if benchmark in NAMES:
+        return NAMES[benchmark]
+    precision = benchmark.partition("-")[2]
+    return f"chosen network in {precision}" if precision else "chosen network"
 
 
 def _explained(run: Run, documents: _Documents) -> report.Explained | None:
@@ -397,7 +410,7 @@ def _network(run: Run, name: str) -> report.Network:
     specs = model.specs
     export = read_model(model.path.with_suffix(".json"), ExportRecord, what="export record")
     return report.Network(
-        name=NAMES.get(name, "chosen network"),
+        name=_name(name),
         resolution=bench.resolution,
         measured=report.Measurement(gated=_latency(bench.gated), ungated=_latency(bench.ungated)),
         top1_test=bench.top1,

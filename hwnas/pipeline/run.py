@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hwnas.data import Dataset, load_dataset
-from hwnas.devices import Arrival, MeasureOptions, Target, load_target, open_device
+from hwnas.devices import Arrival, CompileOptions, MeasureOptions, RuntimeChoice, Target, load_target, open_device
 from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.export import BenchmarkOptions, ExportedModel, benchmark
 from hwnas.export.benchmark import P99_SAMPLES
@@ -31,6 +31,7 @@ from hwnas.pipeline.documents import BudgetChoice, ExportRecord, Summary, Winner
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table, promise_protocol
 from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
+from hwnas.pipeline.precision import PrecisionEvaluator, evaluator_in, service_in
 from hwnas.pipeline.reporting import assemble, finalists_document, summarise, winner_document
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import find_supernet, read_settings, train_supernet, training_config
@@ -54,6 +55,7 @@ from hwnas.search.record import read_evaluations
 from hwnas.search.search import predictor_digest
 from hwnas.search.service import Service, subnet_service
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
+from hwnas.spaces.precision import BITS
 from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
 from hwnas.training import TrainingConfig
 
@@ -107,6 +109,7 @@ class Run:
         This is before anything is written, so that a typing error leaves no directory behind.
         """
         target = load_target(self.config.target)
+        RuntimeChoice(precision=self.config.precision).options(target)
         self.search_options  # noqa: B018
         if self.config.supernet and self.config.options:
             raise UserError("Tuned options are for training a supernet; give either them or a trained supernet.")
@@ -160,6 +163,11 @@ class Run:
         return open_supernet(self.supernet_directory, self.space, self.dataset)
 
     @cached_property
+    def options(self) -> CompileOptions:
+        """How models are compiled and run."""
+        return RuntimeChoice(precision=self.config.precision).options(self.device.target)
+
+    @cached_property
     def arrival(self) -> Arrival:
         """How runs follow each other."""
         return Arrival(self.config.fps)
@@ -175,6 +183,7 @@ class Run:
             statistic=self.config.statistic,
             arrival=self.arrival,
             allow_stale=self.config.allow_stale,
+            options=self.options,
         )
 
     @cached_property
@@ -233,6 +242,7 @@ class Run:
                 seed=self.config.seed,
                 statistic=self.config.statistic,
                 fps=self.config.fps,
+                compile=self.options,
             )
             root = self.directory / "latency_tables"
             written.append(profile(self.device, self.space, root, options, self.progress)[1])
@@ -242,7 +252,8 @@ class Run:
             "classes": self.space.num_classes,
             "minutes": self.config.minutes,
             "seed": self.config.seed,
-            "device": self.device.fingerprint().identity8,
+            "device": self.device.fingerprint(self.options).identity8,
+            **self._precise,
             **self._limited,
         }
         self.steps.do("profile", inputs, lambda: written, measure)
@@ -305,12 +316,23 @@ class Run:
             "seed": self.config.seed,
             "threads": self.config.threads,
             "others": [[repr(c.budget), predictor_digest(self.space, c.predictor)] for c in self.constraints],
+            **self._precise,
             **self._limited,
         }
 
+    @property
+    def _precise(self) -> dict[str, object]:
+        """What is other than in FP32; nothing in FP32."""
+        options = self.options
+        return {} if options.precision == "fp32" else {"precision": options.precision, "remainder": options.remainder}
+
     @cached_property
-    def _evaluator(self) -> SubnetEvaluator:
+    def _subnets(self) -> SubnetEvaluator:
         return SubnetEvaluator(self.supernet, self.dataset, threads=self.config.threads)
+
+    @cached_property
+    def _evaluator(self) -> SubnetEvaluator | PrecisionEvaluator:
+        return evaluator_in((self.options.precision,), self._subnets, self.dataset, self.options.remainder)
 
     @property
     def _refinement_directory(self) -> Path:
@@ -343,7 +365,8 @@ class Run:
         config = self.config
         machines = Path(config.machines) if config.machines else None
         root = Path(config.data_root) if config.data_root else None
-        return subnet_service(config.workers, machines, self.supernet_directory, config.dataset, root, self._evaluator)
+        service = subnet_service(config.workers, machines, self.supernet_directory, config.dataset, root, self._subnets)
+        return service_in((self.options.precision,), self.options.remainder, self._evaluator, service)
 
     def _run_search(self, service: Service | None) -> SearchResult:
         return run_search(
@@ -355,7 +378,7 @@ class Run:
             self.search_options,
             self.progress,
             measure_fastest=lambda architecture: measure_architecture(
-                self.device, self.space, architecture, self.budget
+                self.device, self.space, architecture, self.budget, self.options
             ),
             others=self.constraints,
             service=service,
@@ -374,7 +397,7 @@ class Run:
                 directory=directory,
                 builds=self.config.builds,
                 refine=self._refine,
-                compile_options=self.device.default_options(),
+                compile_options=self.options,
                 measure_options=promise_protocol(self.device, self.space),
                 progress=self.progress,
             )
@@ -407,19 +430,26 @@ class Run:
             specs = mobilenet_v3_small(resolution, self.dataset.num_classes)
             return Model(self._model_path(f"{YARDSTICK}-{resolution}"), tuple(specs))
         found = {e.architecture.id: e.architecture for e in (*self.search_result.evaluations, *self.refined())}
-        architecture = self.space.largest if name == "largest" else found[name]
-        return Model(self._model_path(architecture.id), self.space.blocks(architecture))
+        architecture = self.space.largest if name == "largest" else found[name.partition("-")[0]]
+        stem = architecture.id if name == "largest" else name
+        return Model(self._model_path(stem), self.space.blocks(architecture))
 
     def _model_path(self, name: str) -> Path:
         return self.directory / "models" / f"{name}.onnx"
 
     def _exported(self, architecture: Architecture) -> Path:
         """The ONNX file of a subnet, made if it is not there."""
+        return self._exported_in(architecture, self.options.precision, architecture.id)
+
+    def _exported_in(self, architecture: Architecture, precision: str, name: str) -> Path:
+        remainder = self.options.remainder
         return self._export(
-            architecture.id, lambda path: export_subnet(self.supernet, architecture, self.dataset, path)
+            name,
+            lambda path: export_subnet(self.supernet, architecture, self.dataset, path, precision, remainder),
+            precision,
         )
 
-    def _export(self, name: str, export: Callable[[Path], ExportedModel]) -> Path:
+    def _export(self, name: str, export: Callable[[Path], ExportedModel], precision: str) -> Path:
         path = self._model_path(name)
         record_path = path.with_suffix(".json")
 
@@ -432,6 +462,8 @@ class Run:
             )
 
         inputs = {"weights": sha256_of(self.supernet_directory / "weights.safetensors"), "name": name}
+        if precision != "fp32":
+            inputs |= {"precision": precision, "remainder": self.options.remainder}
         self.steps.do(f"export/{name}", inputs, lambda: [path, record_path], write)
         return path
 
@@ -445,19 +477,36 @@ class Run:
             winner = Architecture.from_json(document.architecture)
             chosen = self._benchmarked(winner.id, self._exported(winner), winner.resolution)
             largest = self._benchmarked("largest", self._exported(self.space.largest), self.space.largest.resolution)
+            precision, remainder = self.options.precision, self.options.remainder
             model = self._export(
                 f"{YARDSTICK}-{winner.resolution}",
-                lambda path: export_yardstick(winner.resolution, self.dataset, path),
+                lambda path: export_yardstick(winner.resolution, self.dataset, path, precision, remainder),
+                precision,
             )
             untrained = "not trained: a yardstick of latency alone"
             yardstick = self._benchmarked(YARDSTICK, model, winner.resolution, untrained=untrained)
             written.extend([chosen, largest, yardstick])
+            for other in self.other_precisions:
+                name = f"{winner.id}-{other}"
+                exported = self._exported_in(winner, other, name)
+                written.append(self._benchmarked(name, exported, winner.resolution, precision=other))
 
         self.steps.do("benchmark", {"winner": sha256_of(winner_path)}, lambda: written, measure)
 
-    def _benchmarked(self, name: str, model: Path, resolution: int, untrained: str | None = None) -> Path:
+    @property
+    def other_precisions(self) -> tuple[str, ...]:
+        """Those wider than the run's that the device computes in as well: the winner is shown beside itself in them."""
+        names = list(BITS)
+        wider = names[names.index(self.options.precision) + 1 :] if self.options.precision in BITS else []
+        known = self.device.target.runtimes[self.options.runtime].precisions
+        return tuple(name for name in wider if name in known)
+
+    def _benchmarked(
+        self, name: str, model: Path, resolution: int, untrained: str | None = None, precision: str | None = None
+    ) -> Path:
         """The benchmark of a model, measured if it was not."""
         path = self.directory / "benchmarks" / f"{name}.json"
+        options = replace(self.options, precision=precision or self.options.precision)
 
         def measure() -> None:
             result = benchmark(
@@ -467,12 +516,14 @@ class Run:
                 None if untrained else self.dataset,
                 resolution,
                 top1_missing=untrained,
-                options=BenchmarkOptions(measure=replace(self._protocol, min_samples=P99_SAMPLES, max_seconds=1.0)),
+                options=BenchmarkOptions(
+                    compile=options, measure=replace(self._protocol, min_samples=P99_SAMPLES, max_seconds=1.0)
+                ),
                 progress=self.progress,
             )
             write_json(path, result)
 
-        inputs = {"model": sha256_of(model), "device": self.device.fingerprint().identity8, **self._limited}
+        inputs = {"model": sha256_of(model), "device": self.device.fingerprint(options).identity8, **self._limited}
         self.steps.do(f"benchmark/{name}", inputs, lambda: [path], measure)
         return path
 

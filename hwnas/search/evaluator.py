@@ -87,11 +87,16 @@ class SubnetEvaluator:
 
     def hits(self, architecture: Architecture) -> Tensor:
         """Which images of the validation split the subnet classifies rightly, bool [n]."""
-        network = self._supernet.extract(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        prepared = self._prepared(architecture.resolution)
+        network = self.ready(architecture)
         with _threads(self.threads):
-            recalibrate(network, prepared.recalibration())
-            return hits(fold_batch_norms(network), prepared.validation())
+            return hits(network, self._prepared(architecture.resolution).validation())
+
+    def ready(self, architecture: Architecture) -> PlainNetwork:
+        """The subnet as it is scored: recalibrated, its batch norms folded, channels last."""
+        network = self._supernet.extract(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with _threads(self.threads):
+            recalibrate(network, self._prepared(architecture.resolution).recalibration())
+        return fold_batch_norms(network)
 
     def _prepared(self, resolution: int) -> _Prepared:
         if resolution in self._cache:

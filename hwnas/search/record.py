@@ -11,7 +11,7 @@ from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, append_json_line, describe, read_json_lines, read_model, require_same, write_json
 from hwnas.search.budget import Budget
 from hwnas.search.options import SearchOptions
-from hwnas.spaces import Architecture, Space
+from hwnas.spaces import Architecture, Space, with_precisions
 
 HEADER_FILE = "search.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -80,6 +80,8 @@ class SearchHeader(Document):
     """:attr:`hwnas.search.Evaluator.identity`."""
     others: tuple[OtherBudget, ...] = ()
     """Further budgets, which candidates keep as well."""
+    precisions: tuple[str, ...] = ()
+    """That architectures choose from, the cheapest first; none where they do not choose."""
     known: str = ""
     """Digest of the evaluations of another search that this one learned from first; empty: none."""
 
@@ -123,6 +125,16 @@ class SearchRecord:
         """Add one; it is on the disk when this returns."""
         append_json_line(self._path, evaluation)
         self._evaluations.append(evaluation)
+
+
+def searched_space(directory: Path, space: Space) -> Space:
+    """The space of a recorded search in ``space``: with the choice of precision, if it had one.
+
+    Raises:
+        BadFileError: there is no search, or its header is damaged.
+    """
+    header = read_model(directory / HEADER_FILE, SearchHeader, what="search header")
+    return with_precisions(space, header.precisions) if header.precisions else space
 
 
 def read_evaluations(directory: Path, space: Space) -> list[Evaluation]:

@@ -25,7 +25,7 @@ from hwnas.search.options import SearchOptions
 from hwnas.search.pareto import pareto_front
 from hwnas.search.record import Estimate, Evaluation, OtherBudget, SearchHeader, SearchRecord
 from hwnas.search.screen import Screen
-from hwnas.spaces import Architecture, Space
+from hwnas.spaces import Architecture, Space, precisions_of
 
 if TYPE_CHECKING:
     from hwnas.search.evaluator import Evaluator
@@ -117,6 +117,7 @@ def run_search(
         latency_model=predictor_digest(space, latency_model),
         evaluator=evaluate.identity,
         others=tuple(OtherBudget(budget=c.budget, predictor=predictor_digest(space, c.predictor)) for c in others),
+        precisions=precisions_of(space),
         known=_digest_of(known),
     )
     with explain_os_errors(directory):
