@@ -21,6 +21,7 @@ SOURCES = {
     "11": "github.com/NVIDIA/TensorRT, notes of releases 11.0, 11.2 and 11.5",
     "dla-operators": "github.com/NVIDIA/Deep-Learning-Accelerator-SW, operators on Orin DLA",
     "dla": "docs.nvidia.com, TensorRT, DLA Supported Layers and Restrictions, and Working with DLA (11.3, 11.4)",
+    "gpus": "docs.nvidia.com, TensorRT 10.1 support matrix, and release notes of 10.5 (Volta) and 10.8 (Blackwell)",
     "precision": "docs.nvidia.com, TensorRT Support Matrix, hardware and precision",
 }
 

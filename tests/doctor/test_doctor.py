@@ -84,6 +84,7 @@ BAD: dict[str, tuple[Builder, Platform, dict[str, object]]] = {
     "type-not-on-gpu": (lambda: unary_of(TensorProto.BFLOAT16), Platform("t4", "10.3", (7, 5), GIB), {}),
     "type-unsupported": (lambda: unary_of(TensorProto.UINT64, "Identity"), ORIN, {}),
     "gpu-too-old": (conv, Platform("nano", "10.3", (5, 3), 4 * GIB), {}),
+    "gpu-too-new": (conv, Platform("rtx-5090", "10.3", (12, 0), 32 * GIB), {}),
     "no-int8": (quantised, Platform("tx2", "8.5", (6, 2), 8 * GIB), {}),
     "not-in-precision": (conv, ADA, {"precision": "fp16"}),
     "not-quantised": (conv, ORIN, {"precision": "int8"}),

@@ -18,7 +18,8 @@ _INT64_SINCE = Version(9, 0)
 _STRONGLY_TYPED_SINCE = Version(10, 0)
 """From here on hwnas builds strongly typed networks; before, the builder's flags choose among FP32 and FP16."""
 _NO_INT8 = ((5, 3), (6, 2))
-_OLDEST_GPU = {Version(10, 0): (7, 0)}
+_OLDEST_GPU = {Version(10, 0): (7, 0), Version(10, 5): (7, 5)}
+_BLACKWELL, _BLACKWELL_SINCE = (10, 0), Version(10, 8)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,15 @@ def hardware(case: Case) -> Iterator[Finding]:
             severity=Severity.ERROR,
             code="gpu-too-old",
             what=f"TensorRT {case.version} needs compute capability {_dotted(oldest)}; this GPU has {_dotted(gpu)}.",
-            source=SOURCES["precision"],
+            source=SOURCES["gpus"],
+        )
+    if gpu >= _BLACKWELL and case.version < _BLACKWELL_SINCE:
+        yield Finding(
+            severity=Severity.ERROR,
+            code="gpu-too-new",
+            what=f"TensorRT {case.version} has no compute capability {_dotted(gpu)}; {_BLACKWELL_SINCE} brought it.",
+            mend="install a later TensorRT",
+            source=SOURCES["gpus"],
         )
     if gpu in _NO_INT8 and (case.plan.precision == "int8" or _is_quantised(case)):
         yield Finding(
