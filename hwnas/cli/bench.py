@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwnas.cli.bench_like import LikeOptions, measure_like, with_trtexec_options
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @command
+@with_trtexec_options
 def bench(
     models: Annotated[list[Path], typer.Argument(help="ONNX files of static shapes; several are compared.")],
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
@@ -40,13 +42,22 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often engines are timed in turns.")] = 9,
     roofline: Annotated[bool, typer.Option(help="Measure the device's roofs, too.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write a comparison as a self-contained page, too.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Measure as trtexec does, with the defaults of trtexec-10 or trtexec-11.")
+    ] = None,
     json: JsonOption = False,
+    *,
+    trtexec: dict[str, Any],
 ) -> None:
     """Compile models on a target and measure latency, throughput and memory.
 
     One model alone gets --data's accuracy.  With several models, runtimes or precisions, a --scenario or an --html
     page, engines are timed in turns in one sitting, and compared with the first and with what the device can do.
+    With --like, one model is measured as trtexec measures, and its knobs have trtexec's names.
     """
+    if like or trtexec:
+        measure_like(models, like, trtexec, LikeOptions(target, runtime, precision, data, scenario, html, json))
+        return
     if len(models) == 1 and not (runtime or precision or scenario or html):
         _one(models[0], target, data, data_root, json)
         return

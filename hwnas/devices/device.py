@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -20,11 +20,13 @@ from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.scenario import ScenarioResult, patience_s
 from hwnas.devices.target import Target
-from hwnas.errors import DeviceError
+from hwnas.errors import DeviceError, UserError
 from hwnas.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hwnas.devices.queries import QueryMeasurement
 
 _SHORT_S = 60.0
 _NS_PER_MS = 1e6
@@ -120,6 +122,51 @@ class Device:
         if measurement.fast_state_ms is not None:
             self._fast_states_ms[key] = measurement.fast_state_ms
         return measurement
+
+    def measure_like_trtexec(
+        self, engine: Engine, like: str, given: Mapping[str, Any] | None = None
+    ) -> QueryMeasurement:
+        """Time an engine as trtexec does.
+
+        Args:
+            engine: compiled on this device.
+            like: whose defaults: ``trtexec-10`` or ``trtexec-11``.
+            given: what shall be otherwise, by trtexec's names (:class:`hwnas.agent.trtexec.TrtexecKnobs`).
+
+        Raises:
+            UserError: a knob is unknown or wrong, or cannot be met with this engine.
+        """
+        from hwnas.agent.trtexec import TrtexecKnobs
+        from hwnas.devices.queries import QueryMeasurement, patience_s
+
+        given = dict(given or {})
+        try:
+            knobs = TrtexecKnobs.like(like, given)
+            return self._request(
+                "measure-queries",
+                "measuring an engine like trtexec",
+                patience_s(knobs),
+                lambda reply: QueryMeasurement.of(like, reply),
+                engine=engine.id,
+                like=like,
+                knobs=given,
+            )
+        except protocol.AgentError as error:
+            raise UserError(f"Measuring {like.replace('-', ' ')}'s way: {error.message}.") from error
+        except RefusedError as error:
+            if error.kind != protocol.ErrorKind.BAD_REQUEST:
+                raise
+            raise UserError(str(error)) from error
+
+    def time_loading(self, engine: Engine, timeout_s: float = 600.0) -> list[float]:
+        """Seconds of loading an engine from the device's memory 21 times, the first one first."""
+        return self._request(
+            "time-loading",
+            "loading an engine",
+            timeout_s,
+            lambda reply: [float(ns) / 1e9 for ns in reply["load_ns"]],
+            engine=engine.id,
+        )
 
     def fast_state_ms(self, canary: str = "small") -> float | None:
         """A canary's fast state with the target's default options, as far as it is known."""
