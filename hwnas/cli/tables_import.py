@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 @command
 def import_table(
-    published: Annotated[str, typer.Argument(metavar="FORMAT", help="ofa or proxyless.")],
+    published: Annotated[str, typer.Argument(metavar="FORMAT", help="ofa, proxyless, or results.")],
     path: Annotated[
-        Path, typer.Argument(help="ofa: a device's directory of <resolution>.json; proxyless: a YAML file.")
+        Path,
+        typer.Argument(
+            help="ofa: a device's directory of <resolution>.json; proxyless: a YAML file; results: the JSON of an "
+            "acceptance script that somebody ran on a device of theirs."
+        ),
     ],
-    target: Annotated[str, typer.Option(help="The device's name from now on.")],
-    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")],
+    target: Annotated[
+        str | None, typer.Option(help="The device's name from now on; results: default is the file's.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Search space, FAMILY/PRESET; results: the file says it.")] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Another device's table in which copies are looked for; default: those beside PATH."),
@@ -32,30 +38,56 @@ def import_table(
     tables: Annotated[Path, typer.Option(help="Directory of all latency tables.")] = Path("latency_tables"),
     json: JsonOption = False,
 ) -> None:
-    """Import a published latency table; what cannot be believed is refused, and the table says so."""
+    """Import a published latency table, or those of a results file; what cannot be believed is refused."""
     from hwnas.errors import UserError
     from hwnas.latency import save_table
-    from hwnas.latency.importers import get_format
+    from hwnas.latency.importers import RESULTS, get_format, import_results
     from hwnas.latency.importers import import_table as imported
     from hwnas.spaces import get_space
 
-    if not target or not all(c.isascii() and (c.isalnum() or c in "._-") for c in target) or target[0] in ".-":
+    if target is not None and not _is_name(target):
         raise UserError(f"'{target}' is no name for a target; use letters, digits, '.', '_' and '-'.")
-    table = imported(
-        get_format(published), path, target, get_space(space), tuple(against or ()), keep_copied=keep_copied
-    )
-    saved = save_table(table, tables)
+    if published == RESULTS:
+        if space or against or keep_copied:
+            raise UserError("A results file says its space, and is compared with no other table; leave these options.")
+        found = import_results(path, tables, target=target)
+    elif target is None or space is None:
+        raise UserError(
+            f"Published tables of format {published} say neither device nor space; give --target and --space."
+        )
+    else:
+        published_format = get_format(published)
+        table = imported(
+            published_format, path, target, get_space(space), tuple(against or ()), keep_copied=keep_copied
+        )
+        found = (table,)
+    saved = [(save_table(table, tables), table) for table in found]
     if json:
-        hygiene = table.hygiene.model_dump(mode="json") if table.hygiene else None
-        print_json({"path": str(saved), "kind": table.kind, "blocks": len(table.blocks), "hygiene": hygiene})
+        records = [_record(place, table) for place, table in saved]
+        print_json(records if published == RESULTS else records[0])
         return
-    _print(saved, table)
+    for place, table in saved:
+        _print(place, table)
+
+
+def _is_name(target: str) -> bool:
+    allowed = all(c.isascii() and (c.isalnum() or c in "._-") for c in target)
+    return bool(target) and allowed and target[0] not in ".-"
+
+
+def _record(path: Path, table: LatencyTable) -> dict[str, object]:
+    hygiene = table.hygiene.model_dump(mode="json") if table.hygiene else None
+    return {"path": str(path), "kind": table.kind, "blocks": len(table.blocks), "hygiene": hygiene}
 
 
 def _print(path: Path, table: LatencyTable) -> None:
     hygiene = table.hygiene
     assert hygiene is not None, "an imported table has one"
     out.print(f"[bold]{path}[/]", soft_wrap=True, highlight=False)
+    if table.kind == "measured":
+        out.print(f"{len(table.blocks)} blocks and {len(table.networks)} networks, measured elsewhere", highlight=False)
+        print_hygiene(table)
+        return
     refused = sum(note.rows for note in hygiene.refused)
     compared = (
         f"compared with {', '.join(hygiene.compared_with)}" if hygiene.compared_with else "compared with no other"

@@ -105,6 +105,16 @@ def load_table(path: Path) -> LatencyTable:
         BadFileError: missing, not a table, or not of the space that it names; says which field.
     """
     table = read_model(path, LatencyTable, what="latency table")
+    check_table(table, path)
+    return table
+
+
+def check_table(table: LatencyTable, path: Path) -> None:
+    """Refuse a table that is not of the space that it names.
+
+    Raises:
+        BadFileError: as :func:`load_table`; ``path`` is where it is from.
+    """
     try:
         space = get_space(table.space, table.num_classes)
         space.encode([entry.architecture for entry in table.networks])
@@ -120,7 +130,6 @@ def load_table(path: Path) -> LatencyTable:
     unknown = sorted(set(table.resolutions) - set(space.resolutions))
     if unknown:
         raise BadFileError(f"latency table {path}: field 'resolutions': space {table.space} has no {unknown[0]} px.")
-    return table
 
 
 def find_table(root: Path, key: TableKey, fingerprint: Fingerprint, *, allow_stale: bool = False) -> Path:

@@ -4,6 +4,7 @@ from hwnas.errors import UnknownNameError
 from hwnas.latency.importers.base import Format, import_table
 from hwnas.latency.importers.ofa import OFA
 from hwnas.latency.importers.proxyless import PROXYLESS
+from hwnas.latency.importers.results import RESULTS, import_results
 
 FORMATS: dict[str, Format] = {published.name: published for published in (OFA, PROXYLESS)}
 
@@ -15,8 +16,10 @@ def get_format(name: str) -> Format:
         UnknownNameError: there is none.
     """
     if name not in FORMATS:
-        raise UnknownNameError(f"There is no format '{name}' of published tables; known are {', '.join(FORMATS)}.")
+        raise UnknownNameError(
+            f"There is no format '{name}' of published tables; known are {', '.join((*FORMATS, RESULTS))}."
+        )
     return FORMATS[name]
 
 
-__all__ = ["FORMATS", "Format", "get_format", "import_table"]
+__all__ = ["FORMATS", "RESULTS", "Format", "get_format", "import_results", "import_table"]
