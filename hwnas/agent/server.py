@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import gc
 import os
@@ -28,7 +29,7 @@ from .private import private_directory
 from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .queries import measure_queries, time_loading
-from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, model_format, open_runtime
+from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 from .trtexec import TrtexecKnobs
@@ -52,6 +53,8 @@ class Agent:
             "blob-status": self._blob_status,
             "put-blob": self._put_blob,
             "compile": self._compile,
+            "explain": self._explain,
+            "get-engine": self._get_engine,
             "measure": self._measure,
             "measure-queries": self._measure_queries,
             "time-loading": self._time_loading,
@@ -119,29 +122,45 @@ class Agent:
         return {"received": received}
 
     def _compile(self, fields: Fields) -> Message:
+        """Build and load an engine; with ``load`` false only build it, as for another device."""
         runtime = open_runtime(fields.text("runtime"))
         options = _options(fields, runtime)
         onnx = self._blobs.read(fields.text("sha256"))
         start = time.perf_counter()
         identity = self._engines.build(runtime, onnx, options)
         built = time.perf_counter()
-        try:
-            engine = self._engines.open(identity)
-        except BaseException:
-            self._engines.drop(identity)
-            raise
+        inputs, outputs = self._tensors_of(identity) if fields.flag("load", True) else ([], [])
         loaded = time.perf_counter()
         entry = self._engines.entry(identity)
         return {
             "engine": identity,
             "bytes": entry["bytes"],
             "sha256": entry["sha256"],
+            "runtime_version": entry["runtime_version"],
             "options": entry["options"],
             "build_s": built - start,
             "load_s": loaded - built,
-            "inputs": [tensor.as_record() for tensor in engine.inputs],
-            "outputs": [tensor.as_record() for tensor in engine.outputs],
+            "inputs": [tensor.as_record() for tensor in inputs],
+            "outputs": [tensor.as_record() for tensor in outputs],
         }
+
+    def _tensors_of(self, identity: str) -> Tuple[List[TensorInfo], List[TensorInfo]]:
+        """Inputs and outputs of an engine; one that cannot be loaded is dropped."""
+        try:
+            engine = self._engines.open(identity)
+        except BaseException:
+            self._engines.drop(identity)
+            raise
+        return engine.inputs, engine.outputs
+
+    def _explain(self, fields: Fields) -> Message:
+        """What the runtime told of an engine when it built it, null if nothing."""
+        return {"explanation": self._engines.explanation(fields.text("engine"))}
+
+    def _get_engine(self, fields: Fields) -> Message:
+        """A piece of an engine file."""
+        content, offset = self._engines.content(fields.text("engine")), fields.integer("offset")
+        return {"data": base64.b64encode(content[offset : offset + protocol.CHUNK_BYTES]).decode("ascii")}
 
     def _measure(self, fields: Fields) -> Message:
         identity = fields.text("engine")

@@ -72,17 +72,22 @@ class Device:
 
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
         """The device as it is now, as a runtime with these options uses it."""
-        options = options or self.default_options()
+        options = self.target.limited(options or self.default_options())
         return self._request("fingerprint", "probing it", _SHORT_S, Fingerprint.model_validate, **options.as_request())
 
-    def compile(self, onnx: bytes, options: CompileOptions | None = None) -> Engine:
+    def compile(self, onnx: bytes, options: CompileOptions | None = None, *, load: bool = True) -> Engine:
         """Compile an ONNX model of static shapes; every call is a separate build.
+
+        Args:
+            onnx: the model.
+            options: how; ``None`` is the target's way.  What they leave open of memory, the target's limits say.
+            load: load the engine, too; one for another device may not be loaded here, and then tells no tensors.
 
         Raises:
             RefusedError: the runtime refused the model, or would have executed it elsewhere than was asked.
             AgentLostError: the agent died or took longer than the options' ``timeout_s``.
         """
-        options = options or self.default_options()
+        options = self.target.limited(options or self.default_options())
         sha256 = self._send_blob(self._in_form(onnx, options))
 
         def engine(reply: Reply) -> Engine:
@@ -95,12 +100,46 @@ class Device:
                 outputs=_tensors(reply["outputs"]),
                 onnx_sha256=hashlib.sha256(onnx).hexdigest(),
                 options=options,
+                sha256=reply["sha256"],
+                runtime_version=reply["runtime_version"],
                 sent_sha256=sha256,
             )
 
         return self._request(
-            "compile", "compiling a model", options.timeout_s, engine, sha256=sha256, **options.as_request()
+            "compile", "compiling a model", options.timeout_s, engine, sha256=sha256, load=load, **options.as_request()
         )
+
+    def explanation(self, engine: Engine) -> dict[str, Any] | None:
+        """What the runtime told of an engine when it built it - its layers, their times - or ``None``."""
+
+        def explanation(reply: Reply) -> dict[str, Any] | None:
+            told = reply["explanation"]
+            return None if told is None else dict(told)
+
+        return self._request("explain", "explaining an engine", _SHORT_S, explanation, engine=engine.id)
+
+    def engine_content(self, engine: Engine) -> bytes:
+        """The engine file, as it was built.
+
+        Raises:
+            DeviceError: what arrived is not what was built.
+        """
+        content = b""
+        while len(content) < engine.size_bytes:
+            piece = self._request(
+                "get-engine",
+                "sending an engine",
+                _SHORT_S,
+                lambda reply: base64.b64decode(reply["data"]),
+                engine=engine.id,
+                offset=len(content),
+            )
+            if not piece:
+                break
+            content += piece
+        if hashlib.sha256(content).hexdigest() != engine.sha256:
+            raise DeviceError(f"target '{self.target.name}' sent another engine than it built; build it again.")
+        return content
 
     def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
         """Time an engine by the measuring protocol.

@@ -96,6 +96,9 @@ class Engine:
     outputs: tuple[Tensor, ...]
     onnx_sha256: str
     options: CompileOptions
+    sha256: str = ""
+    """Of the engine file."""
+    runtime_version: str = ""
     sent_sha256: str = ""
     """Of what was sent to the device: the ONNX model, or another form of it."""
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwnas.errors import BadFileError, UnknownNameError
+from hwnas.devices.records import CompileOptions
+from hwnas.errors import BadFileError, UnknownNameError, UserError
 from hwnas.files import describe, read_bytes
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+_DLA = "dla"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 Count = Annotated[int, Field(ge=1)]
 
@@ -48,6 +51,16 @@ class Defaults(_Described):
     batch: Count = 1
 
 
+class Limits(_Described):
+    """What a build of an engine may take of the device."""
+
+    workspace_mib: Count | None = None
+    """Most scratch memory of an engine; ``None``: the runtime's own limit, which is the device's memory."""
+    build_memory_mib: Count | None = None
+    """Most resident memory of the process that builds; ``None``: what the system lets it have."""
+    dla_cores: Annotated[int, Field(ge=0)] = 0
+
+
 class Fact(_Described):
     """A static fact, and where it is from."""
 
@@ -66,6 +79,7 @@ class Target(_Described):
     connection: Local
     runtimes: dict[str, RuntimeSupport] = Field(min_length=1)
     defaults: Defaults
+    limits: Limits = Limits()
     shared: bool = False
     """Others compute on the machine at the same time, so a promise is kept on the gated samples, and the ungated ones
     are shown beside it; elsewhere it is kept on all samples, after heat soak."""
@@ -81,6 +95,28 @@ class Target(_Described):
         """Seconds of heat soak before a network is timed for a promise."""
         return 0.0 if self.shared else self.soak_seconds
 
+    def limited(self, options: CompileOptions) -> CompileOptions:
+        """``options`` within the device's limits: what they leave open, the limits say.
+
+        Raises:
+            UserError: they want more than the device has.
+        """
+        build, limits = options.build, self.limits
+        _require_within(self.name, "a workspace", "MiB", build.workspace_mib, limits.workspace_mib)
+        _require_within(self.name, "build memory", "MiB", build.memory_mib, limits.build_memory_mib)
+        if build.dla_core is not None and build.dla_core >= limits.dla_cores:
+            raise UserError(f"Target '{self.name}' has {limits.dla_cores} DLA cores, and no number {build.dla_core}.")
+        workspace = limits.workspace_mib if build.workspace_mib is None else build.workspace_mib
+        memory = limits.build_memory_mib if build.memory_mib is None else build.memory_mib
+        return replace(options, build=replace(build, workspace_mib=workspace, memory_mib=memory))
+
+    @model_validator(mode="after")
+    def _dla_is_there(self) -> Target:
+        for name, runtime in self.runtimes.items():
+            if _DLA in runtime.providers and not self.limits.dla_cores:
+                raise ValueError(f"runtime '{name}' has provider '{_DLA}' and limits.dla_cores is 0")
+        return self
+
     @model_validator(mode="after")
     def _defaults_are_supported(self) -> Target:
         runtime = self.runtimes.get(self.defaults.runtime)
@@ -91,6 +127,11 @@ class Target(_Described):
         if self.defaults.provider is not None and self.defaults.provider not in runtime.providers:
             raise ValueError(f"the default provider '{self.defaults.provider}' is not among its runtime's")
         return self
+
+
+def _require_within(target: str, what: str, unit: str, wanted: int | None, limit: int | None) -> None:
+    if wanted is not None and limit is not None and wanted > limit:
+        raise UserError(f"Target '{target}' allows {what} of {limit} {unit}, and {wanted} were asked for.")
 
 
 def target_directories() -> list[Path]:

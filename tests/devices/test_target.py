@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hwnas.devices import list_targets, load_target, target_directories
-from hwnas.errors import BadFileError, UnknownNameError
+from hwnas.agent.options import BuildOptions
+from hwnas.devices import CompileOptions, list_targets, load_target, target_directories
+from hwnas.errors import BadFileError, UnknownNameError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "targets").glob("*.yaml"))
@@ -80,6 +81,13 @@ def test_an_unknown_target_is_answered_with_near_names() -> None:
         ("defaults", {"runtime": "onnxruntime", "precision": "fp8"}, "default precision 'fp8'"),
         ("defaults", {"runtime": "onnxruntime", "provider": "X"}, "default provider 'X'"),
         ("defaults", {"runtime": "onnxruntime", "threads": 0}, "field 'defaults.threads'"),
+        ("limits", {"workspace": 64}, "'limits.workspace' is unknown.*'workspace_mib'"),
+        ("limits", {"workspace_mib": 0}, "field 'limits.workspace_mib'"),
+        (
+            "runtimes",
+            {"onnxruntime": {"providers": ["CPUExecutionProvider", "dla"], "precisions": ["fp32"]}},
+            "provider 'dla' and limits.dla_cores is 0",
+        ),
         ("facts", {"memory": {"value": 8}}, "field 'facts.memory.source'"),
     ],
 )
@@ -102,3 +110,19 @@ def test_a_file_that_is_no_description_is_refused(tmp_path: Path, content: str) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadFileError, match="does not exist"):
         load_target(tmp_path / "none.yaml")
+
+
+def test_what_options_leave_open_the_limits_say(tmp_path: Path, description: dict[str, object]) -> None:
+    limits = {"workspace_mib": 512, "build_memory_mib": 2000, "dla_cores": 2}
+    target = load_target(write(tmp_path, {**description, "limits": limits}))
+    assert target.limited(CompileOptions()).build == BuildOptions(workspace_mib=512, memory_mib=2000)
+    less = CompileOptions(build=BuildOptions(workspace_mib=64, dla_core=1))
+    assert target.limited(less).build == BuildOptions(workspace_mib=64, memory_mib=2000, dla_core=1)
+    for build, sentence in (
+        (BuildOptions(workspace_mib=513), "allows a workspace of 512 MiB, and 513 were asked for"),
+        (BuildOptions(memory_mib=4000), "allows build memory of 2000 MiB"),
+        (BuildOptions(dla_core=2), "has 2 DLA cores, and no number 2"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            target.limited(CompileOptions(build=build))
+    assert load_target("host-cpu").limited(CompileOptions()) == CompileOptions()
