@@ -16,8 +16,6 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
-
 from . import early_stopping
 from .arrays import Array
 from .judging import order_statistic
@@ -99,7 +97,7 @@ class SystemUnderTest:
         count = max(knobs.distinct_samples, self.batch)
         one = [TensorInfo(tensor.name, tensor.dtype, (count, *tensor.shape[1:])) for tensor in engine.inputs]
         self._samples = seeded_inputs(one, knobs.seed)
-        self._batches = [np.empty(tensor.shape, tensor.dtype) for tensor in engine.inputs]
+        self._batches = [samples[: self.batch].copy() for samples in self._samples]
         self._clock = clock
         self.count = count
         self.forget()
