@@ -83,47 +83,48 @@ class LikeOptions:
 def measure_like(models: Sequence[Path], like: str | None, trtexec: dict[str, Any], options: LikeOptions) -> None:
     """Compile one model, measure it, and print trtexec's summary of it."""
     from hwnas.devices import RuntimeChoice, load_target, open_device
+    from hwnas.export.benchmark import compiled
     from hwnas.files import read_bytes, write_json
 
     like, given, asked = _parsed(models, like, trtexec, options)
     runtime, _, provider = (options.runtime or "").partition(":")
     target = load_target(options.target)
     choice = RuntimeChoice(runtime or None, provider or None, options.precision).options(target)
+    content = read_bytes(models[0], what="model")
     with open_device(target) as device, bars() as progress:
         progress.start(f"{models[0].name} like {like}", 2, unit="steps")
-        engine = device.compile(read_bytes(models[0], what="model"), choice)
-        progress.advance(note="built")
-        if asked.skip_inference:
-            progress.finish()
-            _print_build(engine, options.json)
-            return
-        identity8 = device.fingerprint(choice).identity8
-        if asked.time_loading:
-            loads = device.time_loading(engine)
-            progress.finish()
-            _print_loading(loads, options.json)
-            return
-        found = device.measure_like_trtexec(engine, like, given)
+        with compiled(device, content, choice) as engine:
+            progress.advance(note="built")
+            facts = _facts(models[0], target.name, device.fingerprint(choice).identity8, engine)
+            loads_s = device.time_loading(engine) if asked.time_loading else []
+            timed = not (asked.skip_inference or asked.time_loading)
+            found = device.measure_like_trtexec(engine, like, given) if timed else None
         progress.finish()
-    if asked.export_times is not None:
+    if found is not None and asked.export_times is not None:
         write_json(asked.export_times, found.trace_records())
-    facts = {
-        "model": str(models[0]),
-        "onnx_sha256": engine.onnx_sha256,
-        "target": target.name,
-        "identity8": identity8,
-        "runtime": choice.runtime,
-        "provider": choice.provider,
-        "precision": choice.precision,
-        "threads": choice.threads,
-        "build_s": engine.build_s,
-    }
     if options.json:
-        print_json({**facts, **found.as_record()})
+        print_json({**facts, **({"loads_s": loads_s} if loads_s else {}), **(found.as_record() if found else {})})
         return
-    out.print(f"[bold]{models[0]} on {target.name}, like {like}[/], timed by {found.clock}", highlight=False)
-    for line in summary_lines(found):
+    out.print(f"[bold]{models[0]} on {target.name}, like {like}[/]", highlight=False)
+    for line in [_build_line(engine), *_loading_lines(loads_s), *(summary_lines(found) if found else [])]:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _facts(model: Path, target: str, identity8: str, engine: Engine) -> dict[str, Any]:
+    """What a figure of this engine is a figure of."""
+    return {
+        "model": str(model),
+        "onnx_sha256": engine.onnx_sha256,
+        "target": target,
+        "identity8": identity8,
+        "runtime": engine.options.runtime,
+        "provider": engine.options.provider,
+        "precision": engine.options.precision,
+        "threads": engine.options.threads,
+        "build_s": engine.build_s,
+        "load_s": engine.load_s,
+        "engine_bytes": engine.size_bytes,
+    }
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def _parsed(
     asked = _Asked(
         given.pop("skipInference", False), given.pop("timeDeserialize", False), given.pop("exportTimes", None)
     )
+    if asked.export_times is not None and (asked.skip_inference or asked.time_loading):
+        raise UserError("--exportTimes needs queries; leave --skipInference and --timeDeserialize out.")
     if "percentile" in given:
         given["percentile"] = _numbers(given["percentile"])
     try:
@@ -177,6 +180,7 @@ def summary_lines(found: QueryMeasurement) -> list[str]:
     compute = "GPU Compute Time" if found.on_gpu else "Compute Time"
     averages = found.averages_ms
     lines = [
+        f"Timed by {found.clock}",
         f"Warmup completed {found.warmup_queries} queries over {found.knobs.warmUp:g} ms",
         f"Timing trace has {found.queries} queries over {found.host_walltime_s:.6g} s",
     ]
@@ -221,21 +225,15 @@ def _knob(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
-def _print_build(engine: Engine, json: bool) -> None:
-    if json:
-        print_json({"build_s": engine.build_s, "load_s": engine.load_s, "engine_bytes": engine.size_bytes})
-        return
-    out.print(f"Built in {engine.build_s:.2f} s, loaded in {engine.load_s:.2f} s, {engine.size_bytes / 2**20:.2f} MiB.")
+def _build_line(engine: Engine) -> str:
+    return f"Built in {engine.build_s:.2f} s, loaded in {engine.load_s:.2f} s, {engine.size_bytes / 2**20:.2f} MiB"
 
 
-def _print_loading(loads_s: list[float], json: bool) -> None:
-    first, rest = loads_s[0], loads_s[1:]
-    average = sum(rest) / len(rest)
-    if json:
-        print_json({"first_s": first, "average_s": average, "loads_s": loads_s})
-        return
-    out.print(
-        f"Loading (deserialising, a context, its buffers): first {1e3 * first:.4g} ms, average of {len(rest)} more "
-        f"{1e3 * average:.4g} ms.",
-        soft_wrap=True,
-    )
+def _loading_lines(loads_s: list[float]) -> list[str]:
+    if not loads_s:
+        return []
+    average = sum(loads_s[1:]) / len(loads_s[1:])
+    return [
+        f"Loading (deserialising, a context, its buffers): first {1e3 * loads_s[0]:.4g} ms, "
+        f"average of {len(loads_s) - 1} more {1e3 * average:.4g} ms"
+    ]
