@@ -169,7 +169,7 @@ def _scenarios(data: ComparisonData) -> Grid:
         ("queries", lambda s: str(s.queries)),
         ("samples", lambda s: formats.count(s.samples)),
         ("duration", lambda s: formats.duration(s.seconds)),
-        ("samples a second", lambda s: formats.per_second(s.samples_per_s)),
+        ("samples a second", lambda s: formats.per_second(round(s.samples_per_s, 1))),
         ("percentile", lambda s: ABSENT if s.percentile_ms is None else f"p{100 * s.percentile:g}"),
         ("queries' time at it", lambda s: milliseconds(s.percentile_ms)),
         ("at most, by early stopping", lambda s: milliseconds(s.bound_ms)),
