@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hwnas import __version__
-from hwnas.cli import bench, doctor, export, profile, quantize, report, run, search, tables, targets, train, tune
+from hwnas.cli import bench, build, doctor, export, profile, quantize, report, run, search, tables, targets, train, tune
 
 app = typer.Typer(
     name="hwnas",
@@ -23,6 +23,7 @@ app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
+app.command("build")(build.build)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("targets")(targets.targets)

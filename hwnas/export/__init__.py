@@ -3,6 +3,8 @@
 from hwnas.export.benchmark import BenchmarkOptions, BenchmarkResult, Timing, benchmark
 from hwnas.export.calibration import CALIBRATIONS, Calibration
 from hwnas.export.comparison import ComparedEngine, CompareOptions, Comparison, Contender, Ratio, compare
+from hwnas.export.dla import without_qdq
+from hwnas.export.engine import EngineRecord, build_engine
 from hwnas.export.errors import AccuracyLostError, ExportError, ParityError
 from hwnas.export.finetuning import FineTuning
 from hwnas.export.half import half_precision
@@ -25,6 +27,7 @@ __all__ = [
     "ComparedEngine",
     "Comparison",
     "Contender",
+    "EngineRecord",
     "ExportError",
     "ExportedModel",
     "FineTuning",
@@ -41,6 +44,7 @@ __all__ = [
     "Timing",
     "Work",
     "benchmark",
+    "build_engine",
     "compare",
     "export_onnx",
     "half_precision",
@@ -52,5 +56,6 @@ __all__ = [
     "quantization_images",
     "quantize",
     "read_metadata",
+    "without_qdq",
     "work_of",
 ]

@@ -223,6 +223,8 @@ def test_a_dla_takes_its_scales_from_a_calibration_cache(monkeypatch: pytest.Mon
         assert plan["calibration"] == f"{head}-EntropyCalibration2\ninput: 3f000000\noutput: 3c010204\n"
         assert "apart from the model" in refusal(library, model(), options_for("int8", "dla")).message
         assert "computes in int8" in refusal(library, model("int8"), scaled).message
+    refused = refusal(library_of("11.4.0", monkeypatch), model(), scaled)
+    assert "takes scales from the model's Q/DQ nodes" in refused.message
 
 
 # Running.

@@ -32,6 +32,11 @@ def place_on_dla(config: Any, model: ParsedModel, options: RuntimeOptions, libra
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if not by_flags:
+        if build.tensor_scales:
+            raise AgentError(
+                ErrorKind.BAD_REQUEST,
+                "TensorRT %s takes scales from the model's Q/DQ nodes; give it the quantised model" % library.version,
+            )
         require_precision(model, options.precision, library, by_flags)
         return
     if options.precision not in ("fp16", "int8"):
