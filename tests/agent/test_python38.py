@@ -10,7 +10,15 @@ AGENT = Path(__file__).resolve().parents[2] / "hwnas" / "agent"
 
 
 def vermin(*paths: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vermin", "--target=3.8-", "--no-tips", "--violations", "--processes=1"]
+    command = [
+        sys.executable,
+        "-c",
+        "import vermin; vermin.main()",
+        "--target=3.8-",
+        "--no-tips",
+        "--violations",
+        "--processes=1",
+    ]
     return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, check=False)
 
 
