@@ -25,7 +25,7 @@ class BuildOptions:
     dla_core: Optional[int] = None
     """Which deep-learning accelerator, for provider ``dla``; ``None``: the first."""
     compute_capabilities: Tuple[str, ...] = ()
-    """For TensorRT-RTX, such as ``8.6``; empty: that of this GPU, or all where there is none."""
+    """For TensorRT-RTX, such as ``8.6``; empty: that of this GPU, or all that it knows where there is none."""
     batch_range: Optional[Tuple[int, int, int]] = None
     """Least, usual and largest batch of a model whose batch is dynamic; its engine runs the usual one."""
     tensor_scales: Tuple[Tuple[str, float], ...] = ()

@@ -229,7 +229,7 @@ class Agent:
         if key not in self._canaries:
             initial = fields.number("fast_state_ns") if fields.has("fast_state_ns") else None
             model = canary_model(name, model_format(runtime.name))
-            identity = self._engines.build(runtime, model, RuntimeOptions(options.provider))
+            identity = self._engines.build(runtime, model, runtime.canary_options(options))
             self._canaries[key] = prepared_canary(self._engines.open(identity), initial)
         return self._canaries[key]
 

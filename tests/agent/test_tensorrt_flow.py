@@ -170,6 +170,20 @@ def test_rtx_builds_for_the_compute_capabilities_asked_for(monkeypatch: pytest.M
     assert "no compute capability 8.7" in refused.message
 
 
+def test_rtx_builds_for_the_gpu_at_hand_unless_told_otherwise(tmp_path: Path) -> None:
+    output = tmp_path / "x.engine"
+    for asked, found in (((), ["SM86"]), (("8.9", "12.0"), ["SM89", "SM120"])):
+        open_runtime("tensorrt_rtx").compile(model(), options_for(compute_capabilities=asked), output)
+        assert json.loads(output.read_text())["capabilities"] == found
+
+
+def test_a_dla_s_canary_is_the_gpu_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_DLA_CORES", "2")
+    runtime = open_runtime("tensorrt")
+    assert runtime.providers() == ["gpu", "dla"]
+    assert runtime.canary_options(options_for("int8", "dla")) == RuntimeOptions("gpu")
+
+
 def test_a_dynamic_batch_takes_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     library = library_of("10.3.0", monkeypatch)
     plan = built(library, model(batch="N"), options_for(batch_range=(1, 4, 8)))
@@ -370,6 +384,7 @@ def test_an_engine_is_saved_with_what_it_consists_of(runtime: Runtime, tmp_path:
     assert store.explanation(store.build(runtime, canary_onnx(), options_for(profiling=False))) == {
         "version": runtime.version(),
         "workspace_mib": None,
+        "compute_capabilities": ["8.6"] if runtime.name == "tensorrt_rtx" else [],
         "unexplained": "it was built without profiling",
     }
     store.drop(identity)
@@ -408,7 +423,7 @@ def test_only_what_a_timing_depends_on_is_in_the_identity() -> None:
     runtime = open_runtime("tensorrt")
     plain = runtime.identity(RuntimeOptions("gpu"))
     assert set(plain) == {"provider", "threads", "gpu"}
-    assert plain["gpu"]["name"] == "Fake Orin"
+    assert plain["gpu"]["name"] == "Fake GPU"
     same = options_for(timeout_s=5.0, memory_mib=9000, profiling=False)
     assert runtime.identity(same) == plain
     assert runtime.identity(options_for(workspace_mib=64))["build"] == {"workspace_mib": 64}

@@ -98,6 +98,7 @@ def test_the_runtime_builds_ahead_of_time_and_loads_only_on_a_gpu(runtime: Runti
     assert told == {
         "version": runtime.version(),
         "workspace_mib": None,
+        "compute_capabilities": ["8.6"],
         "unexplained": "there is no GPU here to load it on",
     }
     with pytest.raises(AgentError) as refused:
@@ -109,6 +110,12 @@ def test_the_runtime_builds_ahead_of_time_and_loads_only_on_a_gpu(runtime: Runti
     with pytest.raises(AgentError) as refused:
         runtime.identity(options)
     assert refused.value.kind == ErrorKind.NO_DEVICE
+
+
+def test_without_a_gpu_an_engine_is_for_all(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.compile(canary_onnx(), RuntimeOptions("gpu"), tmp_path / "x.engine")
+    told = json.loads(explanation_path(tmp_path / "x.engine").read_text())
+    assert told["compute_capabilities"] == ["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no engine", bytes(4096)])

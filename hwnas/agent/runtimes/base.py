@@ -155,6 +155,10 @@ class Runtime(ABC):
     def identity(self, options: RuntimeOptions) -> Dict[str, Any]:
         """What, beside name and version, a timing by this runtime depends on; stable from probe to probe."""
 
+    def canary_options(self, options: RuntimeOptions) -> RuntimeOptions:
+        """How the canary is built that runs beside engines of these options: in FP32 by the same provider."""
+        return RuntimeOptions(options.provider)
+
     @abstractmethod
     def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
         """Compile an ONNX model into the engine file ``output``.

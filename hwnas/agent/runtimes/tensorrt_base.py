@@ -56,6 +56,10 @@ class TensorRtRuntime(Runtime):
             found["execution"] = changed(options.execution)
         return found
 
+    def canary_options(self, _: RuntimeOptions) -> RuntimeOptions:
+        """On the GPU: a DLA does not compute in FP32, and shares the board's clocks and heat with it."""
+        return RuntimeOptions(GPU)
+
     def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
         """Build in a process of its own; once more with a smaller workspace where memory was short."""
         self._require_possible(options)

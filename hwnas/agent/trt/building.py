@@ -9,6 +9,7 @@ from ..protocol import AgentError, ErrorKind
 from ..runtimes.base import RuntimeOptions
 from .dla import place_on_dla
 from .library import Library
+from .names import NAMES
 from .parsing import ParsedModel, can_choose_types, can_type_strongly
 from .precision import require_precision, set_precision_flags
 from .timing_cache import TimingCache
@@ -80,6 +81,12 @@ def _set_portability(config: Any, build: BuildOptions, library: Library) -> None
         for number, name in enumerate(build.compute_capabilities):
             if not config.set_compute_capability(_compute_capability(library, name), number):
                 raise library.failure("asking for compute capability %s" % name)
+
+
+def known_compute_capabilities(library: Library) -> Tuple[str, ...]:
+    """What TensorRT-RTX builds for, such as ``8.6``; empty for TensorRT, which builds for the GPU at hand."""
+    kinds = getattr(library.trt, "ComputeCapability", None)
+    return tuple("%s.%s" % (name[2:-1], name[-1]) for name in NAMES["ComputeCapability"] if hasattr(kinds, name))
 
 
 def _compute_capability(library: Library, name: str) -> Any:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from .. import protocol
 from ..cuda import Cuda, open_cuda
 from ..processes import claim_stdout, end_with_host
 from ..protocol import AgentError, ErrorKind, Fields, Message
 from ..runtimes.base import RuntimeOptions
-from .building import build_plan
+from .building import build_plan, known_compute_capabilities
 from .explanation import explain
 from .gpu import gpu_identity
 from .library import Library, open_library
@@ -32,6 +33,7 @@ def build(fields: Fields) -> Message:
     library = open_library(fields.text("library"))
     options = RuntimeOptions.from_message(fields.record("options"))
     cuda = _gpu_if_any()
+    options = replace(options, build=replace(options.build, compute_capabilities=_capabilities(library, cuda, options)))
     cache = _timing_cache(fields, library, cuda, options)
     plan = build_plan(library, Path(fields.text("onnx")).read_bytes(), options, cache)
     content = bytes(memoryview(plan))
@@ -39,6 +41,7 @@ def build(fields: Fields) -> Message:
     return {
         "version": library.version,
         "workspace_mib": options.build.workspace_mib,
+        "compute_capabilities": options.build.compute_capabilities,
         **_explanation(library, cuda, content, options),
     }
 
@@ -50,6 +53,14 @@ def _gpu_if_any() -> Optional[Cuda]:
         if error.kind != ErrorKind.NO_DEVICE:
             raise
         return None
+
+
+def _capabilities(library: Library, cuda: Optional[Cuda], options: RuntimeOptions) -> Tuple[str, ...]:
+    """For which GPUs to build: those asked for, this one, or all; TensorRT builds for this one without being told."""
+    known = known_compute_capabilities(library)
+    if options.build.compute_capabilities or not known:
+        return options.build.compute_capabilities
+    return known if cuda is None else ("%d.%d" % cuda.device().compute_capability,)
 
 
 def _timing_cache(

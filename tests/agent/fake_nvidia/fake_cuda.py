@@ -91,7 +91,7 @@ class FakeCuda(Cuda):
     graphs = True
 
     def device(self) -> GpuFacts:
-        return GpuFacts("Fake Orin", (8, 7), 16, 8 << 30, True, "12.6", "12.6")
+        return GpuFacts("Fake GPU", (8, 6), 16, 8 << 30, True, "12.6", "12.6")
 
     def memory(self) -> tuple[int, int]:
         return 4 << 30, 8 << 30
