@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
@@ -30,6 +31,24 @@ class Local(_Described):
     """The device is the machine that hwnas runs on."""
 
     kind: Literal["local"]
+
+
+class Ssh(_Described):
+    """The device is reached over SSH; what is not said here, the user's OpenSSH client configuration says."""
+
+    kind: Literal["ssh"]
+    host: str | None = Field(default=None, min_length=1)
+    """Its address, or a name of the client configuration; ``None``: ``hwnas targets add`` says it."""
+    user: str | None = Field(default=None, min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    keys: list[str] = []
+    """Files of private keys, to be tried before the agent's."""
+    jump: list[str] = []
+    """Hosts to go through, ``[user@]host[:port]`` each, the nearest first; else the configuration's ProxyJump."""
+    config: str | None = None
+    """OpenSSH client configuration; ``None``: ``~/.ssh/config``."""
+    python: str | None = None
+    """The board's Python 3.8 or newer, as of a virtual environment; ``None``: the newest that is on its path."""
 
 
 class RuntimeSupport(_Described):
@@ -76,7 +95,7 @@ class Target(_Described):
     name: Name
     description: str
     kind: Literal["cpu", "gpu", "jetson"]
-    connection: Local
+    connection: Annotated[Local | Ssh, Field(discriminator="kind")]
     runtimes: dict[str, RuntimeSupport] = Field(min_length=1)
     defaults: Defaults
     limits: Limits = Limits()
@@ -222,6 +241,10 @@ def _known_keys(place: list[Any]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             by_key = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
             model = by_key.get(str(part))
+        elif isinstance(model, UnionType):  # models told apart by their kind
+            model = next(
+                (one for one in get_args(model) if part in get_args(one.model_fields["kind"].annotation)), None
+            )
         else:  # a mapping from names to models
             model = get_args(model)[-1]
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
