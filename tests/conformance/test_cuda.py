@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_every_registered_library_is_tested_here() -> None:
 def test_it_says_what_gpu_there_is(cuda: Cuda) -> None:
     facts = cuda.device()
     assert (facts.name, facts.compute_capability, facts.multiprocessors) == ("Stub GPU", (8, 7), 14)
-    assert (facts.integrated, facts.runtime_version, facts.driver_version) == (True, "12.6", "13.0")
+    assert (facts.integrated, facts.driver_version) == (True, "13.0")
+    assert re.fullmatch(r"1\d\.\d+", facts.runtime_version)
     assert facts.memory_bytes == cuda.memory()[1]
     assert facts.as_record()["name"] == "Stub GPU"
 

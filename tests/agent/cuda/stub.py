@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import os
 import subprocess
 import sys
 from ctypes import byref, c_char, c_char_p, c_float, c_int, c_long, c_size_t, c_uint, c_ulonglong, c_void_p
@@ -18,10 +19,14 @@ import pytest
 from hwnas.agent.cuda import Cuda, cudart_ctypes, open_cuda, pycuda_
 
 SOURCE = Path(__file__).with_name("cuda_stub.c")
+PRELOADED = "HWNAS_PRELOADED_CUDA_STUB"
+"""Where test_real_pycuda.py says that the stub lies to which PyCUDA itself is bound."""
 
 
 def compile_stub(directory: Path) -> Path:
     """The stub as ``libcudart.so.13`` and, beside it, as ``libcuda.so.1``."""
+    if PRELOADED in os.environ:
+        return Path(os.environ[PRELOADED])
     for name in ("libcuda.so.1", "libcudart.so.13"):
         command = ["cc", "-shared", "-fPIC", "-O1", f"-Wl,-soname,{name}", "-o", str(directory / name), str(SOURCE)]
         subprocess.run(command, check=True)
@@ -77,6 +82,8 @@ def install(stub: Stub, patch: pytest.MonkeyPatch) -> None:
     """Let all of the libraries be there, over the stub."""
     patch.setattr(cudart_ctypes, "_SONAMES", (str(stub.path),))
     patch.setitem(sys.modules, "cuda.bindings.runtime", fake_cuda_python(stub))
+    if PRELOADED in os.environ:
+        return  # PyCUDA itself is here, and bound to the stub
     driver: Any = FakePyCuda(stub)
     patch.setitem(sys.modules, "pycuda.driver", driver)
     context: Any = SimpleNamespace(device=FakeDevice(driver))
