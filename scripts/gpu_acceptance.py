@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 from acceptance import UNFINISHED, Acceptance, Found, Stage, asked_of
 
+from hwnas.agent.node_model import read_node_model
 from hwnas.agent.nvml import open_nvml
+from hwnas.agent.runtimes import RuntimeOptions
 from hwnas.cli.console import bars
 from hwnas.devices import CompileOptions, Device, Measurement, MeasureOptions, RuntimeChoice, load_target, open_device
 from hwnas.errors import HwnasError, UserError
 from hwnas.files import read_json_lines
-from hwnas.graphs import graph_in_precision, network_graph
+from hwnas.graphs import as_node_file, graph_in_precision, network_graph
 from hwnas.latency import ProfileOptions, profile
 from hwnas.latency.figures import ValidationFigures
 from hwnas.spaces import Space, get_space
@@ -41,6 +43,9 @@ OTHERS = (("onnxruntime", "CUDAExecutionProvider"), ("onnxruntime", "TensorrtExe
 OTHERS += (("tensorrt", "gpu"), ("tensorrt_rtx", "gpu"))
 MEASURE = MeasureOptions(min_samples=256, max_seconds=4.0)
 LOAD_S = 5.0
+LAYOUTS = ("channels-last", "contiguous")
+ROUNDS = 20
+"""In each of which either layout is timed."""
 DRY = "it is a dry run on the CPU, made to test the script."
 
 
@@ -95,6 +100,7 @@ class Stages:
             Stage("device", self.describe),
             Stage("agent", self.repeat, least_s=30),
             Stage("numbers", self.compare, least_s=30),
+            Stage("layouts", self.layouts, least_s=30),
             *(Stage(f"torch-{name}", partial(self.variants, name), least_s=60) for name in providers),
             Stage("load", self.load),
             *(Stage(f"table-{preset}", partial(self.table, preset, n), least_s=15) for preset, n in minutes.items()),
@@ -147,6 +153,28 @@ class Stages:
             )
             self.device.release(engine)
         return {"largest_relative_error": found}
+
+    def layouts(self, _: float) -> Found:
+        """The same network channels-last and contiguous, in turns in this process: which layout runtime torch takes."""
+        from hwnas.agent.runtimes.torch import CudaTorchEngine, TorchEngine
+        from hwnas.agent.runtimes.torch_program import build_program
+
+        make = CudaTorchEngine if self.kind == "cuda" else TorchEngine
+        found: Found = {}
+        for preset in SPACES:
+            model = read_node_model(as_node_file(extreme(get_space(f"mobilenet_v3/{preset}"), "largest")))
+            for precision in PRECISIONS[self.kind]:
+                options = RuntimeOptions(PROVIDERS[self.kind][0], precision)
+                programs = {name: build_program(model, precision, name == "channels-last") for name in LAYOUTS}
+                engines = {name: make(program, model, options) for name, program in programs.items()}
+                times = {name: [] for name in LAYOUTS}
+                for _round in range(ROUNDS):
+                    for name, engine in engines.items():
+                        times[name].append(min(engine.timed_runs(5)) / 1e6)
+                medians = {name: float(np.median(rounds)) for name, rounds in times.items()}
+                fastest = {name: min(rounds) for name, rounds in times.items()}
+                found[f"{preset} {precision}"] = {"median_ms": medians, "fastest_ms": fastest}
+        return {"networks": found}
 
     def variants(self, provider: str, seconds: float) -> Found:
         """Smallest and largest network of both spaces in each precision; compiled programs of one network alone."""
