@@ -34,7 +34,7 @@ from hwnas.devices import CompileOptions, Device, load_target, open_device
 from hwnas.errors import DeviceError, HwnasError
 from hwnas.graphs import graph_in_precision
 from hwnas.latency import ProfileOptions, fit_latency_model, load_table, profile
-from hwnas.latency.crosscheck import CrossCheck, cross_check
+from hwnas.latency.crosscheck import LIMIT, CrossCheck, cross_check
 from hwnas.spaces import get_space
 
 CHECKED = 3
@@ -81,7 +81,23 @@ def accept(arguments: argparse.Namespace) -> bool:
         ]
         done = acceptance.run(stages)
         print(f"{acceptance.write_results(stages)}: {'complete' if done else 'not complete, run this again'}")
+        if done:
+            require_agreement(acceptance.found(stages)["cross-check"]["differences"])
         return done
+
+
+def require_agreement(differences: dict[str, float]) -> None:
+    """
+    Raises:
+        DeviceError: our time of an engine and trtexec's are further apart than is allowed.
+    """
+    apart = {name: difference for name, difference in differences.items() if abs(difference) > LIMIT}
+    if apart:
+        told = ", ".join(f"{name} by {100 * difference:+.1f} %" for name, difference in apart.items())
+        raise DeviceError(
+            f"Our p50 differs from trtexec's ({told}), where {100 * LIMIT:g} % are allowed; lock the clocks "
+            "(jetson_clocks), let the board rest, remove cross-check.json from the state and run this again."
+        )
 
 
 @dataclass
@@ -122,7 +138,6 @@ class Steps:
         checks = [self.cross_check(evaluation["architecture"]) for evaluation in best]
         return {
             "cross_checks": [check.model_dump(mode="json") for check in checks],
-            "agree": all(check.agrees for check in checks),
             "differences": {check.model: check.difference for check in checks},
         }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a Jetson: profile, search, build, compare with trtexec, and one JSON that can be sent to the project.
-# Arguments are passed on to jetson_acceptance.py, which explains them (--help). HWNAS_AS_IS=python3 takes that Python as it is and installs nothing.
+# Arguments are passed on to jetson_acceptance.py, which explains them (--help).
+# HWNAS_AS_IS=python3 takes that Python as it is and installs nothing.
 set -euo pipefail
 if [ -n "${HWNAS_AS_IS:-}" ]; then
     cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -114,3 +114,9 @@ def test_a_runtime_that_refuses_the_engine_is_named(tmp_path: Path) -> None:
         jetson_acceptance.build(
             tmp_path / "model.onnx", CompileOptions(provider="NoSuchProvider"), tmp_path / "model.engine"
         )
+
+
+def test_a_cross_check_that_disagrees_ends_the_script_with_the_difference() -> None:
+    jetson_acceptance.require_agreement({"a": 0.02, "b": -0.02})
+    with pytest.raises(DeviceError, match=r"differs from trtexec's \(b by -3\.0 %\)"):
+        jetson_acceptance.require_agreement({"a": 0.02, "b": -0.03})

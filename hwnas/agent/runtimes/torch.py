@@ -289,7 +289,7 @@ def _can_compile() -> bool:
 
 
 def _channels_last(options: RuntimeOptions) -> bool:
-    """On a CPU every network and precision tried took less so (docs/runtimes.md); tensor cores want it of FP16 and BF16."""
+    """On a CPU all that was tried took less time so (docs/runtimes.md); tensor cores want it of FP16 and BF16."""
     return not _on_gpu(options) or options.precision in _HALF
 
 
