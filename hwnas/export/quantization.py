@@ -83,6 +83,17 @@ class QuantizationOptions:
     keep_io: bool = True
     finetuning: FineTuning | None = None
 
+    def require_consistent(self) -> None:
+        """Refuse options that would do nothing.
+
+        Raises:
+            UserError: naming the option.
+        """
+        if self.precision == "int8" and not self.keep_io:
+            raise UserError("Float16 inputs and outputs (--half-io) are for FP16; an INT8 model keeps FP32 there.")
+        if self.precision == "fp16" and self.finetuning is not None:
+            raise UserError("Fine-tuning (--finetune) is for INT8; leave it out with FP16.")
+
 
 class Scored(BaseModel):
     """Accuracy of one form of a model on the scored images; ``loss`` is against float32, None for that one itself."""
@@ -185,13 +196,14 @@ def quantize(
 
     Raises:
         UserError: the model cannot be quantised (it is already, its shapes are dynamic, it has no layer that can be),
-            or a part of the images is empty.
+            a part of the images is empty, or an option would do nothing.
         ExportError: activations or logits are not finite, or a tool failed or is missing.
     """
     options, progress = options or QuantizationOptions(), progress or Silent()
+    options.require_consistent()
     images.require_some()
     prepared = prepare(model)
-    half, half_by = half_precision(prepared, tool=options.tool, keep_io=options.keep_io or options.precision == "int8")
+    half, half_by = half_precision(prepared, tool=options.tool, keep_io=options.keep_io)
     scores = Scores(prepared, images.scored, progress)
     if options.precision == "fp16":
         record = _record(model, prepared, images, options, None, {}, scores.by_precision(half, half_by), {})

@@ -71,9 +71,10 @@ def run(opened: ort.InferenceSession, sample: Sample) -> Iterator[dict[str, Arra
     entrance = opened.get_inputs()[0]
     names = [output.name for output in opened.get_outputs()]
     batch, _, resolution, _ = entrance.shape
+    kind = np.float16 if entrance.type == "tensor(float16)" else np.float32
     for images in sample.batches(resolution, batch):
         padded = functional.pad(images, (0, 0) * 3 + (0, batch - len(images)))
-        outputs = opened.run(names, {entrance.name: padded.numpy()})
+        outputs = opened.run(names, {entrance.name: padded.numpy().astype(kind, copy=False)})
         values = zip((entrance.name, *names), (images.numpy(), *outputs), strict=True)
         yield {name: array[: len(images)] for name, array in values}
 

@@ -264,7 +264,7 @@ def test_half_precision_alone(subnet: ModelProto, dataset: Dataset) -> None:
         assert {end.type.tensor_type.elem_type for end in [*model.graph.input, *model.graph.output]} == {kind}
         assert made_by.startswith("onnxruntime ")
         onnx.checker.check_model(model, full_check=True)
-    record = quantize(subnet, images, QuantizationOptions(precision="fp16", tool="onnxruntime")).record
+    record = quantize(subnet, images, QuantizationOptions(precision="fp16", tool="onnxruntime", keep_io=keep_io)).record
     assert list(record.scores) == ["fp32", "fp16"]
     assert (record.calibration, record.calibrated_on, record.left) == (None, None, ())
     assert record.kept
@@ -397,6 +397,14 @@ def test_images_are_needed_for_every_use(subnet: ModelProto, dataset: Dataset) -
         quantization_images(subnet, dataset, calibration=0)
     with pytest.raises(UserError, match="1000 classes, data set fashion-mnist 10"):
         quantization_images(network_graph(get_space("mobilenet_v3/small", 1000).blocks(SPACE.smallest)), dataset)
+
+
+def test_options_that_would_do_nothing_are_refused() -> None:
+    model = random_network(0)
+    with pytest.raises(UserError, match="--half-io"):
+        quantize(model, three(model), QuantizationOptions(keep_io=False))
+    with pytest.raises(UserError, match="--finetune"):
+        quantize(model, three(model), QuantizationOptions(precision="fp16", finetuning=FineTuning()))
 
 
 def test_an_operator_without_int8_stays_as_it_is() -> None:
