@@ -63,7 +63,7 @@ class Queries(ABC):
 
 
 class HostQueries(Queries):
-    """One query at a time, computed while it is enqueued, by the host's clock."""
+    """One query at a time, waited for while it is enqueued, by the host's clock."""
 
     clock = "the host's clock"
     depth = 1

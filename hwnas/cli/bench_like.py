@@ -203,8 +203,8 @@ def summary_lines(found: QueryMeasurement) -> list[str]:
     ]
     if not found.on_gpu:
         lines.append(
-            "* The host computes each query while it enqueues it: nothing is enqueued ahead, Enqueue Time is Compute "
-            "Time, and the knobs about a GPU are off."
+            "* The runtime is called query by query, each waited for: nothing is enqueued ahead, Enqueue Time is "
+            "Compute Time, and the knobs about a GPU are off."
         )
     knobs = found.knobs.as_record().items()
     lines.append("Knobs: " + ", ".join(f"{name}={_knob(value)}" for name, value in knobs))

@@ -164,9 +164,9 @@ class TensorRtEngine(Engine):
 
     def queries(self, knobs: TrtexecKnobs, inputs: Sequence[Array]) -> Queries:
         """Queries in flight on the GPU, each stream with a context of its own."""
-        how = ExecutionOptions(spin_wait=knobs.useSpinWait)
-        runs = [_bound(self._loaded.execution(), self._cuda, how) for _ in range(knobs.infStreams)]
-        return CudaQueries(self._cuda, runs, knobs, inputs)
+        cuda = self._cuda if self._cuda.graphs or not knobs.useCudaGraph else open_cuda(graphs=True)
+        runs = [_bound(self._loaded.execution(), cuda, ExecutionOptions()) for _ in range(knobs.infStreams)]
+        return CudaQueries(cuda, runs, knobs, inputs)
 
     def close(self) -> None:
         """Give graph, stream and buffers back, then the contexts, then the engine."""
