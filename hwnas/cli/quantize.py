@@ -52,7 +52,7 @@ def quantize(
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     precision: Annotated[Precision, typer.Option(help="INT8 is always shown beside FP16.")] = Precision.INT8,
     remainder: Annotated[
-        Remainder, typer.Option(help="With int8, the precision of the rest; fp16 needs TensorRT 10, fp32 is read by 8.5.")
+        Remainder, typer.Option(help="With int8, precision of the rest; fp16 needs TensorRT 10, 8.5 reads fp32.")
     ] = Remainder.FP16,
     max_drop: Annotated[float, typer.Option(help="Top-1 that may be lost against FP32, in points.")] = 0.5,
     calibration: Annotated[
