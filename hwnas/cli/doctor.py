@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from hwnas.cli.console import JsonOption, command, out, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwnas.devices import Target
     from hwnas.doctor import BuildPlan, Diagnosis, ParserVerdict
 
 _STYLES = {"builds": "green", "builds with warnings": "yellow", "will not build": "bold red"}
@@ -23,7 +23,7 @@ _MIB = 2**20
 @command
 def doctor(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
-    target: Annotated[str, typer.Option(help="Name of a target or its YAML file, or a board such as rtx-3090.")],
+    target: Annotated[str, typer.Option(help="Name of a target, such as rtx-3090, or its YAML file.")],
     tensorrt: Annotated[str | None, typer.Option(help="Version of TensorRT there, such as 10.3.")] = None,
     jetpack: Annotated[str | None, typer.Option(help="JetPack there, such as 6.2, which says the version.")] = None,
     compute_capability: Annotated[str | None, typer.Option(help="Of the GPU, such as 8.7.")] = None,
@@ -41,14 +41,15 @@ def doctor(
 ) -> None:
     """Say whether a model will build for TensorRT on a device, what stands in the way, and where that comes from.
 
-    A board with several JetPacks is examined with each.  Exit status 1 if the model will not build on one of them.
+    A board that may run several JetPacks is examined with each.  Exit status 1 if the model will not build on one of them.
     """
     plan = _plan(precision, batch_range, workspace_mib, dla)
 
+    from hwnas.devices import load_description
     from hwnas.doctor import Overrides, ask_parser, examine, platforms
 
     overrides = Overrides(tensorrt, jetpack, compute_capability, memory_gib, dla_cores)
-    found = examine(model, platforms(target, _target(target), overrides), plan)
+    found = examine(model, platforms(load_description(target), overrides), plan)
     parser = ask_parser(model)
     if json:
         print_json(
@@ -95,41 +96,34 @@ def _check_batch_range(text: str | None) -> bool:
     return True
 
 
-def _target(name: str) -> Target | None:
-    """The target of that name; None where a board in the table may be meant."""
-    from hwnas.devices import load_target
-    from hwnas.errors import UnknownNameError
-
-    try:
-        return load_target(name)
-    except UnknownNameError:
-        return None
-
-
 def _print(found: Sequence[Diagnosis], parser: ParserVerdict | None) -> None:
-    for diagnosis in found:
-        gpu = f", compute capability {diagnosis.compute_capability}" if diagnosis.compute_capability else ""
-        where = f"{diagnosis.platform}, TensorRT {diagnosis.tensorrt}{gpu}: "
-        out.print(Text.assemble(where, (diagnosis.verdict, _STYLES[diagnosis.verdict])), soft_wrap=True)
-        for finding in diagnosis.findings:
-            out.print(Text(f"  {finding.severity.value}: {finding.what}"), soft_wrap=True)
-            for place in finding.where:
-                out.print(Text(f"    at {place}"), soft_wrap=True)
-            for name, text in (("mend", finding.mend), ("source", finding.source)):
-                if text:
-                    out.print(Text(f"    {name}: {text}", style="dim"), soft_wrap=True)
-        if diagnosis.memory is not None:
-            needed = diagnosis.memory
-            out.print(
-                f"  memory: weights {needed.weights / _MIB:.2f} MiB, activations {needed.activations / _MIB:.2f} MiB, "
-                + (
-                    "workspace without limit"
-                    if needed.workspace is None
-                    else f"workspace {needed.workspace / _MIB:g} MiB"
-                ),
-                soft_wrap=True,
-            )
+    """Platforms of which the same is said are named together."""
+    for _, group in itertools.groupby(found, key=lambda d: (d.verdict, d.findings, d.memory)):
+        alike = list(group)
+        for diagnosis in alike:
+            gpu = f", compute capability {diagnosis.compute_capability}" if diagnosis.compute_capability else ""
+            where = f"{diagnosis.platform}, TensorRT {diagnosis.tensorrt}{gpu}: "
+            out.print(Text.assemble(where, (diagnosis.verdict, _STYLES[diagnosis.verdict])), soft_wrap=True)
+        _print_findings(alike[0])
     out.print(Text(_words(parser)), soft_wrap=True)
+
+
+def _print_findings(diagnosis: Diagnosis) -> None:
+    for finding in diagnosis.findings:
+        out.print(Text(f"  {finding.severity.value}: {finding.what}"), soft_wrap=True)
+        for place in finding.where:
+            out.print(Text(f"    at {place}"), soft_wrap=True)
+        for name, text in (("mend", finding.mend), ("source", finding.source)):
+            if text:
+                out.print(Text(f"    {name}: {text}", style="dim"), soft_wrap=True)
+    needed = diagnosis.memory
+    if needed is not None:
+        limit = "without limit" if needed.workspace is None else f"{needed.workspace / _MIB:g} MiB"
+        out.print(
+            f"  memory: weights {needed.weights / _MIB:.2f} MiB, activations {needed.activations / _MIB:.2f} MiB, "
+            f"workspace {limit}",
+            soft_wrap=True,
+        )
 
 
 def _words(parser: ParserVerdict | None) -> str:
