@@ -151,7 +151,8 @@ def _compile_options(device: TimingDevice, table: LatencyTable, path: Path) -> C
         raise UserError(f"Latency table {path} is of target {table.target}, not {device.target.name}; give that one.")
     options = device.default_options()
     runtime = device.target.runtimes.get(table.runtime)
-    providers = [options.provider, *(runtime.providers if runtime else ())]
+    usual = [options.provider] if table.runtime == options.runtime else []
+    providers = [*usual, *(runtime.providers if runtime else ())]
     fitting = [provider for provider in providers if mode_of(provider) == table.mode]
     if runtime is None or not fitting:
         raise UserError(

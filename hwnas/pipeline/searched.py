@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hwnas.devices import BACK_TO_BACK, Arrival, CompileOptions, Device, RuntimeChoice, load_target, open_device
+from hwnas.devices import BACK_TO_BACK, Arrival, CompileOptions, Device, RuntimeChoice, Target, load_target, open_device
 from hwnas.errors import UserError
-from hwnas.latency import load_table
+from hwnas.latency import LatencyTable, load_table
 from hwnas.latency.precision import PrecisionLatency
+from hwnas.latency.store import mode_of
 from hwnas.pipeline.latency import (
     LoadedTable,
     find_and_open_table,
@@ -59,7 +60,9 @@ def open_latency(
             several precisions.
         StaleTableError: as :func:`hwnas.pipeline.latency.open_table`.
     """
-    choices = [RuntimeChoice(precision=name) for name in precisions] or [RuntimeChoice()]
+    choices = [RuntimeChoice(precision=name) for name in precisions]
+    if not choices:
+        choices = [RuntimeChoice() if table is None else _choice_of(load_table(table), device.target)]
     options = [choice.options(device.target) for choice in choices]
     if table is not None and len(options) > 1:
         raise UserError("One --table holds one precision; give --tables, where those of all precisions lie.")
@@ -76,6 +79,15 @@ def open_latency(
     searched = with_precisions(space, precisions)
     models = {name: loaded.model for name, loaded in zip(precisions, tables, strict=True)}
     return SearchedLatency(searched, tables, PrecisionLatency(searched, models), options[0])
+
+
+def _choice_of(table: LatencyTable, target: Target) -> RuntimeChoice:
+    """How the table's models were run, if the target has that; else its defaults, which the table then is not of."""
+    support = target.runtimes.get(table.runtime)
+    fitting = [name for name in support.providers if mode_of(name) == table.mode] if support else []
+    if support is None or not fitting or table.precision not in support.precisions:
+        return RuntimeChoice()
+    return RuntimeChoice(table.runtime, fitting[0], table.precision, table.threads)
 
 
 def imported_latency(space: Space, table: LoadedTable, precisions: Sequence[str]) -> SearchedLatency:
