@@ -145,6 +145,7 @@ class FakeGpu:
         for name, fake in (("Stream", Stream), ("Event", Event), ("CUDAGraph", CUDAGraph)):
             monkeypatch.setattr(torch.cuda, name, fake)
         monkeypatch.setattr(torch.cuda, "graph", graph)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: gpu.calls.append("wait for all"))
         monkeypatch.setattr(torch.cuda, "stream", stream)
         monkeypatch.setattr(module, "_pinned", torch.zeros)
         monkeypatch.setattr(module.CudaTorchEngine, "device", "cpu")
@@ -176,6 +177,11 @@ def test_a_run_on_a_gpu_is_timed_between_two_events_and_waited_for(gpu: FakeGpu)
     assert engine.timed_runs(2) == [250_000, 250_000]
     assert gpu.calls == ["event", "compute", "event", "wait for event"] * 2
     assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+
+
+def test_nothing_is_computed_before_weights_and_arguments_are_there(gpu: FakeGpu) -> None:
+    gpu.engine(RuntimeOptions("cuda"))
+    assert gpu.calls[:2] == ["wait for all", "compute"]
 
 
 def test_transfers_are_timed_between_events_and_apart_from_the_run(gpu: FakeGpu) -> None:

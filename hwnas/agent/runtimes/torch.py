@@ -1,4 +1,4 @@
-"""PyTorch, for a device that has nothing else.  An engine is a model as nodes that this agent has built and run once.
+"""PyTorch, for a device that has nothing else.  An engine is a model as nodes that this agent has built once.
 
 Providers: ``cpu`` and ``cuda`` run operator after operator; ``cpucompile`` and ``cudacompile`` compile the program
 with ``torch.compile`` when the engine is loaded; ``cudagraph`` captures it as a CUDA graph.  FP32 is FP32: TF32 is off.
@@ -69,7 +69,7 @@ class TorchRuntime(Runtime):
         return found
 
     def compile(self, onnx: bytes, options: RuntimeOptions, output: Path) -> None:
-        """Build the program and run it once; the file holds the nodes as they came.
+        """Build the program and follow its shapes through; the file holds the nodes as they came.
 
         ``onnx`` is a model as nodes, since there is nothing on the device that reads ONNX.
         """
@@ -77,7 +77,8 @@ class TorchRuntime(Runtime):
         model = read_node_model(onnx)
         program = build_program(model, options.precision, _channels_last(options))
         with _explained(), torch.inference_mode():
-            outputs = program(*(torch.zeros(shape) for shape in model.inputs.values()))
+            # Without data: the processor of a device may not have every operator in the GPU's precision.
+            outputs = program.to("meta")(*(torch.empty(shape, device="meta") for shape in model.inputs.values()))
         for (name, shape), value in zip(model.outputs.items(), outputs):
             if tuple(value.shape) != shape:
                 raise AgentError(
@@ -111,6 +112,7 @@ class TorchEngine(Engine):
         if options.provider in _COMPILED:
             torch.set_num_threads(options.threads)  # the number is part of the code that is generated
             self._program = torch.compile(program, fullgraph=True, dynamic=False)
+        self._settle()
         self.run()
 
     @property
@@ -147,6 +149,9 @@ class TorchEngine(Engine):
                 self._results = program(*arguments)
                 durations.append(clock() - start)
         return durations
+
+    def _settle(self) -> None:
+        """Wait until weights and arguments are where they belong."""
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -200,6 +205,9 @@ class CudaTorchEngine(TorchEngine):
         with self._computing():
             copies = [(self._nanoseconds(self._copy_in), self._nanoseconds(self._copy_out)) for _ in range(count)]
         return [ns for ns, _ in copies], [ns for _, ns in copies]
+
+    def _settle(self) -> None:
+        torch.cuda.synchronize()  # they were put there by another stream, for which this one's work does not wait
 
     def _nanoseconds(self, enqueue: Callable[[], None]) -> int:
         self._started.record(self._stream)
