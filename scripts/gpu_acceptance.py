@@ -75,6 +75,7 @@ def accept(arguments: argparse.Namespace) -> bool:
         raise UserError("A dry run on the CPU writes no table into latency_tables; leave --tables out.")
     with open_device(load_target("host-cpu" if dry else "local-gpu")) as device:
         options = RuntimeChoice("torch").options(device.target)
+        device.release(device.compile(network(get_space("mobilenet_v3/small"), seed=0), options))  # or says why not
         identity8 = device.fingerprint(options).identity8
         acceptance = Acceptance(
             "gpu_acceptance", device.target.name, state, identity8, arguments.minutes, DRY if dry else None
