@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.sshd import Sshd
 
 # One thread each: the suite's child processes must not fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +26,15 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the published data in {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An SSH server that nobody may stop."""
+    from tests.sshd import serving
+
+    with serving(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.scenario import ScenarioResult, patience_s
-from hwnas.devices.target import Target
+from hwnas.devices.target import Ssh, Target
 from hwnas.errors import DeviceError, UserError
 from hwnas.progress import Progress, Silent
+from hwnas.questions import answering
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -376,8 +377,16 @@ class Device:
         return f"the agent on '{self.target.name}' was lost while {doing}: {what}{told}."
 
 
+def _ssh(target: Target) -> Connection:
+    from hwnas.devices.ssh import SshConnection
+
+    assert isinstance(target.connection, Ssh)
+    return SshConnection(target.connection, answering())
+
+
 CONNECTIONS: dict[str, Callable[[Target], Connection]] = {
     "local": lambda _: LocalConnection(),
+    "ssh": _ssh,
 }
 """Kind of a target's connection to what makes one."""
 

@@ -19,3 +19,7 @@ class RefusedError(DeviceError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class UnreachableError(DeviceError):
+    """There is no way to the device at the moment; trying again later may help."""

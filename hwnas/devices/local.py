@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from hwnas.agent.environment import undisturbed
 from hwnas.agent.protocol import MAX_LINE_BYTES
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError
 from hwnas.errors import DeviceError
 
 _AGENT = (sys.executable, "-m", "hwnas.agent")
-_DISTURBING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "ORT_", "MALLOC_", "PYTHON", "LD_PRELOAD")
 _SECONDS_TO_LEAVE = 2.0
 _LINES_KEPT = 40
 _LONGEST_LINE = 500
@@ -142,10 +142,5 @@ class LocalAgent(AgentProcess):
 
 
 def _undisturbed_environment() -> dict[str, str]:
-    """This process's environment without what changes how a runtime computes or what Python imports."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_DISTURBING)}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    environment["OPENBLAS_NUM_THREADS"] = (
-        "1"  # NumPy only packs and unpacks there; its idle threads would be in the way
-    )
-    return environment
+    """This process's environment without what disturbs, in which Python finds hwnas."""
+    return undisturbed(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}

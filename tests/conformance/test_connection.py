@@ -14,14 +14,25 @@ import pytest
 from hwnas.devices import AgentLostError, AgentProcess, AgentTimeoutError, Connection
 from hwnas.devices.device import CONNECTIONS
 from hwnas.devices.local import LocalConnection
+from hwnas.devices.ssh import SshConnection
+from tests.sshd import Sshd
 
-CONNECTIONS_HERE: dict[str, Callable[[], Connection]] = {"local": LocalConnection}
+
+def over_ssh(request: pytest.FixtureRequest) -> Connection:
+    server: Sshd = request.getfixturevalue("sshd")
+    return SshConnection(server.settings())
+
+
+CONNECTIONS_HERE: dict[str, Callable[[pytest.FixtureRequest], Connection]] = {
+    "local": lambda _: LocalConnection(),
+    "ssh": over_ssh,
+}
 ANSWERS_WITHIN_S = 60
 
 
 @pytest.fixture(params=list(CONNECTIONS_HERE))
 def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
-    opened = CONNECTIONS_HERE[request.param]()
+    opened = CONNECTIONS_HERE[request.param](request)
     yield opened
     opened.close()
 

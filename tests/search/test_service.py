@@ -27,6 +27,7 @@ from hwnas.search.service.arrivals import Arrivals
 from hwnas.search.service.pool import Pool
 from hwnas.search.service.server import ServerRecord, end_leftover
 from hwnas.spaces import Architecture, get_space
+from tests.sshd import Sshd
 
 sys.path.insert(0, str(Path(__file__).parent))
 import service_fakes
@@ -120,50 +121,16 @@ def test_killed_workers_and_a_killed_search_change_nothing(tmp_path: Path, seque
     assert {path.name for path in Path.home().iterdir()} == home
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+@pytest.fixture
+def box(sshd: Sshd) -> dict[str, object]:
     """A machine behind a real SSH server on the loopback interface."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if sshd is None or shutil.which("ssh") is None:
+    if shutil.which("ssh") is None:
         pytest.skip("needs an SSH client and server, see scripts/system-packages.sh")
-    home = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / name)], check=True)
-    port = free_port()
-    (home / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host\nAuthorizedKeysFile {home}/user.pub\n"
-        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nStrictModes no\nUsePAM no\nPidFile none\n"
-    )
-    (home / "known_hosts").write_text(f"[127.0.0.1]:{port} {(home / 'host.pub').read_text()}")
-    (home / "config").write_text(
-        f"Host box\nHostName 127.0.0.1\nPort {port}\nIdentityFile {home}/user\nIdentitiesOnly yes\n"
-        f"UserKnownHostsFile {home}/known_hosts\nGlobalKnownHostsFile /dev/null\n"
-    )
-    python = home / "python"
+    python = sshd.home / "python"
     paths = os.pathsep.join([str(ROOT), str(PROGRAM.parent)])
     python.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(paths)} exec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    server = subprocess.Popen([sshd, "-D", "-e", "-f", str(home / "sshd_config")], stderr=subprocess.PIPE)
-    try:
-        wait_until(lambda: server.poll() is not None or answers(port))
-        assert server.poll() is None, server.communicate()[1]
-        yield {"host": "box", "python": str(python), "ssh_config": str(home / "config")}
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    return {"host": "box", "python": str(python), "ssh_config": str(sshd.config)}
 
 
 def test_workers_over_ssh_are_killed_and_the_search_goes_on_without_them(

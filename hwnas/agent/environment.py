@@ -1,0 +1,14 @@
+"""The environment in which an agent runs: nothing in it changes how a runtime computes or what Python imports."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping
+
+_DISTURBING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "ORT_", "MALLOC_", "PYTHON", "LD_PRELOAD")
+
+
+def undisturbed(environment: Mapping[str, str]) -> Dict[str, str]:
+    """``environment`` without what disturbs; the same for one that is undisturbed already."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(_DISTURBING)}
+    kept["OPENBLAS_NUM_THREADS"] = "1"  # NumPy only packs and unpacks there; its idle threads would be in the way
+    return kept

@@ -1,0 +1,7 @@
+"""Boards that are reached over SSH."""
+
+from __future__ import annotations
+
+from hwnas.devices.ssh.connection import SshConnection
+
+__all__ = ["SshConnection"]
