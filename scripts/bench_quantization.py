@@ -114,10 +114,10 @@ def show(records: dict[str, QuantizationRecord]) -> None:
             loss = scored.loss
             figures = ["–", "–"] if loss is None else [f"{loss.points:.2f}", f"{loss.low:.2f} to {loss.high:.2f}"]
             size = f"{scored.size_bytes / 2**20:.2f} MiB"
-            rows.append([precision.upper(), f"{100 * scored.top1:.2f} %", *figures, size, scored.made_by])
+            rows.append([precision.upper(), f"{100 * scored.top1:.2f} %", *figures, size])
         left = f"{len(record.left)} of {record.layers} layers left in higher precision"
         title = f"{LABEL[name]}; n = {record.scored_on.images}, {record.calibration}; {left}"
-        print_table(title, ["", "top-1", "points lost", "95 % interval", "size", "made by"], rows)
+        print_table(title, ["", "top-1", "points lost", "95 % interval", "size"], rows)
         if record.finetuning:
             print(f"fine-tuned: {record.finetuning}")
 

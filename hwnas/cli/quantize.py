@@ -115,11 +115,13 @@ def _show(output: Path, record: QuantizationRecord) -> None:
         loss = scored.loss
         lost = "–" if loss is None else f"{loss.points:.2f}"
         interval = "–" if loss is None else f"{loss.low:.2f} to {loss.high:.2f}"
-        label = f"INT8, {(record.remainder or '').upper()} remainder" if name == "int8" else name.upper()
+        label = f"INT8 and {record.remainder}" if name == "int8" else name.upper()
         size = f"{scored.size_bytes / 2**20:.2f} MiB"
-        rows.append([label, percent(scored.top1), lost, interval, size, scored.made_by])
+        rows.append([label, percent(scored.top1), lost, interval, size])
     title = f"{output}: top-1 on {record.scored_on.images} {record.scored_on.split} images"
-    print_table(title, ["", "top-1", "points lost", "95 % interval", "size", "made by"], rows)
+    print_table(title, ["", "top-1", "points lost", "95 % interval", "size"], rows)
+    tools = {name.upper(): scored.made_by for name, scored in record.scores.items() if scored.loss is not None}
+    out.print("; ".join(f"{name} by {tool}" for name, tool in tools.items()) + ".", soft_wrap=True)
     if record.calibrated_on is not None and record.chosen_on is not None:
         out.print(
             f"Calibrated ({record.calibration}) on {record.calibrated_on.images} {record.calibrated_on.split} images; "

@@ -27,7 +27,15 @@ def test_int8_is_shown_beside_fp16_with_where_the_images_are_from(model: Path, t
     done = hwnas("quantize", model, "--out", tmp_path / "int8.onnx", *FEW, "--max-drop", "5", "--tool", "onnxruntime")
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
-    for expected in ("FP32", "FP16", "INT8, FP16", "95 %", "on 200 test images", "layers left in higher"):
+    for expected in (
+        "FP32",
+        "FP16",
+        "INT8 and fp16",
+        "INT8 by onnxruntime",
+        "95 %",
+        "on 200 test images",
+        "layers left in higher",
+    ):
         assert expected in text
     assert "on 50 training images; layers chosen on 100 validation images" in text
     assert any(node.op_type == "QuantizeLinear" for node in onnx.load(tmp_path / "int8.onnx").graph.node)
