@@ -533,10 +533,13 @@ def test_a_build_ends_with_the_process_that_wants_it(tmp_path: Path, monkeypatch
         assert child.stdin is not None
         child.stdin.write(protocol.encode(task))
         child.stdin.flush()
-        with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(1.5)
-        child.stdin.close()
-        assert child.wait(20) == 1
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(1.5)
+            child.stdin.close()
+            assert child.wait(20) == 1
+        finally:
+            child.kill()
 
 
 def test_a_task_that_is_none_is_an_error_and_no_crash() -> None:

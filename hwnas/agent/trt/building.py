@@ -73,7 +73,7 @@ def _set_portability(config: Any, build: BuildOptions, library: Library) -> None
         if level is None:
             raise AgentError(
                 ErrorKind.BAD_REQUEST,
-                "TensorRT %s has no hardware compatibility '%s'" % (library.version, build.hardware_compatibility),
+                "%s has no hardware compatibility '%s'" % (library.title, build.hardware_compatibility),
             )
         config.hardware_compatibility_level = level
     if build.compute_capabilities:
@@ -95,7 +95,7 @@ def _compute_capability(library: Library, name: str) -> Any:
     if found is None:
         raise AgentError(
             ErrorKind.BAD_REQUEST,
-            "TensorRT-RTX %s builds for no compute capability %s" % (library.version, name),
+            "%s builds for no compute capability %s" % (library.title, name),
         )
     return found
 

@@ -25,9 +25,7 @@ def place_on_dla(config: Any, model: ParsedModel, options: RuntimeOptions, libra
     trt, build = library.trt, options.build
     cores, core = int(model.builder.num_DLA_cores), build.dla_core or 0
     if core >= cores:
-        raise AgentError(
-            ErrorKind.FALLBACK, "there is no DLA core %d here: TensorRT %s finds %d" % (core, library.version, cores)
-        )
+        raise AgentError(ErrorKind.FALLBACK, "there is no DLA core %d here: %s finds %d" % (core, library.title, cores))
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
@@ -35,7 +33,7 @@ def place_on_dla(config: Any, model: ParsedModel, options: RuntimeOptions, libra
         if build.tensor_scales:
             raise AgentError(
                 ErrorKind.BAD_REQUEST,
-                "TensorRT %s takes scales from the model's Q/DQ nodes; give it the quantised model" % library.version,
+                "%s takes scales from the model's Q/DQ nodes; give it the quantised model" % library.title,
             )
         require_precision(model, options.precision, library, by_flags)
         return

@@ -19,6 +19,13 @@ _OUT_OF_MEMORY = re.compile(
 _NO_DRIVER = re.compile(r"driver version is insufficient|no CUDA-capable device", re.IGNORECASE)
 
 
+_TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+_SOURCES = {
+    "tensorrt": "it comes with JetPack, or from NVIDIA's package index",
+    "tensorrt_rtx": "pip install hwnas[rtx]",
+}
+
+
 class Library:
     """The Python API of one library, with a logger to hand to it."""
 
@@ -26,6 +33,7 @@ class Library:
         """``trt`` is the module ``tensorrt`` or ``tensorrt_rtx``."""
         self.trt = trt
         self.version = str(trt.__version__)
+        self.title = "%s %s" % (_TITLES.get(trt.__name__, trt.__name__), self.version)
         self.errors: Deque[str] = deque(maxlen=_LINES_KEPT)
         self.logger = _logger(trt, self.errors)
 
@@ -62,7 +70,9 @@ def open_library(module: str) -> Library:
         return Library(importlib.import_module(module))
     except Exception as error:  # a wheel without its libraries raises what its loader happens to raise
         reason = "%s: %s" % (type(error).__name__, shortened(str(error)))
-        raise AgentError(ErrorKind.BAD_REQUEST, "%s is not installed here (%s)" % (module, reason)) from error
+        source = _SOURCES.get(module, "see its makers")
+        message = "%s is not installed here (%s); %s" % (module, reason, source)
+        raise AgentError(ErrorKind.BAD_REQUEST, message) from error
 
 
 def shortened(text: str) -> str:

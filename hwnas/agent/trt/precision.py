@@ -29,8 +29,8 @@ def require_precision(model: ParsedModel, precision: str, library: Library, by_f
     if found not in (_MODELS.get(precision, (precision,)) if by_flags else (precision,)):
         raise AgentError(
             ErrorKind.MODEL_REFUSED,
-            "the model computes in %s and %s was asked for: TensorRT %s takes the types from the model; export it in %s"
-            % (found, precision, library.version, precision),
+            "the model computes in %s and %s was asked for: %s takes the types from the model; export it in %s"
+            % (found, precision, library.title, precision),
         )
 
 
@@ -42,6 +42,6 @@ def set_precision_flags(config: Any, precision: str, library: Library) -> None:
     """
     flags, names = library.trt.BuilderFlag, _FLAGS.get(precision)
     if names is None or not all(hasattr(flags, name) for name in names):
-        raise AgentError(ErrorKind.BAD_REQUEST, "TensorRT %s does not compute in %s" % (library.version, precision))
+        raise AgentError(ErrorKind.BAD_REQUEST, "%s does not compute in %s" % (library.title, precision))
     for name in names:
         config.set_flag(getattr(flags, name))
