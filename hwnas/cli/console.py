@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 import logging
 import sys
@@ -25,12 +26,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hwnas.questions import answered_by
+
 P = ParamSpec("P")
 
 out = Console()
 err = Console(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines, and nothing else.")]
+AcceptNewOption = Annotated[
+    bool, typer.Option("--accept-new", help="Trust a board that was never seen before without asking.")
+]
+
+_drawn: list[Progress] = []
+"""Progress bars on the terminal."""
 
 
 class _Rate(ProgressColumn):
@@ -86,7 +95,43 @@ def bars() -> Iterator[Bars]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=err, transient=False, refresh_per_second=4) as progress:
-        yield Bars(progress)
+        _drawn.append(progress)
+        try:
+            yield Bars(progress)
+        finally:
+            _drawn.remove(progress)
+
+
+class Terminal:
+    """Answers :class:`hwnas.questions.Questions` by asking whoever sits at the terminal; without one, nobody."""
+
+    def __init__(self, accept_new: bool = False) -> None:
+        """``accept_new``: trust every host that was never seen before, and say so."""
+        self._accept_new = accept_new
+
+    def trusts(self, host: str, fingerprint: str) -> bool:
+        """Whether the host's key is right."""
+        with _bars_stopped():
+            if self._accept_new:
+                err.print(f"{host} is new; its key {fingerprint} is remembered.", soft_wrap=True, highlight=False)
+                return True
+            question = f"{host} was never seen before. Its key is {fingerprint}. Is that right?"
+            return sys.stdin.isatty() and typer.confirm(question, err=True)
+
+    def secret(self, what: str) -> str | None:
+        """What is typed, unseen."""
+        with _bars_stopped():
+            return getpass.getpass(f"{what}: ") if sys.stdin.isatty() else None
+
+
+@contextmanager
+def _bars_stopped() -> Iterator[None]:
+    """Nothing is drawn over a question."""
+    for progress in _drawn:
+        progress.stop()
+    yield
+    for progress in _drawn:
+        progress.start()
 
 
 def print_json(value: Any) -> None:
@@ -115,7 +160,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 
         logging.getLogger("hwnas").addHandler(logging.NullHandler())
         try:
-            function(*args, **kwargs)
+            with answered_by(Terminal()):
+                function(*args, **kwargs)
         except HwnasError as error:
             err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
             raise typer.Exit(error.exit_code) from error

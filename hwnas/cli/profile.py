@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, bars, command, out, print_json
+from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, out, print_json
 from hwnas.cli.figures import print_figures
+from hwnas.questions import answered_by
 
 
 @command
@@ -47,6 +48,7 @@ def profile(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or int8; default: the target's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; default: the target's.")] = None,
+    accept_new: AcceptNewOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
@@ -81,7 +83,7 @@ def profile(
         fps=fps,
         compile=RuntimeChoice(runtime, provider, precision, threads).options(described),
     )
-    with open_device(described) as device, bars() as progress:
+    with answered_by(Terminal(accept_new)), open_device(described) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:
         figures = table.validation.model_dump(mode="json") if table.validation else None
