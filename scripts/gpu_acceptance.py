@@ -157,7 +157,7 @@ class Stages:
 
     def layouts(self, _: float) -> Found:
         """The same network channels-last and contiguous, in turns in this process: which layout runtime torch takes."""
-        from hwnas.agent.runtimes.torch import CudaTorchEngine, TorchEngine
+        from hwnas.agent.runtimes.torch_engines import CudaTorchEngine, TorchEngine
         from hwnas.agent.runtimes.torch_program import build_program
 
         make = CudaTorchEngine if self.kind == "cuda" else TorchEngine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 import torch
 
 from hwnas.agent.arrays import Array
-from hwnas.agent.canary import canary_model
+from hwnas.agent.canary import canary_model, canary_onnx
 from hwnas.agent.measuring import seeded_inputs
 from hwnas.agent.node_model import read_node_model
 from hwnas.agent.options import BuildOptions, ExecutionOptions
 from hwnas.agent.protocol import AgentError, ErrorKind
 from hwnas.agent.runtimes import Engine, RuntimeOptions, open_runtime
-from hwnas.agent.runtimes import torch as module
+from hwnas.agent.runtimes import torch_engines as module
+from hwnas.agent.runtimes.torch_program import build_program
+from hwnas.graphs import translate
+from hwnas.graphs.node_file import node_file
 
 CANARY = canary_model(form="nodes")
 
@@ -90,6 +94,13 @@ def test_what_it_would_do_otherwise_is_refused(
     assert refused.value.kind == kind
 
 
+def test_a_model_that_gives_another_shape_than_it_states_is_refused(tmp_path: Path) -> None:
+    wrong = node_file(replace(translate(canary_onnx()), outputs={"features": [1, 24, 32, 31]}))
+    with pytest.raises(AgentError, match=r"output 'features' has the shape \[1, 24, 32, 32\] where") as refused:
+        open_runtime("torch").compile(wrong, RuntimeOptions("cpu"), tmp_path / "x.engine")
+    assert refused.value.kind == ErrorKind.MODEL_REFUSED
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("provider", ["cuda", "cudagraph", "cudacompile"])
 def test_without_a_gpu_its_providers_are_not_there(provider: str, tmp_path: Path) -> None:
@@ -153,7 +164,7 @@ class FakeGpu:
 
     def engine(self, options: RuntimeOptions) -> Engine:
         model = read_node_model(CANARY)
-        program = module.build_program(model, options.precision, module._channels_last(options))
+        program = build_program(model, options.precision, channels_last=options.precision != "fp32")
         forward = program.forward
 
         def counted(*arguments: torch.Tensor) -> Any:
