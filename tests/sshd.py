@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ _STARTS_WITHIN_S = 30.0
 
 
 class Sshd:
-    """A server for the user who runs the tests; ``extra`` are further lines of its configuration."""
+    """A server for the user who runs the tests."""
 
-    def __init__(self, home: Path, extra: str = "", address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        home: Path,
+        extra: str = "",
+        environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """``extra`` lines come first in its configuration; ``prefix`` is a command that runs it elsewhere."""
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None or shutil.which("ssh-keygen") is None:
             pytest.skip("needs an SSH client and server, see scripts/system-packages.sh")
@@ -34,10 +42,11 @@ class Sshd:
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("host", "user"):
             make_key(home / name)
+        variables = {"XDG_CACHE_HOME": home / "cache", "HWNAS_LOCK": home / "lock", **(environment or {})}
         (home / "sshd_config").write_text(
+            f"{extra}SetEnv {' '.join(f'{name}={value}' for name, value in variables.items())}\n"
             f"Port {self.port}\nListenAddress {address}\nHostKey {home}/host\nAuthorizedKeysFile {home}/user.pub\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nStrictModes no\nUsePAM no\nPidFile none\n"
-            f"SetEnv XDG_CACHE_HOME={home}/cache HWNAS_LOCK={home}/lock\n" + extra
         )
         self.remember_host()
         self.config.write_text(
@@ -98,9 +107,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(home: Path, extra: str = "") -> Iterator[Sshd]:
-    """A server while the block runs."""
-    server = Sshd(home, extra)
+def serving(home: Path, *arguments: Any, **options: Any) -> Iterator[Sshd]:
+    """A server while the block runs; the arguments are those of :class:`Sshd`."""
+    server = Sshd(home, *arguments, **options)
     server.start()
     try:
         yield server

@@ -98,8 +98,6 @@ class Dialler:
                 x11_forwarding=False,
                 connect_timeout=_CONNECTS_WITHIN_S,
                 login_timeout=_LOGS_IN_WITHIN_S,
-                keepalive_interval=_KEEPALIVE_S,
-                keepalive_count_max=_KEEPALIVES_MISSED,
             )
         except (OSError, ValueError) as error:  # asyncssh's own errors of keys and configurations are ValueErrors
             raise UserError(f"The SSH client configuration cannot be used ({error}); mend it.") from error
@@ -172,7 +170,7 @@ class Dialler:
         if not self._questions.trusts(where, fingerprint):
             raise DeviceError(
                 f"{where} was never seen before and nobody said that its key {fingerprint} is right; run "
-                "`hwnas targets NAME` on a terminal and compare, or with --accept-new to trust it unseen."
+                "the command on a terminal and compare, or `hwnas profile` with --accept-new to trust it unseen."
             )
         known.add(host, port, key)
 
@@ -216,7 +214,7 @@ async def _connect(
     through: asyncssh.SSHClientConnection | None,
     password: str | None,
 ) -> asyncssh.SSHClientConnection:
-    return await asyncssh.connect(
+    connection = await asyncssh.connect(
         hop.host,
         options=options,
         known_hosts=known.match,
@@ -224,6 +222,9 @@ async def _connect(
         tunnel=through,
         password=password,
     )
+    if not options.keepalive_interval:  # a dead wire shall be noticed
+        connection.set_keepalive(_KEEPALIVE_S, _KEEPALIVES_MISSED)
+    return connection
 
 
 def hang_up(loop: LoopThread, way: list[asyncssh.SSHClientConnection], timeout_s: float = 5.0) -> None:
