@@ -20,6 +20,7 @@ from hwnas.agent.runtimes.base import explanation_path
 from hwnas.agent.trt.building import build_plan
 from hwnas.agent.trt.library import Library, open_library
 from hwnas.agent.trt.parsing import ParsedModel
+from hwnas.agent.trt.timing_cache import TimingCache
 from hwnas.graphs import graph_in_precision, network_graph
 from hwnas.spaces import Architecture, get_space, space_names
 
@@ -145,6 +146,17 @@ def test_what_cannot_be_done_is_said(
 def test_a_model_is_not_built_in_another_precision_than_was_asked_for(library: Library) -> None:
     with pytest.raises(AgentError, match="computes in fp32 and fp16 was asked for"):
         built(library, onnx.load_from_string(canary_onnx()), "fp16")
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_the_calls_about_timing_caches_are_the_real_library_s(library: Library, tmp_path: Path) -> None:
+    """It times nothing, so that there is nothing to find in the cache; its buffers and refusals are real."""
+    path = tmp_path / "x.cache"
+    for content in (None, b"damaged"):
+        if content is not None:
+            path.write_bytes(content)
+        assert build_plan(library, canary_onnx(), RuntimeOptions("gpu"), TimingCache(path)) is not None
+        assert len(path.read_bytes()) > len(b"damaged")
 
 
 # What the parser refuses.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import List
 
 from ..protocol import AgentError, ErrorKind
-from ..trt.building import DLA
+from ..trt.dla import DLA
 from .base import RuntimeOptions
 from .tensorrt_base import GPU, TensorRtRuntime
 

@@ -7,15 +7,13 @@ from typing import Any, Optional, Tuple
 from ..options import BuildOptions
 from ..protocol import AgentError, ErrorKind
 from ..runtimes.base import RuntimeOptions
-from .dla import place_on_dla
+from .dla import DLA, place_on_dla
 from .library import Library
 from .names import NAMES
 from .parsing import ParsedModel, can_choose_types, can_type_strongly
 from .precision import require_precision, set_precision_flags
 from .timing_cache import TimingCache
 
-DLA = "dla"
-"""The provider that is a deep-learning accelerator; the other one is ``gpu``."""
 _LEVELS = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
 
 

@@ -15,6 +15,9 @@ from .library import Library
 from .parsing import ParsedModel
 from .precision import require_precision
 
+DLA = "dla"
+"""The provider that is a deep-learning accelerator; the other one is ``gpu``."""
+
 
 def place_on_dla(config: Any, model: ParsedModel, options: RuntimeOptions, library: Library, by_flags: bool) -> None:
     """Let the network run on a DLA, the rest of it on the GPU.

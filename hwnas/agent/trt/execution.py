@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 from ..protocol import AgentError, ErrorKind
 from ..runtimes.base import RuntimeOptions, TensorInfo
-from .building import DLA
+from .dla import DLA
 from .library import Library
 
 _NUMPY = {

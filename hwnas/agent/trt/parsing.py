@@ -9,7 +9,14 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from ..protocol import AgentError, ErrorKind
 from .library import Library, shortened
 
-_PRECISIONS = (("FP8", "fp8"), ("INT8", "int8"), ("BF16", "bf16"), ("HALF", "fp16"))
+_PRECISIONS = (
+    ("FP4", "fp4"),
+    ("INT4", "int4"),
+    ("FP8", "fp8"),
+    ("INT8", "int8"),
+    ("BF16", "bf16"),
+    ("HALF", "fp16"),
+)
 """Types that a network may compute in, and what a network is called that has them; the first one found names it."""
 
 _HINTS: Tuple[Tuple[str, str], ...] = (
