@@ -41,7 +41,7 @@ def doctor(
 ) -> None:
     """Say whether a model will build for TensorRT on a device, what stands in the way, and where that comes from.
 
-    A board that may run several JetPacks is examined with each.  Exit status 1 if the model will not build on one of them.
+    A board that may run several JetPacks is examined with each.  Exit status 1 if the model will not build on one.
     """
     plan = _plan(precision, batch_range, workspace_mib, dla)
 

@@ -26,7 +26,7 @@ app.command("quantize")(quantize.quantize)
 app.command("build")(build.build)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
-app.command("targets")(targets.targets)
+app.add_typer(targets.app, name="targets")
 app.add_typer(tables.app, name="tables")
 app.command("report")(report.report)
 

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable
+from hwnas.cli.console import JsonOption, command, out, print_json, print_table
+from hwnas.cli.targets_show import show
+from hwnas.cli.targets_validate import validate
+
+if TYPE_CHECKING:
+    from hwnas.devices import FactsOnly, Target
+
+app = typer.Typer(help="List, show, check and add targets, the devices that are described.")
+app.command("show")(show)
+app.command("validate")(validate)
 
 
-@command
+@app.callback(invoke_without_command=True)
 def targets(
-    name: Annotated[str | None, typer.Argument(help="Show this one, as described and as found live.")] = None,
+    context: typer.Context,
     json: JsonOption = False,
 ) -> None:
-    """List the targets, or show one and probe its fingerprint."""
-    from hwnas.devices import list_targets, load_target, open_device
-    from hwnas.devices.fingerprint import flattened
+    """List the targets where no command is given."""
+    if context.invoked_subcommand is None:
+        list_targets(json=json)
 
-    if name is None:
-        found = list_targets()
-        if json:
-            print_json([target.model_dump(mode="json", by_alias=True) for target in found])
-            return
-        rows = [[target.name, target.kind, ", ".join(target.runtimes), target.description] for target in found]
-        print_table("Targets", ["name", "kind", "runtimes", "description"], rows)
-        return
 
-    target = load_target(name)
-    with open_device(target) as device:
-        fingerprint = device.fingerprint()
+@app.command("list")
+@command
+def list_targets(json: JsonOption = False) -> None:
+    """List the targets."""
+    from hwnas.devices import list_targets
+
+    found = list_targets()
     if json:
-        described = target.model_dump(mode="json", by_alias=True)
-        print_json({"target": described, "identity8": fingerprint.identity8, **fingerprint.model_dump(mode="json")})
+        print_json([described(target) for target in found])
         return
-    out.print(f"[bold]{target.name}[/]: {target.description}")
-    facts = [("identity", fingerprint.identity), ("context", fingerprint.context)]
-    print_table(
-        f"Fingerprint {fingerprint.identity8}",
-        ["", "field", "value"],
-        [[kind, field, readable(value)] for kind, fields in facts for field, value in flattened(fields).items()],
-    )
+    rows = [[target.name, target.kind, _brief(target)] for target in found]
+    print_table("Targets", ["name", "kind", "description"], rows)
+
+
+@app.command("schema")
+@command
+def schema() -> None:
+    """Print the JSON Schema of a target's file, for editors and other programs."""
+    from hwnas.devices.target_schema import target_schema_text
+
+    out.file.write(target_schema_text())
+
+
+def described(target: Target | FactsOnly) -> dict[str, Any]:
+    """A target as JSON, without what is not known."""
+    return target.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _brief(target: Target | FactsOnly) -> str:
+    return f"{target.description} (facts only)" if target.support == "facts-only" else target.description

@@ -16,7 +16,8 @@ from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.scenario import ScenarioResult, scenario_knobs
-from hwnas.devices.target import Target, list_targets, load_target, target_directories
+from hwnas.devices.target import FactsOnly, Target
+from hwnas.devices.target_files import list_targets, load_description, load_target, target_directories
 
 __all__ = [
     "BACK_TO_BACK",
@@ -28,6 +29,7 @@ __all__ = [
     "Connection",
     "Device",
     "Engine",
+    "FactsOnly",
     "Fingerprint",
     "MeasureOptions",
     "Measurement",
@@ -40,6 +42,7 @@ __all__ = [
     "Tensor",
     "fast_state_ms",
     "list_targets",
+    "load_description",
     "load_target",
     "open_device",
     "scenario_knobs",

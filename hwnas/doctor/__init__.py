@@ -4,7 +4,7 @@ from hwnas.doctor.case import BuildPlan, Precision
 from hwnas.doctor.examination import examine
 from hwnas.doctor.finding import Diagnosis, Finding, MemoryEstimate, Severity, Verdict
 from hwnas.doctor.parser import ParserVerdict, ask_parser
-from hwnas.doctor.platform import JETPACK, Overrides, Platform, board_names, platforms
+from hwnas.doctor.platform import JETPACK, Overrides, Platform, platforms
 from hwnas.doctor.version import Version
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Verdict",
     "Version",
     "ask_parser",
-    "board_names",
     "examine",
     "platforms",
 ]

@@ -33,7 +33,7 @@ def test_listing_targets_imports_no_framework() -> None:
 
 
 def test_a_target_is_shown_with_its_live_fingerprint() -> None:
-    shown = json.loads(hwnas("targets", "host-cpu", "--json").stdout)
+    shown = json.loads(hwnas("targets", "show", "host-cpu", "--live", "--json").stdout)
     assert shown["target"]["name"] == "host-cpu"
     assert shown["identity"]["runtime"]["name"] == "onnxruntime"
     assert len(shown["identity8"]) == 8

@@ -77,7 +77,7 @@ def test_json_holds_the_verdict_and_every_finding(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("--target", "host-cpu"), "which TensorRT 'host-cpu' has; give --tensorrt"),
-        (("--target", "no-such-board"), "neither a target nor a board 'no-such-board'"),
+        (("--target", "no-such-board"), "there is no target 'no-such-board'"),
         (("--target", "rtx-3090", "--tensorrt", "10.3", "--precision", "fp12"), "--precision is one of fp32"),
         (("--target", "rtx-3090", "--tensorrt", "10.3", "--batch-range", "8,1"), "--batch-range is written such as"),
     ],

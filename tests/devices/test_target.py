@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hwnas.agent.options import BuildOptions
-from hwnas.devices import CompileOptions, list_targets, load_target, target_directories
+from hwnas.devices import CompileOptions, list_targets, load_description, load_target, target_directories
 from hwnas.errors import BadFileError, UnknownNameError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def write(folder: Path, description: object, name: str = "host-cpu") -> Path:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_target_is_valid(path: Path) -> None:
-    assert load_target(path).name == path.stem
+    assert load_description(path).name == path.stem
 
 
 def test_targets_are_found_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,12 +83,19 @@ def test_an_unknown_target_is_answered_with_near_names() -> None:
         ("defaults", {"runtime": "onnxruntime", "threads": 0}, "field 'defaults.threads'"),
         ("limits", {"workspace": 64}, "'limits.workspace' is unknown.*'workspace_mib'"),
         ("limits", {"workspace_mib": 0}, "field 'limits.workspace_mib'"),
+        ("limits", {"dla_cores": 2}, "'limits.dla_cores' is unknown"),
+        ("facts", {"memory_gib": {"value": 8}}, "field 'facts.memory_gib.source'"),
+        ("facts", {"memory_gb": {"value": 8, "source": "x"}}, "'facts.memory_gb' is unknown.*'memory_gib'"),
+        ("facts", {"sms": {"value": 8, "sorce": "x"}}, "'facts.sms.sorce' is unknown.*'source'"),
+        ("facts", {"sms": {"value": "8", "source": "x"}}, "field 'facts.sms.value'.*integer, found '8'"),
+        ("facts", {"compute_capability": {"value": 8.7, "source": "x"}}, "valid string, found 8.7"),
         (
-            "runtimes",
-            {"onnxruntime": {"providers": ["CPUExecutionProvider", "dla"], "precisions": ["fp32"]}},
-            "provider 'dla' and limits.dla_cores is 0",
+            "facts",
+            {"power_modes": {"value": {"15W": {"id": 0, "gpu_mhz": 600}}, "source": "x"}},
+            "'facts.power_modes.value.15W.gpu_mhz' is unknown.*'gpu_max_mhz'",
         ),
-        ("facts", {"memory": {"value": 8}}, "field 'facts.memory.source'"),
+        ("connection", {"kind": "ssh", "hots": "a"}, "'connection.ssh.hots' is unknown.*'host'"),
+        ("support", "half", "field 'support'"),
     ],
 )
 def test_a_wrong_field_is_named(
@@ -113,8 +120,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_what_options_leave_open_the_limits_say(tmp_path: Path, description: dict[str, object]) -> None:
-    limits = {"workspace_mib": 512, "build_memory_mib": 2000, "dla_cores": 2}
-    target = load_target(write(tmp_path, {**description, "limits": limits}))
+    limits = {"workspace_mib": 512, "build_memory_mib": 2000}
+    facts = {"dla_cores": {"value": 2, "source": "NVIDIA"}}
+    target = load_target(write(tmp_path, {**description, "limits": limits, "facts": facts}))
     assert target.limited(CompileOptions()).build == BuildOptions(workspace_mib=512, memory_mib=2000)
     less = CompileOptions(build=BuildOptions(workspace_mib=64, dla_core=1))
     assert target.limited(less).build == BuildOptions(workspace_mib=64, memory_mib=2000, dla_core=1)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
-from hwnas.devices import load_target
+from hwnas.devices import load_description, load_target
 from hwnas.doctor import BuildPlan, Diagnosis, Finding, Overrides, Platform, Severity, Version, examine, platforms
 from hwnas.doctor.knowledge import LAST_MATRIX, OPSETS, SINCE, SOURCES, Support, opset_limits, support
 from hwnas.errors import BadFileError, UserError
@@ -256,10 +256,11 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_board_is_examined_with_each_of_its_jetpacks() -> None:
-    names = [(platform.name, platform.tensorrt) for platform in platforms("jetson-orin-nano-8gb", None, Overrides())]
+    orin_nano = load_description("jetson-orin-nano-8gb")
+    names = [(platform.name, platform.tensorrt) for platform in platforms(orin_nano, Overrides())]
     assert names[0] == ("jetson-orin-nano-8gb, JetPack 5.1", "8.5")
     assert names[-1] == ("jetson-orin-nano-8gb, JetPack 6.2", "10.3")
-    (one,) = platforms("jetson-orin-nano-8gb", None, Overrides(jetpack="6.2", memory_gib=4, gpu="8.7"))
+    (one,) = platforms(orin_nano, Overrides(jetpack="6.2", memory_gib=4, gpu="8.7"))
     assert (one.tensorrt, one.memory_bytes, one.gpu, one.shared_memory) == ("10.3", 4 * GIB, (8, 7), True)
 
 
@@ -282,26 +283,27 @@ facts:
 def test_a_target_tells_its_platform_by_its_facts(tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(TARGET)
     target = load_target(tmp_path / "board.yaml")
-    (platform,) = platforms("board", target, Overrides())
+    (platform,) = platforms(target, Overrides())
     assert platform == Platform("board", "10.3", (8, 7), 16 * GIB, shared_memory=True, dla_cores=2)
-    (newer,) = platforms("board", target, Overrides(tensorrt="11.4.1", dla_cores=0))
+    (newer,) = platforms(target, Overrides(tensorrt="11.4.1", dla_cores=0))
     assert (newer.tensorrt, newer.dla_cores, newer.has_dla) == ("11.4.1", 0, True)
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "words"),
     [
-        ("jetson-orin-nono", Overrides(), "did you mean jetson-orin-nano"),
+        ("jetson-orin-nono-8gb", Overrides(), "did you mean jetson-orin-nano"),
         ("rtx-3090", Overrides(), "give --tensorrt VERSION"),
         ("rtx-3090", Overrides(tensorrt="8.2"), "TensorRT 8.5 .* and later, not for 8.2"),
         ("rtx-3090", Overrides(tensorrt="ten"), "such as 10.3, not 'ten'"),
         ("rtx-3090", Overrides(tensorrt="10.3", gpu="sm_86"), "such as 8.7, not 'sm_86'"),
         ("jetson-orin-nano-8gb", Overrides(jetpack="4.6"), "JetPack 4.6 is unknown"),
+        ("jetson-nano-4gb", Overrides(), "TensorRT 8.5 .* and later, not for 8.2"),
     ],
 )
 def test_what_cannot_be_a_platform_is_refused(name: str, overrides: Overrides, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        platforms(name, None, overrides)
+        platforms(load_description(name), overrides)
 
 
 VERSIONS = st.builds(Version, st.integers(9, 11), st.integers(0, 20)) | st.sampled_from([Version(8, 5), Version(8, 6)])
