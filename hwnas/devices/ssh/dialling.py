@@ -112,8 +112,10 @@ class Dialler:
         for _ in range(_TRIES):
             try:
                 return asyncssh.read_private_key(path, passphrase)
-            except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-                if "passphrase" not in str(error).lower() and not isinstance(error, asyncssh.KeyEncryptionError):
+            except asyncssh.KeyEncryptionError:
+                pass  # it takes another passphrase
+            except asyncssh.KeyImportError as error:
+                if passphrase is not None or "passphrase" not in str(error).lower():
                     raise UserError(f"{path} holds no private key ({error}); name the file of one.") from error
             except OSError as error:
                 raise UserError(f"The key {path} cannot be read ({error.strerror}); check the path.") from error
@@ -127,7 +129,8 @@ class Dialler:
     ) -> asyncssh.SSHClientConnection:
         known = KnownHosts([*(options.known_hosts or ())])  # type: ignore[misc]
         where = f"{options.username}@{address(options.host, options.port)}"
-        for tries_left in reversed(range(2 * _TRIES)):
+        asked = 0
+        while True:
             client = _Client()
             try:
                 return self._loop.run(
@@ -138,8 +141,10 @@ class Dialler:
                     raise DeviceError(f"{where} was refused: {error}.") from error
                 self._get_acquainted(known, *client.presented)
             except asyncssh.PermissionDenied as error:
-                if not (tries_left and client.takes_passwords and self._ask_password(hop, where)):
-                    raise DeviceError(_denied(where, hop in self._passwords, client.takes_passwords)) from error
+                refused = self._passwords.pop(hop, None)
+                if asked == _TRIES or not (client.takes_passwords and self._ask_password(hop, where)):
+                    raise DeviceError(_denied(where, refused is not None, client.takes_passwords)) from error
+                asked += 1
             except asyncssh.KeyExchangeFailed as error:
                 raise DeviceError(
                     f"{where} has nothing that this machine takes ({error}); if {known.places()} knows it and it was "
@@ -151,7 +156,6 @@ class Dialler:
                 ) from error
             except asyncssh.Error as error:
                 raise DeviceError(f"{where} and this machine do not come together ({error}).") from error
-        raise AssertionError("the last try returns or raises")
 
     def _get_acquainted(self, known: KnownHosts, host: str, port: int, key: asyncssh.SSHKey) -> None:
         """Remember the key of a host that is new, if somebody trusts it.
@@ -175,8 +179,7 @@ class Dialler:
         known.add(host, port, key)
 
     def _ask_password(self, hop: Hop, where: str) -> bool:
-        """Whether there is another password to try."""
-        self._passwords.pop(hop, None)
+        """Whether there is a password to try."""
         password = self._questions.secret(f"Password of {where}")
         if password is not None:
             self._passwords[hop] = password
