@@ -11,7 +11,8 @@ from hwnas.export.half import half_precision
 from hwnas.export.metadata import input_resolution, load_model, model_metadata, read_metadata
 from hwnas.export.onnx import ExportedModel, export_onnx
 from hwnas.export.parity import PARITY_LIMIT, parity
-from hwnas.export.quantization import Images, QuantizationOptions, QuantizationRecord, QuantizedModel, quantize
+from hwnas.export.quantization import Images, QuantizationOptions, QuantizedModel, quantize
+from hwnas.export.quantization_record import QuantizationRecord
 from hwnas.export.roofline import Roofline, Roofs, Work, measure_roofs, work_of
 from hwnas.export.samples import quantization_images
 from hwnas.export.scoring import PairedLoss, Sample

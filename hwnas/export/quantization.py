@@ -6,31 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import onnx
-import onnxslim
-from onnx import ModelProto, TensorProto, helper
-from pydantic import BaseModel, ConfigDict
+from onnx import ModelProto, helper
 
 from hwnas.errors import UserError
 from hwnas.export.calibration import Calibration, activation_scales
-from hwnas.export.errors import AccuracyLostError
 from hwnas.export.finetuning import FineTuning, finetune
 from hwnas.export.half import Tool, chosen_tool, half_precision
 from hwnas.export.metadata import PREFIX
+from hwnas.export.preparation import prepare
+from hwnas.export.quantization_record import QuantizationRecord, Scored, Used
 from hwnas.export.quantizers import MODELOPT_METHODS, ModelOptQuantizer, OnnxRuntimeQuantizer, Quantizer, Scales
 from hwnas.export.scoring import PairedLoss, Sample, hits, logits
 from hwnas.export.sensitivity import Attempt, fewest_left, sensitivities
-from hwnas.files import Document
 from hwnas.graphs import Layer, Remainder, quantisable_layers
 from hwnas.graphs.layers import WEIGHTED
 from hwnas.progress import Progress, Silent
-
-MIN_OPSET = 13
-"""The first with scales of channels."""
-_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
 @dataclass(frozen=True)
@@ -95,84 +87,6 @@ class QuantizationOptions:
             raise UserError("Fine-tuning (--finetune) is for INT8; leave it out with FP16.")
 
 
-class Scored(BaseModel):
-    """Accuracy of one form of a model on the scored images; ``loss`` is against float32, None for that one itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    top1: float
-    size_bytes: int
-    made_by: str
-    loss: PairedLoss | None
-
-
-class Used(BaseModel):
-    """How many images of which split were used for something."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    split: str
-    images: int
-
-    @classmethod
-    def of(cls, sample: Sample) -> Used:
-        """A sample's."""
-        return cls(split=sample.name, images=len(sample))
-
-
-class QuantizationRecord(Document):
-    """What was done to a model and what it cost.
-
-    Attributes:
-        source_sha256: of the float32 model.
-        precision, remainder, calibration, max_drop: as asked for; calibration and remainder None with ``fp16``.
-        calibrated_on, chosen_on, scored_on: disjoint images.
-        layers: that could be in INT8.
-        left: of them, those left in the remainder's precision, the most sensitive first.
-        never: weighted operators that cannot be in INT8 or gain nothing by it, by name.
-        sensitivities: in nats by layer (see :func:`hwnas.export.sensitivity.sensitivities`), the highest first; empty
-            where all layers in INT8 kept the limit at once.
-        choice_loss: of the model chosen, on the images of the choice.
-        scores: on the scored images by precision, ``fp32`` first.
-        finetuning: what was done to the weights, empty if nothing.
-        kept: whether the loss on the scored images is within ``max_drop``.
-    """
-
-    source_sha256: str
-    precision: Literal["fp16", "int8"]
-    remainder: Remainder | None
-    calibration: Calibration | None
-    max_drop: float
-    calibrated_on: Used | None
-    chosen_on: Used | None
-    scored_on: Used
-    layers: int
-    left: tuple[str, ...]
-    never: tuple[str, ...]
-    sensitivities: dict[str, float]
-    choice_loss: PairedLoss | None
-    scores: dict[str, Scored]
-    finetuning: dict[str, float]
-    kept: bool
-
-    def require_kept(self, where: Path) -> None:
-        """Refuse a loss that is greater than it may be.
-
-        Args:
-            where: the model lies, for the message.
-
-        Raises:
-            AccuracyLostError: saying what was reached and what can be done.
-        """
-        loss = self.scores[self.precision].loss
-        if not self.kept and loss is not None:
-            raise AccuracyLostError(
-                f"{where} loses {loss.points:.2f} points of top-1 where {self.max_drop:g} are allowed, which is the "
-                f"best that was found ({len(self.left)} of {self.layers} layers in higher precision); try --finetune, "
-                "another --calibration, or a greater --max-drop."
-            )
-
-
 @dataclass(frozen=True)
 class QuantizedModel:
     """An ONNX model, and how it came about."""
@@ -227,41 +141,6 @@ def quantize(
     found = scores.by_precision(half, half_by) | {"int8": scores.of(chosen, quantizer.made_by, "INT8")}
     record = _record(model, prepared, images, options, attempt, ranking, found, tuning)
     return QuantizedModel(_labelled(chosen, model, record), record)
-
-
-def prepare(model: ModelProto) -> ModelProto:
-    """A model simplified, with every operator named.
-
-    Raises:
-        UserError: it cannot be quantised.
-    """
-    present = [node.op_type for node in model.graph.node]
-    done = next((op for op in present if op in _QUANTISED), None)
-    if done is not None:
-        raise UserError(
-            f"The model is quantised already (it has {done}); give the float32 model that it was made from."
-        )
-    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer):
-        raise UserError("The model is in float16 already; give the float32 model that it was made from.")
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < MIN_OPSET:
-        raise UserError(f"The model has opset {opset}, but Q and DQ need {MIN_OPSET}; export it with a later one.")
-    inputs = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
-    shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
-    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or 0 in shape:
-        raise UserError(
-            f"The model takes {shape or [value.name for value in inputs]} and not one static input [batch, 3, r, r] "
-            "(0 is a dynamic size); export it with static shapes."
-        )
-    slim: ModelProto = onnxslim.slim(onnx.shape_inference.infer_shapes(model))
-    for node in slim.graph.node:
-        node.name = node.name or node.output[0]
-    if not quantisable_layers(slim):
-        raise UserError(
-            f"The model has no layer that can be quantised: none of its operators ({', '.join(sorted(set(present)))}) "
-            "is a convolution or matrix product with constant weights."
-        )
-    return slim
 
 
 class Scores:

@@ -33,7 +33,7 @@ from hwnas.export import (
 from hwnas.export.calibration import activation_scales
 from hwnas.export.finetuning import _Network, finetune
 from hwnas.export.half import chosen_tool
-from hwnas.export.quantization import prepare
+from hwnas.export.preparation import prepare
 from hwnas.export.quantizers import OnnxRuntimeQuantizer
 from hwnas.export.scoring import logits
 from hwnas.export.sensitivity import Attempt, fewest_left
