@@ -23,7 +23,7 @@ _ISA_OF_INTEREST = frozenset(" ".join((_ISA_X86, _ISA_AMX, _ISA_ARM)).split())
 
 def probe(runtime: Runtime, options: RuntimeOptions) -> Dict[str, Any]:
     """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself."""
-    cpu = _cpu_description()
+    cpu = cpu_description()
     identity = {
         "machine": platform.machine(),
         "cpu": cpu,
@@ -54,7 +54,7 @@ def _context() -> Dict[str, Any]:
     }
 
 
-def _cpu_description() -> Dict[str, Any]:
+def cpu_description() -> Dict[str, Any]:
     """Model, stepping and instruction sets; on Arm, which states no model name, the implementer's numbers."""
     info = _cpuinfo()
     arm = [info.get(key) for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision")]

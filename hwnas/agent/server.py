@@ -18,6 +18,7 @@ import numpy as np
 
 from . import arrays, memory, protocol
 from .blobs import BlobStore
+from .board import describe_board
 from .canary import CANARY_SHA256, canary_model, canary_sha256
 from .engines import EngineStore
 from .fingerprint import probe
@@ -50,6 +51,7 @@ class Agent:
         self._handlers: Dict[str, Callable[[Fields], Message]] = {
             "hello": self._hello,
             "fingerprint": self._fingerprint,
+            "board": self._board,
             "blob-status": self._blob_status,
             "put-blob": self._put_blob,
             "compile": self._compile,
@@ -110,6 +112,9 @@ class Agent:
     def _fingerprint(self, fields: Fields) -> Message:
         runtime = open_runtime(fields.text("runtime"))
         return probe(runtime, _options(fields, runtime))
+
+    def _board(self, _: Fields) -> Message:
+        return describe_board()
 
     def _blob_status(self, fields: Fields) -> Message:
         sha256 = fields.text("sha256")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hwnas.cli.console import JsonOption, command, out, print_json, print_table
+from hwnas.cli.targets_add import add
 from hwnas.cli.targets_show import show
 from hwnas.cli.targets_validate import validate
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from hwnas.devices import FactsOnly, Target
 
 app = typer.Typer(help="List, show, check and add targets, the devices that are described.")
+app.command("add")(add)
 app.command("show")(show)
 app.command("validate")(validate)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from hwnas.agent import protocol
 from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices.base import AgentProcess, Connection
+from hwnas.devices.board import BoardRecord
 from hwnas.devices.errors import AgentLostError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
@@ -75,6 +76,10 @@ class Device:
         """The device as it is now, as a runtime with these options uses it."""
         options = self.target.limited(options or self.default_options())
         return self._request("fingerprint", "probing it", _SHORT_S, Fingerprint.model_validate, **options.as_request())
+
+    def board(self) -> BoardRecord:
+        """What the device tells of itself, whatever it is."""
+        return self._request("board", "asking it what it is", _SHORT_S, BoardRecord.model_validate)
 
     def compile(self, onnx: bytes, options: CompileOptions | None = None, *, load: bool = True) -> Engine:
         """Compile an ONNX model of static shapes; every call is a separate build.

@@ -81,6 +81,8 @@ class Facts(Described):
     gpu_max_mhz: Fact[Quantity] | None = None
     memory_gib: Fact[Quantity] | None = None
     """Of the GPU, on a Jetson of the whole board; on a board that was probed, what the system has of it."""
+    memory_mhz: Fact[Quantity] | None = None
+    """Its clock when a board was probed."""
     memory_bandwidth_gb_s: Fact[Quantity] | None = None
     """As specified, 10^9 bytes a second."""
     measured_bandwidth_gb_s: Fact[Quantity] | None = None

@@ -39,6 +39,12 @@ def target_directories() -> list[Path]:
     return list(reversed(unique.values()))
 
 
+def own_directory() -> Path:
+    """Where new targets are written: ``$HWNAS_HOME/targets``, or ``./targets`` where that is not set."""
+    home = os.environ.get("HWNAS_HOME")
+    return Path(home) / "targets" if home else Path("targets")
+
+
 def target_paths() -> list[Path]:
     """The file of every target that is found, by name; the first directory wins."""
     return [path for _, path in sorted(_found().items())]

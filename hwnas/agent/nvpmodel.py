@@ -1,0 +1,91 @@
+"""Power modes of a Jetson, as its tool ``nvpmodel`` and the tool's configuration tell them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import Dict, NamedTuple, Optional
+
+_TIMEOUT_S = 20.0
+_USUALLY = "/usr/sbin/nvpmodel"
+"""A session over SSH may not have its directory on the path."""
+
+# `nvpmodel -q` prints `NV Power Mode: MAXN` and the number on a line of its own, with `--verbose` behind other words
+# and among other lines, and up to JetPack 5 below `NV Fan Mode:quiet`.
+_CURRENT = re.compile(r"NV Power Mode:[ \t]*(\S+)[ \t]*\r?\n[ \t]*(\d+)[ \t]*\r?(?:\n|$)")
+_MODE = re.compile(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>")
+_DEFAULT = re.compile(r"^<\s*PM_CONFIG\s+DEFAULT=(\d+)")
+_CORE = re.compile(r"^CPU_ONLINE CORE_\d+ 1\b")
+_LIMIT = re.compile(r"^(GPU|EMC) MAX_FREQ (\d+)\b")
+_HZ_PER_MHZ = 1e6
+
+
+class PowerMode(NamedTuple):
+    """The mode in which a board is."""
+
+    name: str
+    id: int
+
+
+class ModeLimits(NamedTuple):
+    """What the configuration says of a mode; ``None`` where it sets no limit."""
+
+    id: int
+    cpu_cores: Optional[int]
+    gpu_max_mhz: Optional[float]
+    emc_max_mhz: Optional[float]
+    default: bool
+
+
+def query() -> Optional[str]:
+    """What ``nvpmodel -q`` prints; ``None`` where there is no such tool or it fails."""
+    binary = shutil.which("nvpmodel") or shutil.which(_USUALLY)
+    if binary is None:
+        return None
+    try:
+        told = subprocess.run(
+            [binary, "-q"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.decode("utf-8", errors="replace") if told.returncode == 0 else None
+
+
+def parse_query(text: str) -> Optional[PowerMode]:
+    """The mode that ``nvpmodel -q`` names, with or without ``--verbose``; ``None`` where it names none."""
+    found = _CURRENT.search(text)
+    return PowerMode(found.group(1), int(found.group(2))) if found else None
+
+
+def parse_configuration(text: str) -> Dict[str, ModeLimits]:
+    """The modes of an ``nvpmodel.conf`` by their names."""
+    modes = {}  # type: Dict[str, ModeLimits]
+    name, default = None, None  # type: Optional[str], Optional[int]
+    for line in text.splitlines():
+        if line.startswith("<"):
+            head, chosen = _MODE.match(line), _DEFAULT.match(line)
+            name = head.group(2) if head else None
+            if head:
+                modes[head.group(2)] = ModeLimits(int(head.group(1)), None, None, None, default=False)
+            if chosen:
+                default = int(chosen.group(1))
+        elif name is not None:
+            modes[name] = _with_line(modes[name], line)
+    return {name: mode._replace(default=mode.id == default) for name, mode in modes.items()}
+
+
+def _with_line(mode: ModeLimits, line: str) -> ModeLimits:
+    if _CORE.match(line):
+        return mode._replace(cpu_cores=(mode.cpu_cores or 0) + 1)
+    limit = _LIMIT.match(line)
+    if limit is None:
+        return mode
+    # Zero and one below zero are no limits.
+    mhz = int(limit.group(2)) / _HZ_PER_MHZ or None
+    return mode._replace(gpu_max_mhz=mhz) if limit.group(1) == "GPU" else mode._replace(emc_max_mhz=mhz)
