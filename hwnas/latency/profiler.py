@@ -129,13 +129,13 @@ def profile(
     compiling = options.compile or device.default_options()
     check_precision(compiling)
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
-    plan = _plan(space, resolutions, options)
+    plan = profile_plan(space, resolutions, options)
     fingerprint = device.fingerprint(compiling)
     key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
     if options.networks_only is not None and not options.fresh:
         _require_no_blocks(table_path(root, key))
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
-        knobs = _knobs(space, options, compiling)
+        knobs = profile_knobs(space, options, compiling)
         judge = Judge(journal)
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
@@ -160,7 +160,7 @@ def profile(
         return table, save_table(table, root)
 
 
-def _plan(space: Space, resolutions: Sequence[int], options: ProfileOptions) -> Plan:
+def profile_plan(space: Space, resolutions: Sequence[int], options: ProfileOptions) -> Plan:
     """The options, completed by what suits the space."""
     held_out = options.validation_networks
     if options.networks_only is not None:
@@ -176,7 +176,7 @@ def _plan(space: Space, resolutions: Sequence[int], options: ProfileOptions) -> 
     )
 
 
-def _knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
+def profile_knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
     """How its units are measured."""
     builds = options.network_builds
     if builds is None:
