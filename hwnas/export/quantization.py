@@ -140,6 +140,8 @@ def quantize(
     chosen = quantizer.quantize([layer for layer in layers if layer.name not in attempt.left], options.remainder)
     found = scores.by_precision(half, half_by) | {"int8": scores.of(chosen, quantizer.made_by, "INT8")}
     record = _record(model, prepared, images, options, attempt, ranking, found, tuning)
+    refused = [layer.name for layer in layers if layer.name not in {*attempt.left, *_in_int8(chosen)}]
+    record = record.model_copy(update={"never": (*record.never, *refused)})
     return QuantizedModel(_labelled(chosen, model, record), record)
 
 
@@ -209,6 +211,12 @@ class _Choice:
             list(ranking), lambda left: self.attempt(quantizer, left) if left else everything, self._max_drop
         )
         return best, ranking
+
+
+def _in_int8(model: ModelProto) -> set[str]:
+    """The weighted operators of a model that read a dequantised weight; a tool may leave more than it was told to."""
+    dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return {node.name for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in dequantised}
 
 
 def _tensors(layers: Sequence[Layer]) -> list[str]:

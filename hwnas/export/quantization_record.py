@@ -48,7 +48,7 @@ class QuantizationRecord(Document):
         calibrated_on, chosen_on, scored_on: disjoint images.
         layers: that could be in INT8.
         left: of them, those left in the remainder's precision, the most sensitive first.
-        never: weighted operators that cannot be in INT8 or gain nothing by it, by name.
+        never: weighted operators that cannot be in INT8, gain nothing by it, or that the tool left by its own rules.
         sensitivities: in nats by layer (see :func:`hwnas.export.sensitivity.sensitivities`), the highest first; empty
             where all layers in INT8 kept the limit at once.
         choice_loss: of the model chosen, on the images of the choice.
