@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -25,6 +25,7 @@ def add(
         list[str] | None, typer.Option(help="Host to go through, once for each, the nearest first.")
     ] = None,
     key: Annotated[list[str] | None, typer.Option(help="File of a private key.")] = None,
+    config: Annotated[str | None, typer.Option(help="OpenSSH client configuration; default: ~/.ssh/config.")] = None,
     python: Annotated[str | None, typer.Option(help="The board's Python; default: the newest on its path.")] = None,
     accept_new: AcceptNewOption = False,
     force: Annotated[bool, typer.Option("--force", help="Write over a target of that name.")] = False,
@@ -42,7 +43,7 @@ def add(
     from hwnas.errors import UserError
     from hwnas.questions import answered_by
 
-    connection = _connection(ssh, local, jump, key, python)
+    connection = _connection(ssh, local, jump=jump or [], keys=key or [], config=config, python=python)
     path = own_directory() / f"{name}.yaml"
     if path.exists() and not force:
         raise UserError(f"There is a target {path}; choose another name, or give --force to write over it.")
@@ -63,25 +64,22 @@ def add(
     out.print(Text(f"Written to {path}; next: hwnas profile --target {name}"), soft_wrap=True)
 
 
-def _connection(
-    ssh: str | None, local: bool, jump: list[str] | None, key: list[str] | None, python: str | None
-) -> Local | Ssh:
+def _connection(ssh: str | None, local: bool, **way: Any) -> Local | Ssh:
     from hwnas.devices.target import Local, Ssh
     from hwnas.errors import UserError
 
     if (ssh is None) is not local:
         raise UserError("Say where the board is: --ssh USER@HOST, or --local for this machine.")
     if ssh is None:
-        if jump or key or python:
-            raise UserError("--jump, --key and --python belong to --ssh.")
+        if any(way.values()):
+            raise UserError("--jump, --key, --config and --python belong to --ssh.")
         return Local(kind="local")
     from hwnas.devices.ssh.dialling import Hop
 
     hop = Hop.parse(ssh)
-    jumps = jump or []
-    for one in jumps:
+    for one in way["jump"]:
         Hop.parse(one)
-    return Ssh(kind="ssh", host=hop.host, user=hop.user, port=hop.port, jump=jumps, keys=key or [], python=python)
+    return Ssh(kind="ssh", host=hop.host, user=hop.user, port=hop.port, **way)
 
 
 def _brief(value: object) -> str:

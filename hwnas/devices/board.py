@@ -87,7 +87,7 @@ def facts_of(record: BoardRecord) -> dict[str, Found]:
     found: dict[str, Found | None] = {
         "l4t": _found(parse_release(record.nv_tegra_release or ""), "/etc/nv_tegra_release"),
         "tensorrt": _tensorrt(record),
-        "cuda": _package(record, "cuda-cudart-") or _found(gpu and gpu.driver_version, "CUDA's driver"),
+        "cuda": _package(record, "cuda-cudart-") or _found(gpu and parse_version(gpu.driver_version), "CUDA's driver"),
         "python": _found(parse_version(record.python), "the agent's Python"),
         "power_mode": _found(current and current.name, "nvpmodel -q"),
         "power_modes": _found(modes or None, "/etc/nvpmodel.conf"),

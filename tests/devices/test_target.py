@@ -134,3 +134,86 @@ def test_what_options_leave_open_the_limits_say(tmp_path: Path, description: dic
         with pytest.raises(UserError, match=sentence):
             target.limited(CompileOptions(build=build))
     assert load_target("host-cpu").limited(CompileOptions()) == CompileOptions()
+
+
+BASE = """
+schema: 1
+name: base
+description: A kind of board
+kind: jetson
+connection: {kind: ssh}
+runtimes:
+  tensorrt: {providers: [gpu], precisions: [fp16]}
+  onnxruntime: {providers: [CPUExecutionProvider], precisions: [fp32]}
+defaults: {runtime: tensorrt, precision: fp16}
+limits: {workspace_mib: 512, disk_mib: 100}
+facts:
+  sms: {value: 8, source: a document}
+  memory_gib: {value: 8, source: a document, unverified: true}
+"""
+OWN = """
+schema: 1
+name: own
+extends: base
+description: Mine
+connection: {kind: ssh, host: box}
+runtimes:
+  tensorrt: {providers: [gpu], precisions: [fp16, int8]}
+limits: {disk_mib: 200}
+facts:
+  memory_gib: {value: 7.3, source: /proc/meminfo}
+"""
+
+
+def test_a_target_inherits_what_it_does_not_say(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "base")
+    target = load_target(write(tmp_path, OWN, "own"))
+    assert (target.name, target.description, target.kind) == ("own", "Mine", "jetson")
+    assert target.connection.model_dump(exclude_defaults=True) == {"kind": "ssh", "host": "box"}
+    assert target.runtimes["tensorrt"].precisions == ["fp16", "int8"]
+    assert target.runtimes["onnxruntime"].precisions == ["fp32"]
+    assert (target.limits.workspace_mib, target.limits.disk_mib) == (512, 200)
+    assert target.facts.sms is not None and target.facts.sms.source == "a document"
+    assert target.facts.memory_gib is not None and not target.facts.memory_gib.unverified
+
+
+def test_what_is_inherited_is_looked_for_beside_the_file_and_then_where_all_targets_are(tmp_path: Path) -> None:
+    shipped = OWN.replace("extends: base", "extends: jetson-orin-nano-8gb")
+    assert load_target(write(tmp_path, shipped, "own")).dla_cores == 0
+    write(tmp_path, BASE.replace("name: base", "name: jetson-orin-nano-8gb"), "jetson-orin-nano-8gb")
+    assert load_target(tmp_path / "own.yaml").dla_cores is None
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "sentence"),
+    [
+        (BASE, OWN.replace("extends: base", "extends: none"), r"none\.yaml does not exist"),
+        (BASE.replace("sms:", "smz:"), OWN, r"base\.yaml: field 'facts.smz' is unknown.*'sms'"),
+        (BASE, OWN.replace("memory_gib:", "memory_gob:"), r"own\.yaml: field 'facts.memory_gob' is unknown"),
+        (
+            BASE.replace("name: base", "name: base\nextends: own"),
+            OWN,
+            "extends itself: base → own → base|own → base → own",
+        ),
+        (BASE, OWN.replace("extends: base", "extends: own"), "extends itself: own → own"),
+        (BASE, OWN.replace("extends: base", "extends: [base]"), "field 'extends'.*valid string"),
+        (BASE, OWN.replace("name: own", "name: base"), "must be the file's, 'own'"),
+    ],
+)
+def test_a_wrong_inheritance_is_told_of_the_file_that_is_wrong(
+    tmp_path: Path, base: str, own: str, sentence: str
+) -> None:
+    write(tmp_path, base, "base")
+    with pytest.raises(BadFileError, match=sentence):
+        load_target(write(tmp_path, own, "own"))
+
+
+def test_every_wrong_field_is_told_at_once(tmp_path: Path, description: dict[str, object]) -> None:
+    path = write(tmp_path, {**description, "kind": "toaster", "sharde": True})
+    with pytest.raises(BadFileError, match=r"field 'kind'.*found 'toaster'; field 'sharde' is unknown.*'shared'"):
+        load_target(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match="key 'sms' stands there twice"):
+        load_target(write(tmp_path, BASE + "  sms: {value: 4, source: another document}\n", "base"))
