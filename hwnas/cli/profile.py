@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, out, print_json
 from hwnas.cli.figures import print_figures
 from hwnas.questions import answered_by
+
+if TYPE_CHECKING:
+    from hwnas.devices import Target
+    from hwnas.latency import ProfileOptions
+    from hwnas.spaces import Space
 
 
 @command
@@ -49,6 +54,13 @@ def profile(
     precision: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or int8; default: the target's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; default: the target's.")] = None,
     accept_new: AcceptNewOption = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure nothing, but write what is to be measured to this file and the agent beside it, for a board "
+            "that nobody may log in to."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
@@ -83,6 +95,9 @@ def profile(
         fps=fps,
         compile=RuntimeChoice(runtime, provider, precision, threads).options(described),
     )
+    if plan is not None:
+        _write_plan(described, get_space(space, classes), options, plan, json=json)
+        return
     with answered_by(Terminal(accept_new)), open_device(described) as device, bars() as progress:
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:
@@ -99,3 +114,24 @@ def profile(
         return
     out.print(f"[bold]{path}[/]: {len(table.blocks)} blocks and {len(table.networks)} networks", soft_wrap=True)
     print_figures(table)
+
+
+def _write_plan(target: Target, space: Space, options: ProfileOptions, path: Path, *, json: bool) -> None:
+    from hwnas.devices.zipapp import agent_zipapp
+    from hwnas.files import write_atomic
+    from hwnas.latency.errand import write_errand
+
+    agent = path.with_name("hwnas-agent.pyz")
+    written = write_errand(target, space, options, path)
+    write_atomic(agent, agent_zipapp())
+    if json:
+        print_json({"plan": str(path), "agent": str(agent), "units": len(written.units)})
+        return
+    out.print(
+        f"[bold]{path}[/]: {len(written.units)} builds to measure. Take it to the board with {agent} and run there\n"
+        f"  python3 {agent.name} profile {path.name} > results.jsonl\n"
+        "and here, with what comes back,\n"
+        "  hwnas tables import profile results.jsonl",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 @command
 def import_table(
-    published: Annotated[str, typer.Argument(metavar="FORMAT", help="ofa, proxyless, or results.")],
+    published: Annotated[str, typer.Argument(metavar="FORMAT", help="ofa, proxyless, results, or profile.")],
     path: Annotated[
         Path,
         typer.Argument(
             help="ofa: a device's directory of <resolution>.json; proxyless: a YAML file; results: the JSON of an "
-            "acceptance script that somebody ran on a device of theirs."
+            "acceptance script that somebody ran on a device of theirs; profile: what the agent measured by a plan."
         ),
     ],
     target: Annotated[
-        str | None, typer.Option(help="The device's name from now on; results: default is the file's.")
+        str | None, typer.Option(help="The device's name from now on; results, profile: default is the file's.")
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Search space, FAMILY/PRESET; results: the file says it.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space, FAMILY/PRESET; results, profile: the file says it.")
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Another device's table in which copies are looked for; default: those beside PATH."),
@@ -41,16 +43,17 @@ def import_table(
     """Import a published latency table, or those of a results file; what cannot be believed is refused."""
     from hwnas.errors import UserError
     from hwnas.latency import save_table
+    from hwnas.latency.errand import ERRAND, import_errand
     from hwnas.latency.importers import RESULTS, get_format, import_results
     from hwnas.latency.importers import import_table as imported
     from hwnas.spaces import get_space
 
     if target is not None and not _is_name(target):
         raise UserError(f"'{target}' is no name for a target; use letters, digits, '.', '_' and '-'.")
-    if published == RESULTS:
+    if published in (RESULTS, ERRAND):
         if space or against or keep_copied:
             raise UserError("A results file says its space, and is compared with no other table; leave these options.")
-        found = import_results(path, tables, target=target)
+        found = (import_results if published == RESULTS else import_errand)(path, tables, target=target)
     elif target is None or space is None:
         raise UserError(
             f"Published tables of format {published} say neither device nor space; give --target and --space."
