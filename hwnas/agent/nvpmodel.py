@@ -65,8 +65,9 @@ def parse_query(text: str) -> Optional[PowerMode]:
 
 def parse_configuration(text: str) -> Dict[str, ModeLimits]:
     """The modes of an ``nvpmodel.conf`` by their names."""
-    modes = {}  # type: Dict[str, ModeLimits]
-    name, default = None, None  # type: Optional[str], Optional[int]
+    modes: Dict[str, ModeLimits] = {}
+    name: Optional[str] = None
+    default: Optional[int] = None
     for line in text.splitlines():
         if line.startswith("<"):
             head, chosen = _MODE.match(line), _DEFAULT.match(line)

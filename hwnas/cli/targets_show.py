@@ -42,37 +42,37 @@ def _print_description(target: Target | FactsOnly) -> None:
         out.print(Text(f"  {line}"), soft_wrap=True)
     for name, fact in target.facts:
         if fact is not None:
-            source = ("unverified: ", "yellow") if fact.unverified else ""
+            unverified = ("unverified: ", "yellow") if fact.unverified else ""
             value = _value(fact.model_dump(exclude_defaults=True)["value"])
-            out.print(Text.assemble(f"  {name}: {value}  ", source, (fact.source, "dim")), soft_wrap=True)
+            out.print(Text.assemble(f"  {name}:{value}  ", unverified, (fact.source, "dim")), soft_wrap=True)
 
 
 def _ways(target: Target | FactsOnly) -> list[str]:
     said = target.connection.model_dump(exclude_defaults=True)
     kind = said.pop("kind")
     lines = [f"extends: {target.extends}"] if target.extends else []
-    lines.append(f"reached: {kind}{', ' + _value(said) if said else ''}")
+    lines.append(f"reached: {kind}{', ' + _brief(said) if said else ''}")
     if target.support == "facts-only":
         return [*lines, f"facts only: {target.why}"]
     if kind == "ssh" and "host" not in said:
-        lines.append(
-            "where it is, say by `hwnas targets add NAME --ssh USER@HOST`, or in a target that extends it"
-        )
+        lines.append("where it is, say by `hwnas targets add NAME --ssh USER@HOST`, or in a target that extends it")
     for name, runtime in target.runtimes.items():
         lines.append(f"{name}: {', '.join(runtime.precisions)} by {', '.join(runtime.providers)}")
     limits = target.limits.model_dump(exclude_none=True)
-    return [*lines, f"limits: {_value(limits)}"] if limits else lines
+    return [*lines, f"limits: {_brief(limits)}"] if limits else lines
 
 
 def _value(value: Any) -> str:
-    """A fact's value as people write it; the entries of a mapping of mappings one a line."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if not isinstance(value, dict):
-        return readable(value)
-    if any(isinstance(one, dict) for one in value.values()):
-        return "".join(f"\n    {name}: {_value(one)}" for name, one in value.items()) + "\n   "
-    return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
+    """A fact's value as it follows its name; the entries of a mapping of mappings stand below, one a line."""
+    if isinstance(value, dict) and any(isinstance(one, dict) for one in value.values()):
+        return "".join(f"\n    {name}: {_brief(one)}" for name, one in value.items()) + "\n  "
+    return f" {_brief(value)}"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_brief(one)}" for name, one in value.items())
+    return f"{value:g}" if isinstance(value, float) else readable(value)
 
 
 def _print_fingerprint(fingerprint: Fingerprint) -> None:

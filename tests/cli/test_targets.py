@@ -55,9 +55,9 @@ def test_a_target_is_shown_with_the_source_of_each_fact() -> None:
     assert "hwnas targets add NAME --ssh USER@HOST" in shown
     assert "compute_capability: 8.7 jetson_stats" in shown
     assert "25W: id 1, tpcs 4, gpu_max_mhz 918, emc_max_mhz 3199, default True" in shown
-    assert "cuda_cores: 1024 unverified: NVIDIA's data sheet" in shown
+    assert "cuda_cores: 512 unverified: NVIDIA's data sheet" in words(run("show", "jetson-orin-nano-4gb").stdout)
     told = json.loads(run("show", "jetson-nano-4gb", "--json").stdout)["target"]
-    assert told["support"] == "facts-only" and told["facts"]["sms"]["unverified"] is True
+    assert told["support"] == "facts-only" and told["facts"]["tensor_cores"]["unverified"] is True
     assert run("show", "jetson-nano").exit_code == 2
     refused = run("show", "jetson-nano-4gb", "--live")
     assert refused.exit_code == 2 and "facts alone" in refused.stderr
