@@ -79,7 +79,9 @@ class Sshd:
     def stop(self) -> None:
         """End the server and every connection to it."""
         if self._process is not None:
-            for child in psutil.Process(self._process.pid).children(recursive=True):
+            parent = psutil.Process(self._process.pid)
+            parent.suspend()  # it shall let nobody in meanwhile
+            for child in parent.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     if child.name().startswith("sshd"):
                         child.kill()

@@ -36,7 +36,7 @@ class Ssh(Described):
     config: str | None = None
     """OpenSSH client configuration; ``None``: ``~/.ssh/config``."""
     python: str | None = None
-    """The board's Python 3.8 or newer, as of a virtual environment; ``None``: the newest that is on its path."""
+    """The board's Python 3.8 or newer, as of a virtual environment; ``None``: the first fit one on its path."""
 
 
 class RuntimeSupport(Described):

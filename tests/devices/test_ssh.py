@@ -215,8 +215,7 @@ def test_hosts_are_jumped_through(server: Sshd, way: str) -> None:
             f"Port {server.port}\nUserKnownHostsFile {server.home}/known_hosts\nIdentityFile {server.home}/user\n"
         )
         config.write("ProxyJump box\n" if way == "configuration" else "")
-    trusting = Answers(trust=True)
-    connection = SshConnection(server.settings(host="inner", jump=[] if way == "configuration" else ["box"]), trusting)
+    connection = SshConnection(server.settings(host="inner", jump=[] if way == "configuration" else ["box"]))
     connection.start_agent().stop()
     assert len(connection._way) == 2
     connection.close()

@@ -10,6 +10,7 @@ from typing import Any, Self
 import asyncssh
 
 from hwnas.devices.errors import UnreachableError
+from hwnas.devices.ssh.keys import read_key
 from hwnas.devices.ssh.known_hosts import KnownHosts, address
 from hwnas.devices.ssh.loop import LoopThread
 from hwnas.devices.target import Ssh
@@ -104,31 +105,15 @@ class Dialler:
 
     def _client_keys(self) -> list[asyncssh.SSHKey]:
         if self._keys is None:
-            self._keys = [self._client_key(Path(name).expanduser()) for name in self._settings.keys]
+            self._keys = [read_key(Path(name).expanduser(), self._questions) for name in self._settings.keys]
         return self._keys
-
-    def _client_key(self, path: Path) -> asyncssh.SSHKey:
-        passphrase: str | None = None
-        for _ in range(_TRIES):
-            try:
-                return asyncssh.read_private_key(path, passphrase)
-            except asyncssh.KeyEncryptionError:
-                pass  # it takes another passphrase
-            except asyncssh.KeyImportError as error:
-                if passphrase is not None or "passphrase" not in str(error).lower():
-                    raise UserError(f"{path} holds no private key ({error}); name the file of one.") from error
-            except OSError as error:
-                raise UserError(f"The key {path} cannot be read ({error.strerror}); check the path.") from error
-            passphrase = self._questions.secret(f"Passphrase of {path}")
-            if passphrase is None:
-                break
-        raise UserError(f"The key {path} is encrypted and was not opened; add it to the SSH agent (ssh-add {path}).")
 
     def _log_in(
         self, hop: Hop, options: asyncssh.SSHClientConnectionOptions, through: asyncssh.SSHClientConnection | None
     ) -> asyncssh.SSHClientConnection:
-        known = KnownHosts([*(options.known_hosts or ())])  # type: ignore[misc]
-        where = f"{options.username}@{address(options.host, options.port)}"
+        name = address(options.host, options.port)
+        known = KnownHosts(options.host_key_alias or name, [*(options.known_hosts or ())])  # type: ignore[misc]
+        where = f"{options.username}@{name}"
         asked = 0
         while True:
             client = _Client()
@@ -139,7 +124,7 @@ class Dialler:
             except asyncssh.HostKeyNotVerifiable as error:
                 if client.presented is None:
                     raise DeviceError(f"{where} was refused: {error}.") from error
-                self._get_acquainted(known, *client.presented)
+                self._get_acquainted(known, client.presented)
             except asyncssh.PermissionDenied as error:
                 refused = self._passwords.pop(hop, None)
                 if asked == _TRIES or not (client.takes_passwords and self._ask_password(hop, where)):
@@ -148,7 +133,7 @@ class Dialler:
             except asyncssh.KeyExchangeFailed as error:
                 raise DeviceError(
                     f"{where} has nothing that this machine takes ({error}); if {known.places()} knows it and it was "
-                    f"installed anew, forget its old key: ssh-keygen -R '{address(options.host, options.port)}'."
+                    f"installed anew, forget its old key: ssh-keygen -R '{known.host}'."
                 ) from error
             except (OSError, asyncssh.ConnectionLost, asyncssh.ChannelOpenError) as error:
                 raise UnreachableError(
@@ -157,14 +142,14 @@ class Dialler:
             except asyncssh.Error as error:
                 raise DeviceError(f"{where} and this machine do not come together ({error}).") from error
 
-    def _get_acquainted(self, known: KnownHosts, host: str, port: int, key: asyncssh.SSHKey) -> None:
+    def _get_acquainted(self, known: KnownHosts, key: asyncssh.SSHKey) -> None:
         """Remember the key of a host that is new, if somebody trusts it.
 
         Raises:
             DeviceError: the key is another than that which is known, or nobody trusts it.
         """
-        fingerprint, where = key.get_fingerprint(), address(host, port)
-        before = known.fingerprints(host, port)
+        fingerprint, where = key.get_fingerprint(), known.host
+        before = known.fingerprints()
         if before:
             raise DeviceError(
                 f"WARNING: the host key of {where} HAS CHANGED from {' or '.join(before)} to {fingerprint}: somebody "
@@ -174,9 +159,9 @@ class Dialler:
         if not self._questions.trusts(where, fingerprint):
             raise DeviceError(
                 f"{where} was never seen before and nobody said that its key {fingerprint} is right; run "
-                "the command on a terminal and compare, or `hwnas profile` with --accept-new to trust it unseen."
+                "the command on a terminal and compare, or `hwnas targets add` or `hwnas profile` with --accept-new."
             )
-        known.add(host, port, key)
+        known.add(key)
 
     def _ask_password(self, hop: Hop, where: str) -> bool:
         """Whether there is a password to try."""
@@ -190,12 +175,12 @@ class _Client(asyncssh.SSHClient):
     """Notes what the server wants, for whoever asks in their own thread."""
 
     def __init__(self) -> None:
-        self.presented: tuple[str, int, asyncssh.SSHKey] | None = None
+        self.presented: asyncssh.SSHKey | None = None
         self.takes_passwords = False
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
         """Only called with a key that is not known."""
-        self.presented = host, port, key
+        self.presented = key
         return False
 
     def password_auth_requested(self) -> str | None:

@@ -18,33 +18,37 @@ _SYSTEM = "/etc/ssh/ssh_known_hosts"
 
 
 class KnownHosts:
-    """OpenSSH's ``known_hosts`` files; a new key is appended to the first of them."""
+    """What OpenSSH's ``known_hosts`` files have of one host; a new key is appended to the first of them."""
 
-    def __init__(self, files: Sequence[str] = ()) -> None:
-        """``files`` as the client configuration names them; by default the user's and the system's.
+    def __init__(self, host: str, files: Sequence[str] = ()) -> None:
+        """
+        Args:
+            host: as the files call it: a name with :func:`address`, or an alias.
+            files: as the client configuration names them; by default the user's and the system's.
 
         Raises:
             BadFileError: a file cannot be read.
         """
+        self.host = host
         self._paths = [Path(name).expanduser() for name in files or (_OWN, _SYSTEM)]
         self._reload()
 
-    def match(self, host: str, _: str, port: int | None) -> Any:
-        """The keys of ``host``, as asyncssh wants them; addresses do not count, a name has its own key."""
-        return self._table.match(address(host, port), "", None)
+    def match(self, *_: object) -> Any:
+        """The keys of the host, as asyncssh asks for them; addresses do not count, a name has its own keys."""
+        return self._table.match(self.host, "", None)
 
-    def fingerprints(self, host: str, port: int | None) -> list[str]:
-        """Of the keys that are known for ``host``."""
-        return [key.get_fingerprint() for key in self.match(host, "", port)[0]]
+    def fingerprints(self) -> list[str]:
+        """Of the keys that are known."""
+        return [key.get_fingerprint() for key in self.match()[0]]
 
-    def add(self, host: str, port: int | None, key: asyncssh.SSHKey) -> None:
+    def add(self, key: asyncssh.SSHKey) -> None:
         """Remember the key.
 
         Raises:
             UserError: the file cannot be written.
         """
         path = self._paths[0]
-        line = f"{address(host, port)} {key.export_public_key().decode().strip()}\n"
+        line = f"{self.host} {key.export_public_key().decode().strip()}\n"
         with explain_os_errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
