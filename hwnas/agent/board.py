@@ -37,6 +37,7 @@ def describe_board(root: Path = _ROOT) -> Dict[str, Any]:
         "compatible": (read_text(tree / "compatible") or "").replace("\x00", " ").split(),
         "nv_tegra_release": _text(root / "etc/nv_tegra_release"),
         "nvpmodel": nvpmodel.query(),
+        "nvpmodel_status": _text(root / "var/lib/nvpmodel/status"),
         "nvpmodel_conf": _text(root / "etc/nvpmodel.conf"),
         "packages": _packages(),
         "python_tensorrt": _python_package("tensorrt"),

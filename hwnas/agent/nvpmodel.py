@@ -14,6 +14,7 @@ _USUALLY = "/usr/sbin/nvpmodel"
 # `nvpmodel -q` prints `NV Power Mode: MAXN` and the number on a line of its own, with `--verbose` behind other words
 # and among other lines, and up to JetPack 5 below `NV Fan Mode:quiet`.
 _CURRENT = re.compile(r"NV Power Mode:[ \t]*(\S+)[ \t]*\r?\n[ \t]*(\d+)[ \t]*\r?(?:\n|$)")
+_STATUS = re.compile(r"pmode:(\d+)")
 _MODE = re.compile(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>")
 _DEFAULT = re.compile(r"^<\s*PM_CONFIG\s+DEFAULT=(\d+)")
 _CORE = re.compile(r"^CPU_ONLINE CORE_\d+ 1\b")
@@ -61,6 +62,12 @@ def parse_query(text: str) -> Optional[PowerMode]:
     """The mode that ``nvpmodel -q`` names, with or without ``--verbose``; ``None`` where it names none."""
     found = _CURRENT.search(text)
     return PowerMode(found.group(1), int(found.group(2))) if found else None
+
+
+def parse_status(text: str) -> Optional[int]:
+    """The number of the mode in ``/var/lib/nvpmodel/status``, which holds it from one start to the next."""
+    found = _STATUS.match(text)
+    return int(found.group(1)) if found else None
 
 
 def parse_configuration(text: str) -> Dict[str, ModeLimits]:

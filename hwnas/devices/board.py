@@ -43,6 +43,8 @@ class BoardRecord(BaseModel):
     nv_tegra_release: str | None
     nvpmodel: str | None
     """What ``nvpmodel -q`` prints."""
+    nvpmodel_status: str | None
+    """What it keeps for the next start, which everybody may read."""
     nvpmodel_conf: str | None
     packages: tuple[str, ...]
     """Name and version of Debian packages, a tabulator between them."""
@@ -80,7 +82,6 @@ class Found(NamedTuple):
 def facts_of(record: BoardRecord) -> dict[str, Found]:
     """What a record says, by the names of a target's facts."""
     gpu = record.gpu
-    current = nvpmodel.parse_query(record.nvpmodel or "")
     configuration = nvpmodel.parse_configuration(record.nvpmodel_conf or "")
     modes = {name: _without_none(mode._asdict()) for name, mode in configuration.items()}
     in_memory = gpu.memory_bytes if gpu is not None and not gpu.integrated else record.memory_bytes
@@ -89,7 +90,7 @@ def facts_of(record: BoardRecord) -> dict[str, Found]:
         "tensorrt": _tensorrt(record),
         "cuda": _package(record, "cuda-cudart-") or _found(gpu and parse_version(gpu.driver_version), "CUDA's driver"),
         "python": _found(parse_version(record.python), "the agent's Python"),
-        "power_mode": _found(current and current.name, "nvpmodel -q"),
+        "power_mode": _power_mode(record, configuration),
         "power_modes": _found(modes or None, "/etc/nvpmodel.conf"),
         "sms": _found(gpu and gpu.multiprocessors, "CUDA"),
         "compute_capability": _found(gpu and "{}.{}".format(*gpu.compute_capability), "CUDA"),
@@ -116,6 +117,16 @@ def parse_version(text: str) -> str | None:
     """The authors' version in a Debian or Python one: ``10.3.0.30-1+cuda12.5`` is ``10.3.0.30``."""
     found = _UPSTREAM.match(text)
     return found[1] if found else None
+
+
+def _power_mode(record: BoardRecord, configuration: dict[str, nvpmodel.ModeLimits]) -> Found | None:
+    """As the tool tells it, or where it tells it to root alone, as it keeps it."""
+    told = nvpmodel.parse_query(record.nvpmodel or "")
+    if told is not None:
+        return Found(told.name, "nvpmodel -q")
+    kept = nvpmodel.parse_status(record.nvpmodel_status or "")
+    names = [name for name, mode in configuration.items() if mode.id == kept]
+    return Found(names[0], "/var/lib/nvpmodel/status and /etc/nvpmodel.conf") if names else None
 
 
 def _tensorrt(record: BoardRecord) -> Found | None:

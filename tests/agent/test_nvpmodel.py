@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.agent import nvpmodel
-from hwnas.agent.nvpmodel import ModeLimits, PowerMode, parse_configuration, parse_query
+from hwnas.agent.nvpmodel import ModeLimits, PowerMode, parse_configuration, parse_query, parse_status
 
 CONFIGURATION = """\
 # The defaults of a board, shortened
@@ -64,6 +64,15 @@ def test_the_mode_is_read_from_what_the_tool_prints(text: str, mode: PowerMode |
     assert parse_query(text) == mode
 
 
+def test_the_mode_is_read_from_what_the_tool_keeps() -> None:
+    assert [parse_status(text) for text in ("pmode:0002", "pmode:0000 fmode:quiet\n", "fmode:cool", "")] == [
+        2,
+        0,
+        None,
+        None,
+    ]
+
+
 def test_modes_are_read_from_the_configuration() -> None:
     assert parse_configuration(CONFIGURATION) == {
         "15W": ModeLimits(0, 2, None, None, default=True),
@@ -73,7 +82,7 @@ def test_modes_are_read_from_the_configuration() -> None:
 
 @given(st.text() | st.lists(st.sampled_from(CONFIGURATION.splitlines())).map("\n".join))
 def test_no_text_confuses_the_readers(text: str) -> None:
-    parse_query(text)
+    parse_query(text), parse_status(text)
     assert all(mode.id >= 0 for mode in parse_configuration(text).values())
 
 

@@ -48,6 +48,7 @@ ORIN_NANO = {
     "compatible": ["nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234"],
     "nv_tegra_release": RELEASE,
     "nvpmodel": "NV Power Mode: 25W\n1\n",
+    "nvpmodel_status": "pmode:0002 fmode:quiet",
     "nvpmodel_conf": SUPER,
     "packages": PACKAGES,
     "python_tensorrt": "10.3.0",
@@ -113,7 +114,14 @@ def test_versions_are_what_the_authors_call_them(text: str, version: str | None)
 
 @given(st.text(), st.text(), st.lists(st.text()), st.text())
 def test_no_text_of_a_board_confuses_the_readers(release: str, mode: str, packages: list[str], conf: str) -> None:
-    odd = record(nv_tegra_release=release, nvpmodel=mode, packages=packages, nvpmodel_conf=conf, compatible=packages)
+    odd = record(
+        nv_tegra_release=release,
+        nvpmodel=mode,
+        nvpmodel_status=mode,
+        packages=packages,
+        nvpmodel_conf=conf,
+        compatible=packages,
+    )
     assert facts_of(odd)["cpu_cores"].value == 6
     assert isinstance(odd.is_super, bool) and isinstance(odd.part_numbers, list)
 
@@ -127,6 +135,9 @@ def test_facts_name_the_place_where_they_stood() -> None:
     }
     assert found["tensorrt"].value == "10.3.0"
     assert facts_of(record(python_tensorrt=None))["tensorrt"] == ("10.3.0.30", "dpkg, libnvinfer10")
+    kept = facts_of(record(nvpmodel=None))["power_mode"]
+    assert kept == ("MAXN_SUPER", "/var/lib/nvpmodel/status and /etc/nvpmodel.conf")
+    assert "power_mode" not in facts_of(record(nvpmodel=None, nvpmodel_conf=None))
     both = (*PACKAGES, "libnvinfer8\t8.6.2.3-1+cuda12.2")
     assert facts_of(record(python_tensorrt=None, packages=both))["tensorrt"].value == "10.3.0.30"
     assert "cpu" not in found, "an Arm board's model is not its CPU's"
