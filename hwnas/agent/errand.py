@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
-from .environment import undisturbed
+from .environment import begin_undisturbed
 from .protocol import AgentError, ErrorKind, Fields, Message, encode
 
 Ask = Callable[..., Message]
@@ -27,9 +27,7 @@ Ask = Callable[..., Message]
 
 def main(path: str) -> int:
     """Run the plan in ``path``; results go to stdout, and how far it is to stderr."""
-    environment = undisturbed(os.environ)
-    if environment != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, "-E", *sys.argv], environment)  # noqa: S606
+    begin_undisturbed()
 
     from .processes import claim_stdout
     from .server import Agent

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List
 
-from .environment import undisturbed
+from .environment import begin_undisturbed
 from .lease import HeldError, Lease
 from .private import private_directory
 from .reception import cache_root
@@ -79,9 +79,7 @@ def _obey(lease: Lease, home: Path) -> None:
 
 def serve(session: str) -> int:
     """Be the session's agent, in place of the one before."""
-    environment = undisturbed(os.environ)
-    if environment != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, "-E", *sys.argv], environment)  # noqa: S606
+    begin_undisturbed()
     if os.getpgrp() != os.getpid():
         os.setsid()
     home = private_directory(_home(session))
