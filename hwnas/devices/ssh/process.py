@@ -12,7 +12,6 @@ from typing import Any
 import asyncssh
 
 from hwnas.agent.protocol import MAX_LINE_BYTES
-from hwnas.devices.errors import AgentLostError
 from hwnas.devices.ssh.loop import LoopThread
 
 _LINES_KEPT = 40
@@ -138,9 +137,3 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self.end = f"the SSH connection broke ({exc})"
         self.ended.set()
         self.lines.put(None)
-
-
-def lost(process: RemoteProcess) -> AgentLostError:
-    """The error for a program that ended before it answered."""
-    words = process.last_words().strip().splitlines()[-1:]
-    return AgentLostError(process.end() + (f"; its last words: {words[0]}" if words else ""))
