@@ -25,7 +25,7 @@ OPTIONS = ProfileOptions(
     validation_networks=2,
     builds=1,
     network_builds=2,
-    network_protocol=MeasureOptions(min_samples=4, max_seconds=1.0),
+    network_protocol=MeasureOptions(min_samples=4, max_seconds=1.0, gate=False),
 )
 
 
