@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hwnas.devices.arrival import BACK_TO_BACK, Arrival
 from hwnas.devices.base import AgentProcess, Connection
-from hwnas.devices.choice import RuntimeChoice
+from hwnas.devices.choice import RuntimeChoice, informed
 from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
@@ -41,6 +41,7 @@ __all__ = [
     "Target",
     "Tensor",
     "fast_state_ms",
+    "informed",
     "list_targets",
     "load_description",
     "load_target",

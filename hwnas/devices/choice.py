@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.records import CompileOptions
 from hwnas.devices.target import Target
 from hwnas.errors import UserError
@@ -41,6 +42,13 @@ class RuntimeChoice:
         if precision not in support.precisions:
             raise _unsupported(target, f"precision of {runtime}", precision, support.precisions)
         return CompileOptions(runtime, precision, self.threads or default.threads, provider)
+
+
+def informed(options: CompileOptions, fingerprint: Fingerprint) -> CompileOptions:
+    """The options with what the runtime that was found on the device can read."""
+    version = str(fingerprint.identity.get("runtime", {}).get("version", ""))
+    too_old = options.runtime == "tensorrt" and version.startswith("8.")
+    return replace(options, reads_fp16_pairs=not too_old)
 
 
 def _unsupported(target: Target, what: str, asked: str, known: Any) -> UserError:

@@ -27,12 +27,14 @@ class CompileOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     """Its ``timeout_s`` is within this record's."""
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+    reads_fp16_pairs: bool = True
+    """Whether the runtime reads Q and DQ of FP16, which TensorRT 8 does not."""
 
     @property
     def remainder(self) -> Literal["fp32", "fp16"]:
         """Of a model in INT8, the precision of what is not quantised: on a CPU, FP16 is stored and not computed in."""
         on_cpu = self.runtime == "onnxruntime" and (self.provider or _CPU) == _CPU
-        return "fp32" if on_cpu else "fp16"
+        return "fp32" if on_cpu or not self.reads_fp16_pairs else "fp16"
 
     def as_request(self) -> dict[str, Any]:
         """The fields of a request."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hwnas.agent.judging import LEAST_SAMPLES
-from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions
+from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions, informed
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
@@ -131,6 +131,7 @@ def profile(
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
     plan = profile_plan(space, resolutions, options)
     fingerprint = device.fingerprint(compiling)
+    compiling = informed(compiling, fingerprint)
     key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
     if options.networks_only is not None and not options.fresh:
         _require_no_blocks(table_path(root, key))

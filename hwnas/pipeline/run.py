@@ -19,7 +19,16 @@ import numpy as np
 import torch
 
 from hwnas.data import Dataset, load_dataset
-from hwnas.devices import Arrival, CompileOptions, MeasureOptions, RuntimeChoice, Target, load_target, open_device
+from hwnas.devices import (
+    Arrival,
+    CompileOptions,
+    MeasureOptions,
+    RuntimeChoice,
+    Target,
+    informed,
+    load_target,
+    open_device,
+)
 from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.export import BenchmarkOptions, ExportedModel, benchmark
 from hwnas.export.benchmark import P99_SAMPLES
@@ -165,7 +174,8 @@ class Run:
     @cached_property
     def options(self) -> CompileOptions:
         """How models are compiled and run."""
-        return RuntimeChoice(precision=self.config.precision).options(self.device.target)
+        asked = RuntimeChoice(precision=self.config.precision).options(self.device.target)
+        return informed(asked, self.device.fingerprint(asked))
 
     @cached_property
     def arrival(self) -> Arrival:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hwnas.devices import BACK_TO_BACK, Arrival, CompileOptions, Device, RuntimeChoice, Target, load_target, open_device
+from hwnas.devices import (
+    BACK_TO_BACK,
+    Arrival,
+    CompileOptions,
+    Device,
+    RuntimeChoice,
+    Target,
+    informed,
+    load_target,
+    open_device,
+)
 from hwnas.errors import UserError
 from hwnas.latency import LatencyTable, load_table
 from hwnas.latency.precision import PrecisionLatency
@@ -63,7 +73,8 @@ def open_latency(
     choices = [RuntimeChoice(precision=name) for name in precisions]
     if not choices:
         choices = [RuntimeChoice() if table is None else _choice_of(load_table(table), device.target)]
-    options = [choice.options(device.target) for choice in choices]
+    asked = [choice.options(device.target) for choice in choices]
+    options = [informed(each, device.fingerprint(each)) for each in asked]
     if table is not None and len(options) > 1:
         raise UserError("One --table holds one precision; give --tables, where those of all precisions lie.")
     tables = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas.devices import CompileOptions, RuntimeChoice, load_target
+from hwnas.devices import CompileOptions, Fingerprint, RuntimeChoice, informed, load_target
 from hwnas.errors import UserError
 
 CPU, GPU = load_target("host-cpu"), load_target("local-gpu")
@@ -35,3 +35,14 @@ def test_what_is_named_is_taken() -> None:
 def test_what_a_target_does_not_have_is_refused(choice: RuntimeChoice, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         choice.options(CPU)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "remainder"),
+    [("tensorrt", "8.5.2.2", "fp32"), ("tensorrt", "10.3.0", "fp16"), ("onnxruntime", "8.0", "fp16")],
+)
+def test_int8_leaves_over_what_the_runtime_that_was_found_can_read(runtime: str, version: str, remainder: str) -> None:
+    found = Fingerprint(identity={"runtime": {"name": runtime, "version": version}}, context={})
+    options = CompileOptions(runtime, "int8", provider="gpu")
+    assert informed(options, found).remainder == remainder
+    assert informed(CompileOptions(precision="int8"), found).remainder == "fp32"
