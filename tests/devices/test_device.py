@@ -320,6 +320,15 @@ def test_an_agent_that_cannot_start_is_explained() -> None:
         device.fingerprint()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process started in the background of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_request_leaves_no_late_reply_behind(device: Device) -> None:
     engine = device.compile(canary_onnx())
     interrupter = subprocess.Popen(
