@@ -59,7 +59,7 @@ def benchmark(data: ReportData) -> Grid:
         ("engine", lambda n: formats.size(n.engine_bytes)),
         ("peak memory", lambda n: formats.mebibytes(n.peak_memory_mib)),
         ("build", lambda n: formats.duration(n.build_seconds)),
-        ("parity with torch", lambda n: ABSENT if n.parity is None else formats.significant(n.parity, 2)),
+        ("parity with torch, in FP32", lambda n: ABSENT if n.parity is None else formats.significant(n.parity, 2)),
     )
     rows = ((name, *map(cell, networks)) for name, cell in quantities)
     known = tuple(row for row in rows if any(cell != ABSENT for cell in row[1:]))
