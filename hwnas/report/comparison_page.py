@@ -35,6 +35,7 @@ def render_comparison(data: ComparisonData) -> str:
     """The page as HTML text."""
     return template("comparison.html").render(
         data=data,
+        warnings=(),
         lead=_lead(data),
         tiles=_tiles(data),
         ratios=_ratios(data),

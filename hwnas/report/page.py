@@ -23,11 +23,13 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render(data: ReportData) -> str:
     """The page as HTML text."""
+    found = verdict.verdict(data)
     return template("report.html").render(
         data=data,
         created=formats.moment(data.created),
         warnings=verdict.warnings(data),
-        verdict=verdict.verdict(data),
+        verdict=found,
+        lead=" ".join(found.sentences),
         tiles=verdict.tiles(data),
         plane=figures.accuracy_latency_plane(data),
         progress=figures.search_progress(data),

@@ -30,6 +30,7 @@ def render_table(data: TableData) -> str:
     """The page as HTML text."""
     return template("latency_table.html").render(
         data=data,
+        warnings=data.warnings,
         lead=_lead(data),
         tiles=_tiles(data),
         heats=[heat_map(heat, number) for number, heat in enumerate(data.heat_maps)],
