@@ -6,7 +6,7 @@ import copy
 import hashlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hwnas.export.errors import ExportError, ParityError
 from hwnas.export.metadata import PREFIX
 from hwnas.export.parity import PARITY_LIMIT, parity
 from hwnas.files import write_atomic
-from hwnas.graphs import INPUT, IR_VERSION, NETWORK_OUTPUT, OPSET, first_difference, network_graph, node_list
+from hwnas.graphs import INPUT, NETWORK_OUTPUT, OPSET, first_difference, network_graph, node_list
 from hwnas.spaces import BlockSpec
 from hwnas.supernet import PlainNetwork
 
@@ -56,6 +56,7 @@ def export_onnx(
     metadata: Mapping[str, str],
     images: Tensor | None = None,
     batch: int = 1,
+    convert: Callable[[ModelProto], ModelProto] | None = None,
 ) -> ExportedModel:
     """Export a network with its batch norms folded; equal networks give equal bytes.
 
@@ -69,6 +70,8 @@ def export_onnx(
         metadata: properties of the file, see :func:`hwnas.export.model_metadata`.
         images: float32 [n, 3, r, r], real ones, on which ONNX Runtime must agree with torch; None leaves that out.
         batch: images at once.
+        convert: what is made of the model once it agrees with torch, such as its form in another precision; that is
+            written, with the same properties, and ``parity`` remains that of the model itself.
 
     Raises:
         ExportError: the resolution is another, or torch's exporter gave another graph.
@@ -87,14 +90,19 @@ def export_onnx(
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     difference = None if images is None else _agreeing(plain, content, images, path)
+    if convert is not None:
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        model = convert(model)
+        helper.set_model_props(model, properties)
+        content = model.SerializeToString(deterministic=True)
     write_atomic(path, content)
     return ExportedModel(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         input_shape=(batch, first.in_channels, resolution, resolution),
-        opset=OPSET,
-        ir_version=IR_VERSION,
+        opset=model.opset_import[0].version,
+        ir_version=model.ir_version,
         parity=difference,
     )
 

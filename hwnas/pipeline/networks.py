@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import onnx
 import torch
 
 from hwnas.data import Dataset, to_input
@@ -14,7 +12,7 @@ from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
 from hwnas.files import read_json
 from hwnas.graphs import Remainder
-from hwnas.pipeline.precision import write_in_precision
+from hwnas.pipeline.precision import in_precision
 from hwnas.search.record import read_evaluations, searched_space
 from hwnas.spaces import Architecture, Space, precision_of, without_precision
 from hwnas.supernet import (
@@ -77,8 +75,8 @@ def export_subnet(
         ExportError: it cannot be converted to the precision.
     """
     plain = without_precision(architecture)
-    exported = _export(ready_subnet(supernet, plain, dataset), plain.resolution, plain, dataset, path)
-    return _converted(exported, precision_of(architecture) or precision, remainder, dataset)
+    network, chosen = ready_subnet(supernet, plain, dataset), precision_of(architecture) or precision
+    return _export(network, plain.resolution, plain, dataset, path, chosen, remainder)
 
 
 def export_yardstick(
@@ -87,32 +85,29 @@ def export_yardstick(
     """Write MobileNetV3-Small as ONNX with random weights: its latency is the yardstick, it is not trained."""
     torch.manual_seed(0)
     network = PlainNetwork(mobilenet_v3_small(resolution, dataset.num_classes)).eval()
-    return _converted(_export(network, resolution, None, dataset, path), precision, remainder, dataset)
-
-
-def _converted(exported: ExportedModel, precision: str, remainder: Remainder, dataset: Dataset) -> ExportedModel:
-    """The file in a precision; ``parity`` remains that of its FP32 form."""
-    if precision == "fp32":
-        return exported
-    content = write_in_precision(exported.path, precision, remainder, dataset)
-    model = onnx.load_model_from_string(content)
-    return replace(
-        exported,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        opset=model.opset_import[0].version,
-        ir_version=model.ir_version,
-    )
+    return _export(network, resolution, None, dataset, path, precision, remainder)
 
 
 def _export(
-    network: PlainNetwork, resolution: int, architecture: Architecture | None, dataset: Dataset, path: Path
+    network: PlainNetwork,
+    resolution: int,
+    architecture: Architecture | None,
+    dataset: Dataset,
+    path: Path,
+    precision: str,
+    remainder: Remainder,
 ) -> ExportedModel:
     images = to_input(dataset.validation.pixels[:PARITY_IMAGES], resolution, dataset.mean, dataset.std)
+    exact = precision == "fp32"
     metadata = model_metadata(
-        architecture=architecture, class_names=dataset.class_names, mean=dataset.mean, std=dataset.std
+        architecture=architecture,
+        class_names=dataset.class_names,
+        mean=dataset.mean,
+        std=dataset.std,
+        extra={} if exact else {"precision": precision},
     )
-    return export_onnx(network, resolution, path, metadata=metadata, images=images)
+    convert = None if exact else partial(in_precision, precision=precision, remainder=remainder, dataset=dataset)
+    return export_onnx(network, resolution, path, metadata=metadata, images=images, convert=convert)
 
 
 def read_architecture(space: Space, text: str) -> Architecture:

@@ -7,16 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto
 
 from hwnas.data import Dataset, ImageSet, load_dataset
 from hwnas.export.calibration import Calibration, activation_scales
 from hwnas.export.half import half_precision
-from hwnas.export.metadata import PREFIX
 from hwnas.export.quantizers import OnnxRuntimeQuantizer
 from hwnas.export.scoring import Sample, hits, logits
-from hwnas.files import write_atomic
 from hwnas.graphs import Remainder, network_graph, quantisable_layers
 from hwnas.progress import Silent
 from hwnas.search import SubnetEvaluator
@@ -102,17 +99,6 @@ def in_precision(model: ModelProto, precision: str, remainder: Remainder, datase
     calibration = sample_of(dataset, "recalibration", CALIBRATION_IMAGES)
     scales = activation_scales(model, tensors, calibration, CALIBRATION, Silent())
     return OnnxRuntimeQuantizer(model, scales).quantize(layers, remainder)
-
-
-def write_in_precision(path: Path, precision: str, remainder: Remainder, dataset: Dataset) -> bytes:
-    """Put a model's form in another precision, with the same properties, in the place of its float32 file."""
-    exact = onnx.load(path)
-    model = in_precision(exact, precision, remainder, dataset)
-    properties = {entry.key: entry.value for entry in exact.metadata_props}
-    helper.set_model_props(model, dict(sorted({**properties, f"{PREFIX}precision": precision}.items())))
-    content: bytes = model.SerializeToString(deterministic=True)
-    write_atomic(path, content)
-    return content
 
 
 def evaluator_in(
