@@ -89,7 +89,7 @@ def search(
         found = limited(stack, target, base, asked_limit, precisions, tables, table, allow_stale=allow_stale)
         latency, limit = found.latency, found.budget
         searched, asked = latency.space, precisions or (latency.options.precision,)
-        scored = evaluator_in(asked, evaluator, dataset, latency.options.remainder)
+        scored = evaluator_in(asked, evaluator, latency.options.remainder)
         hygiene = latency.tables[0].table.hygiene
         if hygiene and hygiene.relative:
             err.print(RELATIVE.format(absent=", ".join(hygiene.absent)), soft_wrap=True, highlight=False)

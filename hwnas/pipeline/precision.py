@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from onnx import ModelProto
 
-from hwnas.data import Dataset, ImageSet, load_dataset
+from hwnas.data import Dataset, ImageSet
 from hwnas.export.calibration import Calibration, activation_scales
 from hwnas.export.half import half_precision
 from hwnas.export.quantizers import OnnxRuntimeQuantizer
@@ -38,17 +37,14 @@ class PrecisionEvaluator:
     images of the recalibration split and all layers quantised, and run by ONNX Runtime on the validation split.
 
     Args:
-        dataset: that of ``evaluator``.
         precision: of all; None where each architecture chooses its own.
         remainder: in INT8, of what is not quantised.
     """
 
-    def __init__(
-        self, evaluator: SubnetEvaluator, dataset: Dataset, precision: str | None, remainder: Remainder = "fp32"
-    ) -> None:
-        self._evaluator, self._dataset = evaluator, dataset
+    def __init__(self, evaluator: SubnetEvaluator, precision: str | None, remainder: Remainder = "fp32") -> None:
+        self._evaluator = evaluator
         self._precision, self._remainder = precision, remainder
-        self._validation = sample_of(dataset, "validation")
+        self._validation = sample_of(evaluator.dataset, "validation")
         self.threads = evaluator.threads
 
     @property
@@ -63,15 +59,12 @@ class PrecisionEvaluator:
         plain = without_precision(architecture)
         if precision == "fp32":
             return self._evaluator(plain)
-        model = in_precision(
-            folded_graph(self._evaluator.ready(plain), batch=BATCH), precision, self._remainder, self._dataset
-        )
+        exact = folded_graph(self._evaluator.ready(plain), batch=BATCH)
+        model = in_precision(exact, precision, self._remainder, self._evaluator.dataset)
         return float(hits(logits(model, self._validation, Silent()), self._validation).mean())
 
 
-def sample_of(
-    dataset: Dataset, split: Literal["validation", "recalibration", "test"], most: int | None = None
-) -> Sample:
+def sample_of(dataset: Dataset, split: Literal["validation", "recalibration"], most: int | None = None) -> Sample:
     """The first images of a split, at most so many."""
     images: ImageSet = getattr(dataset, split)
     first = ImageSet(images.pixels[:most], images.labels[:most])
@@ -102,12 +95,12 @@ def in_precision(model: ModelProto, precision: str, remainder: Remainder, datase
 
 
 def evaluator_in(
-    precisions: Sequence[str], evaluator: SubnetEvaluator, dataset: Dataset, remainder: Remainder
+    precisions: Sequence[str], evaluator: SubnetEvaluator, remainder: Remainder
 ) -> SubnetEvaluator | PrecisionEvaluator:
     """What scores subnets in one precision, or each in the one of several that it chooses."""
     if tuple(precisions) == ("fp32",):
         return evaluator
-    return PrecisionEvaluator(evaluator, dataset, precisions[0] if len(precisions) == 1 else None, remainder)
+    return PrecisionEvaluator(evaluator, precisions[0] if len(precisions) == 1 else None, remainder)
 
 
 def service_in(
@@ -136,8 +129,4 @@ def precision_evaluator(*, precisions: list[str], remainder: Remainder, **settin
     Raises:
         BadFileError: weights or data are missing or damaged.
     """
-    evaluator = cast(SubnetEvaluator, subnet_evaluator(**settings))
-    dataset = load_dataset(
-        settings["data"], root=None if settings["data_root"] is None else Path(settings["data_root"])
-    )
-    return evaluator_in(precisions, evaluator, dataset, remainder)
+    return evaluator_in(precisions, cast(SubnetEvaluator, subnet_evaluator(**settings)), remainder)

@@ -342,7 +342,7 @@ class Run:
 
     @cached_property
     def _evaluator(self) -> SubnetEvaluator | PrecisionEvaluator:
-        return evaluator_in((self.options.precision,), self._subnets, self.dataset, self.options.remainder)
+        return evaluator_in((self.options.precision,), self._subnets, self.options.remainder)
 
     @property
     def _refinement_directory(self) -> Path:

@@ -70,6 +70,11 @@ class SubnetEvaluator:
         self._cache: OrderedDict[int, _Prepared] = OrderedDict()
 
     @property
+    def dataset(self) -> Dataset:
+        """What subnets are recalibrated and scored on."""
+        return self._dataset
+
+    @property
     def identity(self) -> str:
         """Digest of weights, data and protocol."""
         digest = hashlib.sha256()

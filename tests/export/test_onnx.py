@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto
 from onnx.utils import Extractor
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from hwnas.data import Dataset, load_dataset, to_input
 from hwnas.errors import BadFileError
 from hwnas.export import PARITY_LIMIT, ExportError, ParityError, export_onnx, model_metadata, parity, read_metadata
 from hwnas.export.onnx import _from_torch, _simplified
-from hwnas.graphs import block_graph, first_difference, network_graph, node_list
+from hwnas.graphs import block_graph, first_difference, half_precision_graph, network_graph, node_list
 from hwnas.spaces import Architecture, BlockSpec, get_space
 from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, mobilenet_v3_small, recalibrate
 
@@ -153,6 +155,24 @@ def test_another_resolution_is_refused(network: PlainNetwork, tmp_path: Path) ->
     with pytest.raises(ExportError, match=f"made for {side}×{side} pixels and cannot be exported for 100"):
         export_onnx(network, 100, tmp_path / "model.onnx", metadata={})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_conversion_that_fails_leaves_no_file_and_one_that_does_not_is_what_is_written(
+    network: PlainNetwork, tmp_path: Path
+) -> None:
+    def refuse(model: onnx.ModelProto) -> onnx.ModelProto:
+        raise ExportError("no scale can be found")
+
+    side, path = network.specs[0].in_height, tmp_path / "model.onnx"
+    with pytest.raises(ExportError, match="no scale"):
+        export_onnx(network, side, path, metadata={}, convert=refuse)
+    assert not list(tmp_path.iterdir())
+    exported = export_onnx(network, side, path, metadata={"hwnas.precision": "fp16"}, convert=half_precision_graph)
+    written = onnx.load(path)
+    assert TensorProto.FLOAT16 in {tensor.data_type for tensor in written.graph.initializer}
+    assert "hwnas.precision" in {entry.key for entry in written.metadata_props}
+    assert exported.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert exported.size_bytes == path.stat().st_size
 
 
 def test_a_graph_other_than_the_measured_one_is_refused(network: PlainNetwork, tmp_path: Path) -> None:

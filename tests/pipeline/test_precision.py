@@ -70,7 +70,7 @@ def test_a_search_chooses_precisions_too(tmp_path: Path, strategy: str) -> None:
 
 def test_accuracy_in_a_precision_is_near_that_in_fp32(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
     exact = SubnetEvaluator(supernet, dataset)
-    scored = PrecisionEvaluator(exact, dataset, None)
+    scored = PrecisionEvaluator(exact, None)
     plain = SMALL.architecture(resolution=28, stage1_depth=2)
     found = {}
     for precision in ("int8", "fp16", "fp32"):
@@ -82,19 +82,19 @@ def test_accuracy_in_a_precision_is_near_that_in_fp32(dataset: Dataset, supernet
     assert found["fp32"] == exact(plain)
     assert found["fp16"] == pytest.approx(found["fp32"], abs=0.002)
     assert found["int8"] == pytest.approx(found["fp32"], abs=0.03)
-    assert found["int8"] == PrecisionEvaluator(exact, dataset, "int8")(plain)
+    assert found["int8"] == PrecisionEvaluator(exact, "int8")(plain)
 
 
 def test_evaluators_of_other_precisions_have_other_identities(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
     exact = SubnetEvaluator(supernet, dataset)
     asked = [("fp32",), ("int8",), ("fp16",), ("int8", "fp32")]
-    assert evaluator_in(("fp32",), exact, dataset, "fp32") is exact
-    assert len({evaluator_in(precisions, exact, dataset, "fp32").identity for precisions in asked}) == len(asked)
+    assert evaluator_in(("fp32",), exact, "fp32") is exact
+    assert len({evaluator_in(precisions, exact, "fp32").identity for precisions in asked}) == len(asked)
 
 
 def test_a_worker_makes_the_same_evaluator(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
     exact = SubnetEvaluator(supernet, dataset)
-    scored = evaluator_in(("int8",), exact, dataset, "fp32")
+    scored = evaluator_in(("int8",), exact, "fp32")
     service = subnet_service(1, None, require_supernet(NAME, dataset), "fashion-mnist", None, exact)
     precise = service_in(("int8",), "fp32", scored, service)
     assert precise is not None
