@@ -88,9 +88,9 @@ def load_description(name_or_path: str | Path) -> Target | FactsOnly:
         return read_description(found[text])
     known = sorted(found)
     near = difflib.get_close_matches(text, known)
-    hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(known) or 'none'}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known) or 'none'}."
     places = ", ".join(str(directory) for directory in target_directories()) or "any targets directory"
-    raise UnknownNameError(f"there is no target '{text}' in {places}; {hint}?")
+    raise UnknownNameError(f"there is no target '{text}' in {places}; {hint}")
 
 
 def read_description(path: Path) -> Target | FactsOnly:

@@ -148,7 +148,7 @@ def find_table(root: Path, key: TableKey, fingerprint: Fingerprint, *, allow_sta
     if not others:
         raise UserError(
             f"There is no latency table {exact}; "
-            f"make it with `hwnas profile --target {key.target} --space {key.space}{_fps_option(key)}`."
+            f"make it with `hwnas profile --target {key.target} --space {key.space}{_options(key)}`."
         )
     check_fingerprint(load_table(others[-1]), fingerprint, allow_stale, others[-1])
     return others[-1]
@@ -171,9 +171,13 @@ def check_fingerprint(
     where = f" {path}" if path is not None else ""
     raise StaleTableError(
         f"Latency table{where} was measured on another device than target '{table.target}' is now ({shown}); "
-        f"run `hwnas profile --target {table.target} --space {table.space}` or pass --allow-stale."
+        f"run `hwnas profile --target {table.target} --space {table.space}{_options(TableKey.of_table(table))}` "
+        "or pass --allow-stale."
     )
 
 
-def _fps_option(key: TableKey) -> str:
-    return "" if key.arrival == str(BACK_TO_BACK) else f" --fps {key.arrival.removesuffix(' fps')}"
+def _options(key: TableKey) -> str:
+    """The options of a profile without which another table is made; a precision of the target's own does no harm."""
+    precision = "" if key.precision == "fp32" else f" --precision {key.precision}"
+    arrival = "" if key.arrival == str(BACK_TO_BACK) else f" --fps {key.arrival.removesuffix(' fps')}"
+    return precision + arrival

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_the_live_device_s_table_is_found_and_another_s_is_refused(tmp_path: Pat
     assert not check_fingerprint(ours, theirs, allow_stale=True)
     with pytest.raises(UserError, match="hwnas profile --target host-cpu --space mobilenet_v3/small"):
         find_table(tmp_path, key(ours.fingerprint, threads=2), ours.fingerprint)
+
+
+def test_the_command_that_is_told_makes_the_table_that_is_missing(tmp_path: Path) -> None:
+    table = made_table()
+    asked = replace(key(table.fingerprint), precision="int8", arrival="30 fps")
+    with pytest.raises(UserError, match=r"--space mobilenet_v3/small --precision int8 --fps 30`"):
+        find_table(tmp_path, asked, table.fingerprint)
+    stale = table.model_copy(update={"precision": "int8"})
+    with pytest.raises(StaleTableError, match=r"--precision int8` or pass --allow-stale"):
+        check_fingerprint(stale, made_table(cpu="theirs").fingerprint)
 
 
 def test_a_journal_beside_the_table_is_not_taken_for_one(tmp_path: Path) -> None:
