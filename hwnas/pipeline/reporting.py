@@ -19,6 +19,7 @@ from hwnas.latency.table import P50, Statistic, genomes_of, values_ms
 from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
+from hwnas.pipeline.forms import Form
 from hwnas.search import Budget, Choice, Evaluation, Finalist
 from hwnas.search.bound import how_far_evaluated
 from hwnas.search.explain import ChangedBudget, Move, explain_evaluated
@@ -190,14 +191,14 @@ def summarise(run: Run, page: Path) -> Summary:
 
 def _yardsticks(run: Run, documents: _Documents) -> list[str]:
     """What the winner is shown beside: itself in wider precisions, and other networks."""
-    return [*(f"{documents.winner.id}-{precision}" for precision in run.other_precisions), *NAMES]
+    return [*(str(Form(documents.winner.id, precision)) for precision in run.other_precisions), *NAMES]
 
 
 def _name(benchmark: str) -> str:
     """What a benchmarked network is called: ``chosen network in fp32``."""
     if benchmark in NAMES:
         return NAMES[benchmark]
-    precision = benchmark.partition("-")[2]
+    precision = Form.of(benchmark).precision
     return f"chosen network in {precision}" if precision else "chosen network"
 
 

@@ -37,10 +37,11 @@ from hwnas.latency import ProfileOptions, load_table, profile
 from hwnas.pipeline.budgets import open_constraints
 from hwnas.pipeline.config import RunConfig, command_line, freeze_config
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, Summary, WinnerDocument
+from hwnas.pipeline.forms import Form
 from hwnas.pipeline.latency import LoadedTable, measure_architecture, open_table, promise_protocol
 from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
-from hwnas.pipeline.precision import PrecisionEvaluator, evaluator_in, service_in
+from hwnas.pipeline.precision import CALIBRATION, PrecisionEvaluator, evaluator_in, service_in
 from hwnas.pipeline.reporting import assemble, finalists_document, summarise, winner_document
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import find_supernet, read_settings, train_supernet, training_config
@@ -333,8 +334,13 @@ class Run:
     @property
     def _precise(self) -> dict[str, object]:
         """What is other than in FP32; nothing in FP32."""
-        options = self.options
-        return {} if options.precision == "fp32" else {"precision": options.precision, "remainder": options.remainder}
+        return self._converted(self.options.precision)
+
+    def _converted(self, precision: str) -> dict[str, object]:
+        """What a network's form in a precision depends on; nothing in FP32."""
+        if precision == "fp32":
+            return {}
+        return {"precision": precision, "remainder": self.options.remainder, "calibration": CALIBRATION}
 
     @cached_property
     def _subnets(self) -> SubnetEvaluator:
@@ -440,7 +446,7 @@ class Run:
             specs = mobilenet_v3_small(resolution, self.dataset.num_classes)
             return Model(self._model_path(f"{YARDSTICK}-{resolution}"), tuple(specs))
         found = {e.architecture.id: e.architecture for e in (*self.search_result.evaluations, *self.refined())}
-        architecture = self.space.largest if name == "largest" else found[name.partition("-")[0]]
+        architecture = self.space.largest if name == "largest" else found[Form.of(name).network]
         stem = architecture.id if name == "largest" else name
         return Model(self._model_path(stem), self.space.blocks(architecture))
 
@@ -471,9 +477,8 @@ class Run:
                 ExportRecord(sha256=model.sha256, opset=model.opset, ir_version=model.ir_version, parity=model.parity),
             )
 
-        inputs = {"weights": sha256_of(self.supernet_directory / "weights.safetensors"), "name": name}
-        if precision != "fp32":
-            inputs |= {"precision": precision, "remainder": self.options.remainder}
+        weights = sha256_of(self.supernet_directory / "weights.safetensors")
+        inputs = {"weights": weights, "name": name, **self._converted(precision)}
         self.steps.do(f"export/{name}", inputs, lambda: [path, record_path], write)
         return path
 
@@ -497,7 +502,7 @@ class Run:
             yardstick = self._benchmarked(YARDSTICK, model, winner.resolution, untrained=untrained)
             written.extend([chosen, largest, yardstick])
             for other in self.other_precisions:
-                name = f"{winner.id}-{other}"
+                name = str(Form(winner.id, other))
                 exported = self._exported_in(winner, other, name)
                 written.append(self._benchmarked(name, exported, winner.resolution, precision=other))
 
