@@ -85,14 +85,15 @@ def _resampled(rng: np.random.Generator, arrays: list[Floats], replicates: int) 
         for place in range(len(arrays)):
             rows = np.flatnonzero(drawn[:, place] == number)
             batches = _blocks(rng, len(rows), len(array), length)
-            values[rows, place * width : place * width + array.size] = array[batches].reshape(len(rows), -1)
+            values[rows, place * width : place * width + array.size] = array[batches].reshape(len(rows), array.size)
     return values
 
 
 def _blocks(rng: np.random.Generator, replicates: int, n: int, length: int) -> npt.NDArray[np.intp]:
     """Indices [replicates, n] below n, in runs of ``length`` consecutive ones from random starts."""
-    starts = rng.integers(n, size=(replicates, math.ceil(n / length), 1))
-    return ((starts + np.arange(length)) % n).reshape(replicates, -1)[:, :n]
+    runs = math.ceil(n / length)
+    starts = rng.integers(n, size=(replicates, runs, 1))
+    return ((starts + np.arange(length)) % n).reshape(replicates, runs * length)[:, :n]
 
 
 def _order_statistics(values: Floats, p: float) -> Floats:

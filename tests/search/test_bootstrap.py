@@ -77,3 +77,11 @@ def test_any_shape_gives_ends_in_order_and_the_same_again(builds: list[list[list
 
 def test_one_constant_is_known_exactly() -> None:
     assert percentile_interval([[[2.0] * 8] * 5] * 3, 0.99) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_builds_of_which_none_is_drawn_for_a_while_are_no_error(seed: int) -> None:
+    """With many samples few replicates are held at once, down to one, which need not draw every build."""
+    sampled = runs(np.random.default_rng(seed), builds=5, between=0.01, within=0.01, alike=0.5)
+    low, high = percentile_interval(sampled, 0.5, replicates=1, seed=seed) or (0.0, 0.0)
+    assert 90 < low == high < 110
