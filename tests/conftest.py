@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.agent.cuda.stub import Stub
     from tests.sshd import Sshd
 
 # One thread each: the suite's child processes must not fight over the cores.
@@ -45,3 +48,30 @@ def compiled_cuda_stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler for the stub of CUDA")
     return compile_stub(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def cuda_stub(compiled_cuda_stub: Path) -> Iterator[Stub]:
+    """The stub, with nothing of its memory in use; a test that leaves some fails."""
+    from tests.agent.cuda.stub import Stub
+
+    stub = Stub(compiled_cuda_stub)
+    stub.clear()
+    yield stub
+    if stub.live:
+        gc.collect()
+    assert stub.live == 0, "a test left something of CUDA's behind"

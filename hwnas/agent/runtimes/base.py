@@ -73,15 +73,10 @@ class TensorInfo:
 class Engine(ABC):
     """A compiled model in the device's memory, with its inputs and outputs allocated once."""
 
-    @property
-    @abstractmethod
-    def inputs(self) -> List[TensorInfo]:
-        """The inputs, in the model's order."""
-
-    @property
-    @abstractmethod
-    def outputs(self) -> List[TensorInfo]:
-        """The outputs, in the model's order."""
+    inputs: List[TensorInfo]
+    """In the model's order."""
+    outputs: List[TensorInfo]
+    """In the model's order."""
 
     @abstractmethod
     def upload(self, arrays: Sequence[Array]) -> None:

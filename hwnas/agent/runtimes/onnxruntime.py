@@ -86,27 +86,17 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
-        self._inputs = _tensors(session.get_inputs())
-        self._outputs = _tensors(session.get_outputs())
+        self.inputs = _tensors(session.get_inputs())
+        self.outputs = _tensors(session.get_outputs())
         self._binding = session.io_binding()
         self._bound_inputs = []
         self._bound_outputs = []
-        for tensor in self._inputs:
+        for tensor in self.inputs:
             self._bound_inputs.append(_allocate(tensor, self.memory))
             self._binding.bind_ortvalue_input(tensor.name, self._bound_inputs[-1])
-        for tensor in self._outputs:
+        for tensor in self.outputs:
             self._bound_outputs.append(_allocate(tensor, self.memory))
             self._binding.bind_ortvalue_output(tensor.name, self._bound_outputs[-1])
-
-    @property
-    def inputs(self) -> List[TensorInfo]:
-        """The inputs, in the model's order."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> List[TensorInfo]:
-        """The outputs, in the model's order."""
-        return self._outputs
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Copy into the bound inputs."""

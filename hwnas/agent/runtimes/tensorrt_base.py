@@ -21,7 +21,7 @@ from ..trt.execution import Execution, LoadedEngine
 from ..trt.gpu import gpu_identity
 from ..trt.library import Library, open_library
 from ..trtexec import TrtexecKnobs
-from .base import Engine, Runtime, RuntimeOptions, TensorInfo, explanation_path
+from .base import Engine, Runtime, RuntimeOptions, explanation_path
 
 GPU = "gpu"
 _SMALL_WORKSPACE_MIB = 256
@@ -126,21 +126,11 @@ class TensorRtEngine(Engine):
         self._cuda = cuda
         try:
             execution = loaded.execution()
-            self._infos = execution.inputs, execution.outputs
+            self.inputs, self.outputs = execution.inputs, execution.outputs
             self._run: Optional[CudaRun] = _bound(execution, cuda, options.execution)
         except BaseException:
             loaded.close()
             raise
-
-    @property
-    def inputs(self) -> List[TensorInfo]:
-        """The inputs, in the model's order."""
-        return self._infos[0]
-
-    @property
-    def outputs(self) -> List[TensorInfo]:
-        """The outputs, in the model's order."""
-        return self._infos[1]
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Copy through page-locked memory to the GPU, and wait for it."""

@@ -28,7 +28,7 @@ class TorchEngine(Engine):
 
     def __init__(self, program: torch.nn.Module, model: NodeModel, options: RuntimeOptions) -> None:
         self._options = options
-        self._infos = [_infos(model.inputs), _infos(model.outputs)]
+        self.inputs, self.outputs = _infos(model.inputs), _infos(model.outputs)
         self._program: Program = program.to(self.device)
         self._arguments = [torch.zeros(shape, device=self.device) for shape in model.inputs.values()]
         self._results: Tuple[torch.Tensor, ...] = ()
@@ -37,16 +37,6 @@ class TorchEngine(Engine):
             self._program = torch.compile(program, fullgraph=True, dynamic=False)
         self._settle()
         self.run()
-
-    @property
-    def inputs(self) -> List[TensorInfo]:
-        """The inputs, in the model's order."""
-        return self._infos[0]
-
-    @property
-    def outputs(self) -> List[TensorInfo]:
-        """The outputs, in the model's order."""
-        return self._infos[1]
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Copy into the program's arguments."""

@@ -165,20 +165,10 @@ class _SimulatedEngine(runtimes.Engine):
 
     def __init__(self, machine: Machine, model: Operators, full_clock_s: float, throttled_s: float) -> None:
         self._machine, self._seconds = machine, (full_clock_s, throttled_s)
-        self._inputs = [runtimes.TensorInfo(name, "float32", model.shapes[name]) for name in model.inputs]
-        self._outputs = [runtimes.TensorInfo(name, "float32", model.shapes[name]) for name in model.outputs]
+        self.inputs = [runtimes.TensorInfo(name, "float32", model.shapes[name]) for name in model.inputs]
+        self.outputs = [runtimes.TensorInfo(name, "float32", model.shapes[name]) for name in model.outputs]
         weights = sum(operator.weights for operator in model.operators)
         self._elements = weights + max(model.elements(operator.output) for operator in model.operators)
-
-    @property
-    def inputs(self) -> list[runtimes.TensorInfo]:
-        """The inputs, in the model's order."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> list[runtimes.TensorInfo]:
-        """The outputs, in the model's order."""
-        return self._outputs
 
     def upload(self, arrays: Sequence[Array]) -> None:
         """Takes the time of a copy."""
@@ -190,7 +180,7 @@ class _SimulatedEngine(runtimes.Engine):
 
     def download(self) -> list[Array]:
         """Zeros: what would be computed is of no account."""
-        outputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in self._outputs]
+        outputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in self.outputs]
         self._machine.now_s += _S_PER_COPIED_ELEMENT * sum(array.size for array in outputs)
         return outputs
 

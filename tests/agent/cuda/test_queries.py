@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,8 @@ _SHORT = {"warmUp": 5.0, "duration": 0.02}
 
 
 @pytest.fixture
-def stub(compiled_cuda_stub: Path) -> Iterator[Stub]:
-    stub = Stub(compiled_cuda_stub)
-    stub.clear()
-    yield stub
-    if stub.live:
-        gc.collect()
-    assert stub.live == 0
+def stub(cuda_stub: Stub) -> Stub:
+    return cuda_stub
 
 
 @pytest.fixture
