@@ -1,10 +1,11 @@
 """From a plain network to an ONNX file that is checked, and from there to figures of its engine on a device."""
 
-from hwnas.export.benchmark import BenchmarkOptions, BenchmarkResult, Timing, benchmark
+from hwnas.export.benchmark import BenchmarkOptions, BenchmarkResult, benchmark
 from hwnas.export.calibration import CALIBRATIONS, Calibration
 from hwnas.export.comparison import ComparedEngine, CompareOptions, Comparison, Contender, Ratio, compare
 from hwnas.export.dla import without_qdq
 from hwnas.export.engine import EngineRecord, build_engine
+from hwnas.export.engine_figures import Timing
 from hwnas.export.errors import AccuracyLostError, ExportError, ParityError
 from hwnas.export.finetuning import FineTuning
 from hwnas.export.half import half_precision

@@ -2,102 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from hwnas.data import Dataset, to_input
-from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions, Statistics
+from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, HwnasError, UserError
+from hwnas.export.engine_figures import EngineFigures, Timing, all_ns, gated_ns
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
 
 P99_SAMPLES = 662
 """Fewest samples that state a p99 (MLPerf's early-stopping rule, see :mod:`hwnas.agent.judging`)."""
 IMAGES_AT_ONCE = 500
-_NS_PER_S = 1e9
-_MIB = 2**20
 
 
-class Timing(BaseModel):
-    """Compute time of one run, transfers excluded; None where there are too few samples (p90: 64, p99: 662)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n: int
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    mad_ms: float | None
-    images_per_s: float | None
-    """Throughput of runs back to back: images over their total time."""
-
-    @classmethod
-    def of(cls, samples_ns: Sequence[float], batch: int) -> Timing:
-        """The figures of samples in ns, each a run over ``batch`` images."""
-        total_ns = sum(samples_ns)
-        images_per_s = batch * len(samples_ns) * _NS_PER_S / total_ns if total_ns else None
-        found = Statistics.of(list(samples_ns))
-        return cls(
-            n=found.n,
-            p50_ms=found.p50_ms,
-            p90_ms=found.p90_ms,
-            p99_ms=found.p99_ms,
-            mad_ms=found.mad_ms,
-            images_per_s=images_per_s,
-        )
-
-
-class BenchmarkResult(Document):
+class BenchmarkResult(EngineFigures, Document):
     """The figures of one model on one device.
 
     Attributes:
-        onnx_sha256, onnx_bytes: of the file that was compiled.
-        runtime, provider, precision, threads: how it was compiled; provider None is the runtime's first choice.
-        batch, resolution: images at once, and their side in pixels.
+        resolution: side of its images in pixels.
         identity8: of the device's fingerprint at the time.
-        engine_bytes, build_s, load_s: size of the engine, seconds to compile and to load it.
-        gated: in the device's fast state, its capability; ``ungated``: what the machine gave while measuring.
-        upload_ms, download_ms: median time to copy the input in and the logits out.
-        peak_memory_mib: of a fresh process that loads and runs the engine; ``engine_memory_mib`` is the part that it
-            did not need before loading the engine.
         top1: share of ``top1_images`` test images that the compiled engine classifies rightly, or None for the reason
             in ``top1_missing``.
         fast_state_ms: of the canary, by which ``gated`` was judged; None if nothing was gated.
-        measurements: every sample.
     """
 
-    name: str
-    onnx_sha256: str
-    onnx_bytes: int
-    runtime: str
-    provider: str | None
-    precision: str
-    threads: int
-    batch: int
     resolution: int
     identity8: str
-    engine_bytes: int
-    build_s: float
-    load_s: float
-    gated: Timing
-    ungated: Timing
-    upload_ms: float
-    download_ms: float
-    peak_memory_mib: float
-    engine_memory_mib: float
     top1: float | None
     top1_images: int
     top1_missing: str | None
     fast_state_ms: float | None
-    measurements: tuple[Measurement, ...]
 
     def judged(self, fast_state_ms: float) -> BenchmarkResult:
         """The same samples judged by another fast state; figures that are compared are judged by the same."""
@@ -163,35 +106,17 @@ def benchmark(
     fingerprint = device.fingerprint(compile_options)
     with compiled(device, content, compile_options) as engine:
         _check_fit(engine, model_path, resolution, dataset)
-        batch = engine.inputs[0].shape[0]
         measurements = _time(device, engine, name, options, progress)
-        memory = device.peak_memory(engine)
+        figures = EngineFigures.of(device, name, len(content), engine, measurements)
         top1 = None if dataset is None else _top1(device, engine, name, dataset, resolution, progress)
         return BenchmarkResult(
-            name=name,
-            onnx_sha256=engine.onnx_sha256,
-            onnx_bytes=len(content),
-            runtime=compile_options.runtime,
-            provider=compile_options.provider,
-            precision=compile_options.precision,
-            threads=compile_options.threads,
-            batch=batch,
+            **dict(figures),
             resolution=resolution,
             identity8=fingerprint.identity8,
-            engine_bytes=engine.size_bytes,
-            build_s=engine.build_s,
-            load_s=engine.load_s,
-            gated=Timing.of(gated_ns(measurements), batch),
-            ungated=Timing.of(all_ns(measurements), batch),
-            upload_ms=float(np.median([measurement.upload_ms for measurement in measurements])),
-            download_ms=float(np.median([measurement.download_ms for measurement in measurements])),
-            peak_memory_mib=memory.peak_bytes / _MIB,
-            engine_memory_mib=memory.engine_mib,
             top1=top1,
             top1_images=0 if dataset is None else len(dataset.test),
             top1_missing=top1_missing,
             fast_state_ms=measurements[-1].fast_state_ms,
-            measurements=tuple(measurements),
         )
 
 
@@ -248,16 +173,6 @@ def _time(
         progress.advance(min(counted, wanted) - min(before, wanted))
     progress.finish()
     return measurements
-
-
-def gated_ns(measurements: Sequence[Measurement]) -> list[float]:
-    """The samples in the device's fast state, in ns."""
-    return list(chain.from_iterable(measurement.gated_samples_ns() for measurement in measurements))
-
-
-def all_ns(measurements: Sequence[Measurement]) -> list[float]:
-    """All samples, in ns."""
-    return [float(time) for measurement in measurements for samples in measurement.samples_ns for time in samples]
 
 
 def _top1(device: Device, engine: Engine, name: str, dataset: Dataset, resolution: int, progress: Progress) -> float:

@@ -10,19 +10,18 @@ from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import binom
 
 from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions, ScenarioResult
 from hwnas.errors import UserError
-from hwnas.export.benchmark import P99_SAMPLES, Timing, all_ns, compiled, gated_ns
+from hwnas.export.benchmark import P99_SAMPLES, compiled
+from hwnas.export.engine_figures import EngineFigures, all_ns, gated_ns
 from hwnas.export.roofline import Roofline, Roofs, measure_roofs, work_of
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
 
-_MIB = 2**20
 _CONFIDENCE = 0.95
 _LEAST_ROUNDS = 6
 """Fewest that give an interval."""
@@ -84,42 +83,20 @@ class Ratio(BaseModel):
         return cls(median=statistics.median(ordered), interval=interval, by_round=tuple(ratios))
 
 
-class ComparedEngine(BaseModel):
-    """One engine's figures; those of a capability are gated, as everywhere.
+class ComparedEngine(EngineFigures):
+    """One engine's figures, and how it compares; it has a measurement for each round.
 
     Attributes:
         ratio: to the first engine, in time for one image; ``ratio_gated``: whether of gated samples alone.
-        upload_ms, download_ms: median time to copy inputs in and outputs out.
         roofline: None where it was not asked for or cannot be counted, with ``roofline_missing``.
         scenario: None where none was asked for.
-        measurements: every sample, a measurement for each round.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    onnx_sha256: str
-    onnx_bytes: int
-    runtime: str
-    provider: str | None
-    precision: str
-    threads: int
-    batch: int
-    engine_bytes: int
-    build_s: float
-    load_s: float
-    gated: Timing
-    ungated: Timing
     ratio: Ratio
     ratio_gated: bool
-    upload_ms: float
-    download_ms: float
-    peak_memory_mib: float
-    engine_memory_mib: float
     roofline: Roofline | None
     roofline_missing: str | None
     scenario: ScenarioResult | None
-    measurements: tuple[Measurement, ...]
 
 
 class Comparison(Document):
@@ -247,35 +224,18 @@ def _figures(
     scenario: ScenarioResult | None,
     roofs: dict[CompileOptions, Roofs],
 ) -> ComparedEngine:
-    (own, first), batch = turns, engine.inputs[0].shape[0]
-    gated, ungated = Timing.of(gated_ns(own), batch), Timing.of(all_ns(own), batch)
-    ratio, of_gated = _ratio(own, first, batch / first_batch)
-    memory = device.peak_memory(engine)
-    roofline, missing = _roofline(contender.options, content, roofs, gated.p50_ms or ungated.p50_ms)
+    own, first = turns
+    figures = EngineFigures.of(device, contender.name, len(content), engine, own)
+    ratio, of_gated = _ratio(own, first, figures.batch / first_batch)
+    p50_ms = figures.gated.p50_ms or figures.ungated.p50_ms
+    roofline, missing = _roofline(contender.options, content, roofs, p50_ms)
     return ComparedEngine(
-        name=contender.name,
-        onnx_sha256=engine.onnx_sha256,
-        onnx_bytes=len(content),
-        runtime=contender.options.runtime,
-        provider=contender.options.provider,
-        precision=contender.options.precision,
-        threads=contender.options.threads,
-        batch=batch,
-        engine_bytes=engine.size_bytes,
-        build_s=engine.build_s,
-        load_s=engine.load_s,
-        gated=gated,
-        ungated=ungated,
+        **dict(figures),
         ratio=ratio,
         ratio_gated=of_gated,
-        upload_ms=float(np.median([turn.upload_ms for turn in own])),
-        download_ms=float(np.median([turn.download_ms for turn in own])),
-        peak_memory_mib=memory.peak_bytes / _MIB,
-        engine_memory_mib=memory.engine_mib,
         roofline=roofline,
         roofline_missing=missing,
         scenario=scenario,
-        measurements=tuple(own),
     )
 
 
