@@ -126,7 +126,7 @@ def test_no_tables_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_table_is_listed_and_shown(tmp_path: Path) -> None:
-    profiled = hwnas("profile", "--minutes", "0.1", "--resolutions", "24", "--json", cwd=tmp_path)
+    profiled = hwnas("profile", "--minutes", "0.3", "--resolutions", "24", "--json", cwd=tmp_path)
     assert profiled.returncode == 0, profiled.stderr
     table = json.loads(profiled.stdout.splitlines()[-1])["table"]
     listed = hwnas("tables", "list", cwd=tmp_path)
@@ -136,5 +136,5 @@ def test_a_table_is_listed_and_shown(tmp_path: Path) -> None:
     assert "cpu.model" in shown.stdout
     brief = json.loads(hwnas("tables", "list", "--json", cwd=tmp_path).stdout)
     assert [entry["space"] for entry in brief] == ["mobilenet_v3/small"]
-    again = hwnas("profile", "--minutes", "0.1", "--resolutions", "24", "--json", cwd=tmp_path)
+    again = hwnas("profile", "--minutes", "0.3", "--resolutions", "24", "--json", cwd=tmp_path)
     assert json.loads(again.stdout.splitlines()[-1])["blocks"] >= json.loads(profiled.stdout.splitlines()[-1])["blocks"]
