@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """The agent itself, how it lives on a board, or what it does on a board that no host reaches."""
-    if sys.argv[1:2] in (["hold"], ["serve"]):
+    if sys.argv[1:2] in (["hold"], ["attend"]):
         from .lodging import main as lodge
 
         return lodge(sys.argv[1:])

@@ -1,7 +1,7 @@
 """How an agent lives on a board that a host reaches over SSH.
 
 ``hold`` runs as long as the host is connected: it has the board's lease, ends agents when told, and ends the agent when
-it hears nothing more of the host.  ``serve`` is an agent in the session's directory, which outlives each of them.
+it hears nothing more of the host.  ``attend`` is an agent in the session's directory, which outlives each of them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _obey(lease: Lease, home: Path) -> None:
     lease.shorten(RETURN_S)
 
 
-def serve(session: str) -> int:
+def attend(session: str) -> int:
     """Be the session's agent, in place of the one before."""
     begin_undisturbed()
     if os.getpgrp() != os.getpid():
@@ -164,16 +164,16 @@ def _say(message: Dict[str, object]) -> None:
 
 
 def main(arguments: List[str]) -> int:
-    """``hold`` or ``serve``."""
+    """``hold`` or ``attend``."""
     parser = argparse.ArgumentParser(prog="hwnas.agent")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("hold", "serve"):
+    for name in ("hold", "attend"):
         command = commands.add_parser(name)
         command.add_argument("session")
         if name == "hold":
             command.add_argument("owner")
     options = parser.parse_args(arguments)
-    if options.command == "serve":
-        return serve(options.session)
+    if options.command == "attend":
+        return attend(options.session)
     hold(options.session, options.owner)
     return 0

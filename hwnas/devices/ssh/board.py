@@ -48,7 +48,7 @@ class Board:
 
     def start_agent(self) -> RemoteProcess:
         """A new agent, in place of the one before."""
-        return self._run("serve", self._session)
+        return self._run("attend", self._session)
 
     def kill_agent(self) -> None:
         """End the agent with all that it started; one that cannot be reached any more, the board ends itself."""
