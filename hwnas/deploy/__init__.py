@@ -1,0 +1,1 @@
+"""Signed bundles, and their way to boards."""
