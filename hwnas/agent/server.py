@@ -14,14 +14,13 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO, Callable, Dict, List, Optional, Tuple
 
-import numpy as np
-
 from . import arrays, memory, protocol
 from .blobs import BlobStore
 from .board import describe_board
 from .canary import CANARY_SHA256, canary_model, canary_sha256
 from .engines import EngineStore
 from .fingerprint import probe
+from .inference import infer
 from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, seeded_inputs, timer_overhead_ns
 from .mlperf import run_scenario
@@ -30,7 +29,7 @@ from .private import private_directory
 from .processes import claim_stdout, end_with_host
 from .protocol import AgentError, ErrorKind, Fields, Message
 from .queries import measure_queries, time_loading
-from .runtimes import RUNTIMES, Engine, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
+from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 from .trtexec import TrtexecKnobs
@@ -209,7 +208,7 @@ class Agent:
 
     def _infer(self, fields: Fields) -> Message:
         engine = self._engines.open(fields.text("engine"))
-        return {"output": arrays.pack(_infer(engine, arrays.unpack(fields.record("input"))))}
+        return {"output": arrays.pack(infer(engine, arrays.unpack(fields.record("input"))))}
 
     def _peak_memory(self, fields: Fields) -> Message:
         identity = fields.text("engine")
@@ -259,28 +258,6 @@ def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:
             "runtime %s runs %s here, not %s" % (runtime.name, ", ".join(runtime.precisions), options.precision[:20]),
         )
     return options
-
-
-def _infer(engine: Engine, images: arrays.Array) -> arrays.Array:
-    """The first output for ``images`` [N, ...] through an engine of static batch, the last batch padded."""
-    if len(engine.inputs) != 1:
-        raise AgentError(ErrorKind.BAD_REQUEST, "the engine has %d inputs; infer needs one" % len(engine.inputs))
-    tensor = engine.inputs[0]
-    if images.ndim != len(tensor.shape) or images.shape[1:] != tensor.shape[1:] or images.dtype.name != tensor.dtype:
-        raise AgentError(
-            ErrorKind.BAD_REQUEST,
-            "the engine takes %s %s a batch, found %s %s"
-            % (tensor.dtype, list(tensor.shape), images.dtype.name, list(images.shape)),
-        )
-    batch = tensor.shape[0]
-    outputs = [np.zeros((0, *engine.outputs[0].shape[1:]), dtype=engine.outputs[0].dtype)]
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
-        padding = np.zeros((batch - len(part), *part.shape[1:]), dtype=part.dtype)
-        engine.upload([np.concatenate([part, padding])])
-        engine.run()
-        outputs.append(engine.download()[0][: len(part)])
-    return np.concatenate(outputs)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO, agent: Agent) -> None:
