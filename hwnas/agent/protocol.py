@@ -8,13 +8,17 @@ as bytes, blobs as base64 chunks of a content addressed by its SHA-256.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Optional, Sequence
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 VERSION = 1
 CHUNK_BYTES = 4 << 20
 """Largest piece of a blob or of an array in one message, before base64."""
 MAX_LINE_BYTES = 64 << 20
 """A longer line is refused: the other side is not speaking this protocol."""
+_DEEPEST = 32
+_LARGEST = 2**53
+"""Whole numbers beyond are not the same to every reader of JSON."""
 
 Message = Dict[str, Any]
 
@@ -34,6 +38,11 @@ class ErrorKind:
     DEVICE_FAULT = "device-fault"
     DISK = "disk"
     TIMEOUT = "timeout"
+    BAD_BUNDLE = "bad-bundle"
+    UNTRUSTED = "untrusted"
+    TOO_OLD = "too-old"
+    UNHEALTHY = "unhealthy"
+    BUSY = "busy"
     INTERNAL = "internal"
 
 
@@ -55,15 +64,45 @@ def decode(line: bytes) -> Message:
     """The message of one line.
 
     Raises:
-        AgentError: ``bad-request``, when the line is not a JSON object.
+        AgentError: ``bad-request``, when the line is not one JSON object in UTF-8, names a field twice, holds a number
+            or text that is none (``NaN``, half a surrogate pair), or is nested too deep.
     """
     try:
-        message = json.loads(line)
+        text = line.decode("utf-8")
+        message = json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+        if "\\u" in text:
+            json.dumps(message, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise AgentError(ErrorKind.BAD_REQUEST, "the line is not JSON (%s)" % error) from error
     if not isinstance(message, dict):
         raise AgentError(ErrorKind.BAD_REQUEST, "the line is JSON but not an object")
+    if not _is_shallow(message):
+        raise AgentError(ErrorKind.BAD_REQUEST, "the line is nested deeper than %d levels" % _DEEPEST)
     return message
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Message:
+    message = dict(pairs)
+    if len(message) < len(pairs):
+        raise ValueError("a field is there twice")
+    return message
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not abs(number) <= sys.float_info.max:
+        raise ValueError("%s is no number" % text[:20])
+    return number
+
+
+def _is_shallow(message: Message) -> bool:
+    level: List[Any] = [message]
+    for _ in range(_DEEPEST):
+        inner = [value for outer in level for value in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def success(identity: Any, result: Message) -> Message:
@@ -94,12 +133,14 @@ class Fields:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self._wrong(name, "a whole number of at least %d" % least, value)
+        if value > _LARGEST:
+            raise self._wrong(name, "a whole number of at most %d" % _LARGEST, value)
         return value
 
     def number(self, name: str, default: Optional[float] = None) -> float:
         """A finite number of at least 0."""
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
             raise self._wrong(name, "a finite number of at least 0", value)
         return float(value)
 
