@@ -18,10 +18,15 @@ class Fingerprint(BaseModel):
     context: dict[str, Any]
 
     @property
-    def identity8(self) -> str:
-        """The first eight hexadecimal digits of the identity's SHA-256."""
+    def sha256(self) -> str:
+        """Of the identity, hexadecimal."""
         canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def identity8(self) -> str:
+        """The first eight hexadecimal digits of :attr:`sha256`."""
+        return self.sha256[:8]
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Where the identities differ, as ``name: ours → theirs``; empty when they are the same device."""
