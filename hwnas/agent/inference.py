@@ -41,3 +41,10 @@ def infer(engine: Engine, images: Array) -> Array:
         engine.run()
         outputs.append(engine.download()[0][: len(part)])
     return np.concatenate(outputs)
+
+
+def agrees(found: Array, expected: Array, absolute: float, relative: float) -> bool:
+    """Whether outputs are finite and within ``absolute + relative · |expected|`` of what is expected."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return False
+    return bool(np.allclose(found, expected, rtol=relative, atol=absolute))
