@@ -73,16 +73,6 @@ def classifier(weight: NDArray[np.float32], batch: int = 1, side: int = 8) -> by
     return content
 
 
-def test_the_fingerprint_is_the_same_whenever_it_is_probed(device: Device) -> None:
-    first = device.fingerprint()
-    with open_device(load_target("host-cpu")) as other:
-        second = other.fingerprint()
-    assert first.identity == second.identity
-    assert first.identity8 == second.identity8
-    assert len(first.identity8) == 8
-    assert first.differences(second) == []
-
-
 def test_the_fingerprint_tells_configurations_apart(device: Device) -> None:
     one, two = (device.fingerprint(CompileOptions(threads=threads)) for threads in (1, 2))
     assert one.identity8 != two.identity8
@@ -91,17 +81,9 @@ def test_the_fingerprint_tells_configurations_apart(device: Device) -> None:
     assert one.context["kernel"] == os.uname().release
 
 
-def test_a_measurement_keeps_every_batch_and_survives_a_file(device: Device) -> None:
+def test_a_measurement_can_be_judged_again(device: Device) -> None:
     engine = device.compile(canary_onnx())
     found = device.measure(engine, QUICK)
-    assert found.ungated.n == sum(map(len, found.samples_ns)) >= 8
-    assert all(pair is not None and min(pair) > 0 for pair in found.canary_ns)
-    assert found.protocol.min_samples == 8
-    assert min(found.upload_ns) > 0
-    assert min(found.download_ns) > 0
-    again = Measurement.model_validate_json(found.model_dump_json())
-    assert again == found
-    assert again.gated == found.gated
     assert found.judged(1e-6).gated.n == 0
     undisturbed = [batch for batch in found.batches if not batch.preempted]
     assert found.judged(1e6).gated.n == sum(len(batch.samples_ns) for batch in undisturbed)
@@ -118,12 +100,7 @@ def test_measurements_that_contradict_themselves_are_refused(device: Device) -> 
         Measurement.model_validate({**record, "clocks_moved": []})
 
 
-def test_the_fast_state_is_learned_and_handed_on(device: Device) -> None:
-    learned = device.learn_fast_state(0.05)
-    assert learned > 0
-    found = device.measure(device.compile(canary_onnx()), QUICK)
-    assert found.fast_state_ms is not None
-    assert found.fast_state_ms <= learned
+def test_what_never_ran_in_the_fast_state_has_no_gated_figure() -> None:
     with open_device(load_target("host-cpu")) as other:
         impossible = other.measure(
             other.compile(canary_onnx()), MeasureOptions(min_samples=4, max_seconds=0.05, fast_state_ms=1e-6)
@@ -190,15 +167,6 @@ def test_a_larger_network_needs_more_memory(device: Device) -> None:
     large = device.peak_memory(device.compile(classifier(weight)))
     assert small.engine_mib > 0
     assert large.engine_mib > small.engine_mib + weight.nbytes / 2**20
-
-
-def test_a_released_engine_is_gone(device: Device) -> None:
-    engine = device.compile(canary_onnx())
-    device.release(engine)
-    device.release(engine)
-    with pytest.raises(RefusedError, match="was released") as refused:
-        device.measure(engine, QUICK)
-    assert refused.value.kind == ErrorKind.UNKNOWN_ENGINE
 
 
 @pytest.mark.parametrize(
