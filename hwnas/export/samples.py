@@ -42,7 +42,7 @@ def quantization_images(
     std = _triple(properties.get(PREFIX + "std"), dataset.std)
 
     def sample(name: str, images: ImageSet, count: int | None) -> Sample:
-        return Sample(name, images if count is None else _spread(images, count), mean, std)
+        return Sample(name, images if count is None else spread(images, count), mean, std)
 
     return Images(
         calibration=sample("training", dataset.recalibration, calibration),
@@ -56,7 +56,7 @@ def _triple(text: str | None, default: Triple) -> Triple:
     return default if text is None else cast(Triple, tuple(json.loads(text)))
 
 
-def _spread(images: ImageSet, count: int) -> ImageSet:
-    """``count`` images at equal distances, since some data sets are sorted by class."""
+def spread(images: ImageSet, count: int) -> ImageSet:
+    """At most ``count`` images at equal distances, since some data sets are sorted by class."""
     rows = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
     return ImageSet(images.pixels[rows], images.labels[rows])

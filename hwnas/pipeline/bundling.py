@@ -1,0 +1,335 @@
+"""From ONNX models to what stands in a bundle: golden answers, labelled samples, what models say of themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, ValueInfoProto, helper
+
+import hwnas
+from hwnas.data import Dataset
+from hwnas.deploy.bundle import BundleContent, BundledModel, PrebuiltEngine
+from hwnas.deploy.golden import Answers, LabelledSamples, accuracy, least_accuracy, tolerated_share
+from hwnas.deploy.manifest import (
+    UNIT_FILE,
+    Checked,
+    Labels,
+    Limits,
+    Preprocessing,
+    Provenance,
+    Resize,
+    TensorEntry,
+)
+from hwnas.devices import CompileOptions, Device, load_target, open_device
+from hwnas.errors import BadFileError, UserError
+from hwnas.export.metadata import PREFIX
+from hwnas.export.samples import spread
+from hwnas.export.scoring import Sample, session
+from hwnas.progress import Progress, Silent
+
+Array = npt.NDArray[Any]
+
+MOST_SAMPLES = 256
+MOST_SAMPLE_BYTES = 16 << 20
+"""Of all labelled samples together, unless their number is given."""
+_NOISE_SEED = 0
+_AT_ONCE = 250
+
+
+@dataclass(frozen=True)
+class BundledNetwork:
+    """A network that is to be bundled: its ONNX file's content, and what is known of it."""
+
+    id: str
+    content: bytes
+    limits: Limits
+    accuracy: float | None = None
+    expected_ms: float | None = None
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The ONNX model."""
+        return onnx.load_model_from_string(self.content)
+
+    @property
+    def input(self) -> TensorEntry:
+        """Its one static input.
+
+        Raises:
+            UserError: it has several, or one of unknown size.
+        """
+        inputs = [_tensor(value) for value in self.model.graph.input]
+        if len(inputs) != 1 or inputs[0] is None:
+            raise UserError(f"model {self.id} does not have one input of static shape; export it with such.")
+        return inputs[0]
+
+    @property
+    def outputs(self) -> tuple[TensorEntry, ...]:
+        """Its outputs, which are static as well."""
+        outputs = [_tensor(value) for value in self.model.graph.output]
+        if None in outputs:
+            raise UserError(f"model {self.id} has an output of unknown shape; export it with static shapes.")
+        return tuple(output for output in outputs if output is not None)
+
+    def says(self, name: str) -> Any:
+        """What the model says of itself (``class_names``, ``mean`` …), ``None`` where it does not.
+
+        Raises:
+            BadFileError: that is not JSON.
+        """
+        properties = {entry.key: entry.value for entry in self.model.metadata_props}
+        text = properties.get(PREFIX + name)
+        try:
+            return None if text is None else json.loads(text)
+        except ValueError as error:
+            raise BadFileError(f"model {self.id}: {PREFIX}{name} is not JSON ({error}); export it again.") from error
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How a bundle is made.
+
+    Attributes:
+        golden: inputs whose outputs are compared on the board; more where they do not fill a batch.
+        samples: labelled inputs; ``None``: 256, or as many as fit in 16 MiB.
+        least_accuracy: on these; ``None``: see :func:`hwnas.deploy.golden.least_accuracy`.
+        tolerance: share of the outputs' root mean square; ``None``: that of the runtime and the precision.
+        prebuild: targets on which engines are built beforehand.
+    """
+
+    golden: int = 8
+    samples: int | None = None
+    least_accuracy: float | None = None
+    tolerance: float | None = None
+    prebuild: tuple[str, ...] = ()
+
+
+def bundle_content(
+    name: str,
+    networks: Sequence[BundledNetwork],
+    compile_options: CompileOptions,
+    dataset: Dataset | None,
+    provenance: Mapping[str, Any],
+    checked: Checked | None = None,
+    options: BundleOptions | None = None,
+    progress: Progress | None = None,
+) -> BundleContent:
+    """Compute what a bundle of these networks holds; equal arguments give equal content, but for prebuilt engines.
+
+    Args:
+        name: of the bundle.
+        networks: of one input and the same classes.
+        compile_options: how boards build and run them.
+        dataset: whose validation images are the inputs; ``None``: noise, and no labelled samples.
+        provenance: what is known of it; see :class:`hwnas.deploy.manifest.Provenance`.
+
+    Raises:
+        UserError: a model has no static input, other inputs than the others, or does not fit the data set.
+        DeviceError: an engine could not be built.
+    """
+    options, progress = options or BundleOptions(), progress or Silent()
+    first = networks[0]
+    if any((other.input, other.outputs) != (first.input, first.outputs) for other in networks):
+        raise UserError(
+            "The models of a bundle must take the same input and give the same outputs, so that the service can change "
+            "between them; choose architectures of one resolution."
+        )
+    labelled = None if dataset is None else _labelled(first, dataset, options.samples)
+    inputs = _golden_inputs(first, labelled, options.golden)
+    share = options.tolerance or tolerated_share(compile_options.runtime, compile_options.precision)
+    progress.start("golden answers", len(networks), unit="models")
+    golden, on_samples = {}, {}
+    for network in networks:
+        golden[network.id] = Answers.of(inputs, _outputs(network, inputs), share)
+        if labelled is not None:
+            on_samples[network.id] = Answers.of(labelled[0], _outputs(network, labelled[0]), share)
+        progress.advance(note=network.id)
+    progress.finish()
+    engines = _engines(networks, compile_options, options.prebuild, progress)
+    return BundleContent(
+        name=name,
+        runtime=compile_options.as_request(),
+        models=tuple(
+            BundledModel(
+                id=network.id,
+                onnx=network.content,
+                input=network.input,
+                outputs=network.outputs,
+                golden=golden[network.id],
+                limits=network.limits,
+                accuracy=network.accuracy,
+                expected_ms=network.expected_ms,
+                engines=tuple(engines[network.id]),
+            )
+            for network in networks
+        ),
+        labels=Labels(labels=tuple(first.says("class_names") or (dataset.class_names if dataset else ()))),
+        preprocessing=_preprocessing(first, dataset),
+        provenance=Provenance(
+            **{"space": None, "supernet_sha256": None, "architectures": {}, **provenance},
+            git_revision=git_revision(),
+            hwnas=hwnas.__version__,
+            inputs_of=f"noise of seed {_NOISE_SEED}" if dataset is None else f"validation images of {dataset.name}",
+        ),
+        samples=None if labelled is None else _samples(*labelled, on_samples, options.least_accuracy),
+        checked=checked,
+        unit=_unit(),
+    )
+
+
+def network_id(text: str) -> str:
+    """A name for a model that a bundle takes: of an architecture's id or a file's stem."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64].rstrip("-")
+    return plain or "model"
+
+
+def git_revision() -> str | None:
+    """Of the checkout that this program runs from, ``-dirty`` where something was changed; ``None``: it has none."""
+    directory = Path(hwnas.__file__).resolve().parents[1]
+    if not (directory / ".git").exists():
+        return None
+    try:
+        told = subprocess.run(
+            ["git", "-C", directory, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip() or None
+
+
+def _tensor(value: ValueInfoProto) -> TensorEntry | None:
+    kind = value.type.tensor_type
+    shape = tuple(dimension.dim_value for dimension in kind.shape.dim)
+    if not shape or 0 in shape:
+        return None
+    return TensorEntry(name=value.name, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape=shape)
+
+
+def validation_sample(network: BundledNetwork, dataset: Dataset) -> Sample:
+    """A data set's validation images as a network takes them.
+
+    Raises:
+        UserError: it takes no pictures, or has another number of classes.
+    """
+    shape = network.input.shape
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise UserError(f"model {network.id} takes {list(shape)}, not pictures [batch, 3, r, r]; leave --data out.")
+    classes = network.outputs[0].shape[-1]
+    if classes != dataset.num_classes:
+        raise UserError(
+            f"model {network.id} has {classes} classes, data set {dataset.name} {dataset.num_classes}; give the data "
+            "set that it was trained for."
+        )
+    mean, std = network.says("mean") or dataset.mean, network.says("std") or dataset.std
+    return Sample("validation", dataset.validation, tuple(mean), tuple(std))
+
+
+def _labelled(network: BundledNetwork, dataset: Dataset, count: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Inputs and their classes, spread evenly over the validation images."""
+    entry = network.input
+    if count is None:
+        each = math.prod(entry.shape[1:]) * np.dtype(entry.dtype).itemsize
+        count = max(1, min(MOST_SAMPLES, MOST_SAMPLE_BYTES // each))
+    sample = validation_sample(network, dataset)
+    sample = replace(sample, images=spread(sample.images, count))
+    inputs = [batch.numpy() for batch in sample.batches(entry.shape[2], _AT_ONCE)]
+    return np.concatenate(inputs).astype(entry.dtype), sample.images.labels.numpy()
+
+
+def _golden_inputs(network: BundledNetwork, labelled: tuple[Array, Array] | None, count: int) -> Array:
+    """Whole batches of at least ``count`` inputs: the first labelled ones, in turns, or noise."""
+    entry = network.input
+    batch = entry.shape[0]
+    whole = math.ceil(count / batch) * batch
+    if labelled is not None:
+        return np.resize(labelled[0], (whole, *entry.shape[1:])) if whole > len(labelled[0]) else labelled[0][:whole]
+    if not np.issubdtype(np.dtype(entry.dtype), np.floating):
+        raise UserError(f"model {network.id} takes {entry.dtype}, for which noise means nothing; give --data.")
+    return np.random.default_rng(_NOISE_SEED).standard_normal((whole, *entry.shape[1:])).astype(entry.dtype)
+
+
+def _outputs(network: BundledNetwork, inputs: Array) -> Array:
+    """The first output, float32 [n, ...], by ONNX Runtime on one thread of this machine."""
+    opened, entry = session(network.model), network.input
+    batch = entry.shape[0]
+    padded = np.concatenate([inputs, np.zeros((-len(inputs) % batch, *inputs.shape[1:]), inputs.dtype)])
+    found = [
+        opened.run([network.outputs[0].name], {entry.name: padded[row : row + batch]})[0]
+        for row in range(0, len(padded), batch)
+    ]
+    return np.concatenate(found)[: len(inputs)].astype(np.float32)
+
+
+def _samples(
+    images: Array, labels: npt.NDArray[np.int64], answers: Mapping[str, Answers], least: float | None
+) -> LabelledSamples:
+    if least is None:
+        least = min(least_accuracy(each, labels) for each in answers.values())
+    for name, each in answers.items():
+        found = accuracy(each.outputs, labels)
+        if found < least:
+            raise UserError(
+                f"model {name} classifies {found:.1%} of the {len(labels)} samples rightly, less than the "
+                f"{least:.1%} that --least-accuracy asks of it."
+            )
+    return LabelledSamples(images, labels, least)
+
+
+def _preprocessing(network: BundledNetwork, dataset: Dataset | None) -> Preprocessing:
+    shape = network.input.shape
+    pictures = len(shape) == 4 and shape[1] == 3
+    return Preprocessing(
+        mean=network.says("mean") or (dataset.mean if dataset else None),
+        std=network.says("std") or (dataset.std if dataset else None),
+        resize=Resize(height=shape[2], width=shape[3]) if pictures else None,
+    )
+
+
+def _unit() -> bytes | None:
+    """The systemd unit of the service, as the agent has it."""
+    unit = resources.files("hwnas.agent").joinpath("service", UNIT_FILE)
+    return unit.read_bytes() if unit.is_file() else None
+
+
+def _engines(
+    networks: Sequence[BundledNetwork], options: CompileOptions, targets: Sequence[str], progress: Progress
+) -> dict[str, list[PrebuiltEngine]]:
+    """Engines by model, built on each target."""
+    engines: dict[str, list[PrebuiltEngine]] = {network.id: [] for network in networks}
+    if not targets:
+        return engines
+    progress.start("building engines", len(targets) * len(networks), unit="engines")
+    with ExitStack() as stack:
+        for target in targets:
+            device = stack.enter_context(open_device(load_target(target)))
+            for network in networks:
+                engines[network.id].append(_engine(device, network, options))
+                progress.advance(note=f"{network.id} on {target}")
+    progress.finish()
+    return engines
+
+
+def _engine(device: Device, network: BundledNetwork, options: CompileOptions) -> PrebuiltEngine:
+    built = device.compile(network.content, options, load=False)
+    try:
+        content = device.engine_content(built)
+    finally:
+        device.release(built)
+    fingerprint = device.fingerprint(options)
+    return PrebuiltEngine(content, options.runtime, fingerprint.identity, built.options.as_request())
