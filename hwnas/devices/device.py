@@ -307,6 +307,14 @@ class Device:
             raise DeviceError(f"target '{self.target.name}' does not tell a process's peak memory.")
         return PeakMemory(peak, baseline)
 
+    def slots(self, request: str, doing: str, timeout_s: float = _SHORT_S, **fields: Any) -> Reply:
+        """The reply to one of the agent's requests about installed bundles, ``slots-status`` being ``status``.
+
+        Raises:
+            RefusedError: the device refused; its ``kind`` says for which reason.
+        """
+        return self._request(f"slots-{request}", doing, timeout_s, dict, **fields)
+
     def release(self, engine: Engine) -> None:
         """Remove an engine and its ONNX from the device."""
         self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.sent_sha256)
