@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
-from . import sensors
+from . import nvpmodel, sensors
 from .runtimes import Runtime, RuntimeOptions
 from .sysfs import read_text
 from .thermal import temperatures_c
@@ -21,7 +21,7 @@ _ISA_OF_INTEREST = frozenset(" ".join((_ISA_X86, _ISA_AMX, _ISA_ARM)).split())
 """The instruction sets by which a runtime chooses its kernels."""
 
 
-def probe(runtime: Runtime, options: RuntimeOptions) -> Dict[str, Any]:
+def probe(runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks) -> Dict[str, Any]:
     """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself."""
     cpu = cpu_description()
     identity = {
@@ -29,14 +29,20 @@ def probe(runtime: Runtime, options: RuntimeOptions) -> Dict[str, Any]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "max_clock_mhz": sensors.maximum_clock_mhz(),
-        "power_mode": sensors.power_mode(),
+        "power_mode": _power_mode(),
         "runtime": dict(runtime.identity(options), name=runtime.name, version=runtime.version()),
     }
-    return {"identity": identity, "context": _context()}
+    return {"identity": identity, "context": _context(clocks)}
 
 
-def _context() -> Dict[str, Any]:
-    clocks = sensors.read_clocks()
+def _power_mode() -> Optional[str]:
+    """What somebody set that decides of the clocks: a Jetson's mode, governors, and whether clocks are locked."""
+    mode = nvpmodel.current_mode()
+    found = (mode and mode.name, sensors.power_mode(), "clocks locked" if sensors.clocks_locked() else None)
+    return ", ".join(filter(None, found)) or None
+
+
+def _context(clocks: sensors.Clocks) -> Dict[str, Any]:
     meminfo = Path("/proc/meminfo")
     return {
         "kernel": platform.release(),

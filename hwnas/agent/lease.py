@@ -35,7 +35,7 @@ class Lease:
         """``session`` tells claims apart, ``owner`` is told to whoever is refused."""
         self._session, self._owner = session, owner
         self._path = path or Path(os.environ.get("HWNAS_LOCK") or _DEFAULT_PATH)
-        self._boot = _boot_id()
+        self._boot = boot_id()
 
     def take(self, seconds: float) -> None:
         """Have the board from now on for ``seconds``; again, by the session that has it: so long from now on.
@@ -115,7 +115,8 @@ def _read(descriptor: int) -> Dict[str, Any]:
     return record if isinstance(record, dict) and "owner" in record else {}
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Which start of the board this is; ``unknown`` where the kernel does not tell."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

@@ -108,8 +108,12 @@ class Measurement:
                 self._tally = _Tally(self._tally.fast_ns, self._protocol.tolerance)
             if self._enough():
                 return True
-            if self._clock() >= deadline:
+            if self._clock() >= deadline or self._too_hot(self._readings[-1]):
                 return False
+
+    def _too_hot(self, now: Clocks) -> bool:
+        limit_c = self._protocol.temperature_limit_c
+        return bool(limit_c) and now.temperature_c is not None and now.temperature_c >= limit_c
 
     def _disturbed(self, before: Clocks, after: Clocks) -> bool:
         """Whether what ran between two readings did so at moved clocks or throttled."""
@@ -151,8 +155,11 @@ class Measurement:
     def _soak(self) -> None:
         """Run as long as the protocol wants, so that heat is as in service."""
         end = self._clock() + self._protocol.soak_seconds
-        while self._clock() < end:
+        while self._clock() < end and not self._too_hot(self._read_clocks()):
+            looking = min(end, self._clock() + self._protocol.clock_interval_seconds)
             self._engine.timed_runs(1)
+            while self._clock() < looking:
+                self._engine.timed_runs(1)
 
     def _canary_run(self) -> Optional[int]:
         if self._canary is None:

@@ -18,6 +18,10 @@ _REASONS = {
 """NVML's bits of what throttles; those of idleness, of clocks that somebody set and of other GPUs are none of it."""
 
 
+_CHIP = 0
+"""NVML's number of the sensor within the chip."""
+
+
 class GpuReading(NamedTuple):
     """Of one moment; ``None`` where the driver does not tell."""
 
@@ -28,6 +32,8 @@ class GpuReading(NamedTuple):
     memory_mhz: Optional[float] = None
     slowed_by: Tuple[str, ...] = ()
     """What holds the clocks down."""
+    temperature_c: Optional[float] = None
+    """Of the chip, degrees Celsius."""
 
 
 class Nvml:
@@ -53,6 +59,7 @@ class Nvml:
             limit_mhz=self._clock("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
             memory_mhz=self._clock("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),
             slowed_by=tuple(name for bit, name in _REASONS.items() if bit & (bits or 0)),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", _CHIP),
         )
 
     def energy_joules(self) -> Optional[float]:
@@ -64,6 +71,25 @@ class Nvml:
         """Now; ``None`` where the driver does not tell."""
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
         return None if milliwatts is None else milliwatts / 1e3
+
+    def uuid(self) -> str:
+        """By which other programs know the GPU."""
+        uuid = self._library.nvmlDeviceGetUUID(self._gpu)
+        return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+
+    def steady_mhz(self) -> Optional[int]:
+        """The multiprocessors' clock that applications get by default, else the highest; ``None``: neither is told."""
+        graphics = getattr(self._library, "NVML_CLOCK_GRAPHICS", 0)
+        default = self._ask("nvmlDeviceGetDefaultApplicationsClock", graphics)
+        return default or self._ask("nvmlDeviceGetMaxClockInfo", self._library.NVML_CLOCK_SM)
+
+    def lock_clocks(self, mhz: int) -> bool:
+        """Keep the multiprocessors at one clock; gives whether the driver let this user do so."""
+        return self._do("nvmlDeviceSetGpuLockedClocks", mhz, mhz)
+
+    def unlock_clocks(self) -> bool:
+        """Undo :meth:`lock_clocks`; gives whether the driver let this user do so."""
+        return self._do("nvmlDeviceResetGpuLockedClocks")
 
     def close(self) -> None:
         """Let go of the library."""
@@ -81,6 +107,13 @@ class Nvml:
     def _clock(self, question: str, domain: str) -> Optional[float]:
         answer = self._ask(question, getattr(self._library, domain))
         return float(answer) if answer else None
+
+    def _do(self, command: str, *arguments: int) -> bool:
+        try:
+            getattr(self._library, command)(self._gpu, *arguments)
+        except (AttributeError, self._library.NVMLError):
+            return False
+        return True
 
     def _ask(self, question: str, *arguments: Any) -> Optional[int]:
         """An answer, or ``None`` where this library, driver or GPU does not know the question."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
+from .privileged import find_command
+from .sysfs import read_text
+
 _TIMEOUT_S = 20.0
-_USUALLY = "/usr/sbin/nvpmodel"
-"""A session over SSH may not have its directory on the path."""
+CONFIGURATION, STATUS = "etc/nvpmodel.conf", "var/lib/nvpmodel/status"
+"""Where its modes stand and where it keeps the one that is set, below the root directory; everybody may read them."""
 
 # `nvpmodel -q` prints `NV Power Mode: MAXN` and the number on a line of its own, with `--verbose` behind other words
 # and among other lines, and up to JetPack 5 below `NV Fan Mode:quiet`.
@@ -41,7 +44,7 @@ class ModeLimits(NamedTuple):
 
 def query() -> Optional[str]:
     """What ``nvpmodel -q`` prints; ``None`` where there is no such tool or it fails."""
-    binary = shutil.which("nvpmodel") or shutil.which(_USUALLY)
+    binary = find_command("nvpmodel")
     if binary is None:
         return None
     try:
@@ -56,6 +59,18 @@ def query() -> Optional[str]:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return told.stdout.decode("utf-8", errors="replace") if told.returncode == 0 else None
+
+
+def current_mode(root: Path = Path("/")) -> Optional[PowerMode]:
+    """The mode in which the board is, as the tool tells it or, where it tells it to root alone, as it keeps it."""
+    told = parse_query(query() or "")
+    return told or kept_mode(read_text(root / STATUS) or "", parse_configuration(read_text(root / CONFIGURATION) or ""))
+
+
+def kept_mode(status: str, configuration: Dict[str, "ModeLimits"]) -> Optional[PowerMode]:
+    """The mode whose number the tool keeps, by the name that the configuration gives it."""
+    kept = parse_status(status)
+    return next((PowerMode(name, mode.id) for name, mode in configuration.items() if mode.id == kept), None)
 
 
 def parse_query(text: str) -> Optional[PowerMode]:

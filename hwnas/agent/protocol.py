@@ -36,6 +36,8 @@ class ErrorKind:
     OUT_OF_MEMORY = "out-of-memory"
     NO_DEVICE = "no-device"
     DEVICE_FAULT = "device-fault"
+    NOT_PERMITTED = "not-permitted"
+    IN_USE = "in-use"
     DISK = "disk"
     TIMEOUT = "timeout"
     BAD_BUNDLE = "bad-bundle"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Tuple
 
+from .cooling import Heat
 from .nvml import GpuReading, open_nvml
 from .sysfs import number_files, read_numbers, read_text, read_texts, same_number
 from .tegrastats import TegraClocks, start_tegrastats
@@ -35,6 +36,8 @@ class Clocks:
     """How often the hardware throttled since it was started; it is its rise that tells."""
     throttled: Tuple[str, ...] = ()
     """What slows computing down at this moment, in words."""
+    temperature_c: Optional[float] = None
+    """Of the hottest thermal zone of what computes, a graphics card's own where it computes."""
 
     def moved_since(self, earlier: "Clocks", tolerance: float) -> bool:
         """Whether a clock differs from the ``earlier`` reading by more than the fraction ``tolerance``."""
@@ -73,7 +76,7 @@ class Sensors:
         cpus = root / "sys/devices/system/cpu"
         self._live = number_files(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq")
         self._limits = number_files(cpus, "cpu[0-9]*/cpufreq/scaling_max_freq")
-        self._cores_pinned = _are_pinned(cpus)
+        self._cores_pinned = clocks_locked(cpus)
         self._counters = number_files(cpus, "cpu[0-9]*/thermal_throttle/*_throttle_count")
         self._counters += number_files(root / "sys/class/hwmon", "hwmon*/oc*_event_cnt")  # over-current on a Jetson
         self._thermal = Thermal(root / "sys/class/thermal")
@@ -101,7 +104,7 @@ class Sensors:
     def read(self) -> Clocks:
         """The clocks now."""
         tegra = TegraClocks() if self._tegrastats is None else self._tegrastats.read()
-        nvidia = GpuReading() if self._nvml is None else self._nvml.read()
+        nvidia = self._of_the_card()
         fastest, limit = _greatest_mhz(self._live, 1e3) or tegra.cpu_mhz, _greatest_mhz(self._limits, 1e3)
         return Clocks(
             fastest_mhz=fastest,
@@ -115,7 +118,20 @@ class Sensors:
                 *self._held_back(fastest, limit),
                 *("GPU: " + reason for reason in nvidia.slowed_by),
             ),
+            temperature_c=self._temperature_c(nvidia),
         )
+
+    def heat(self) -> Heat:
+        """How hot it is now."""
+        nvidia = self._of_the_card()
+        by_card = ("GPU: " + reason for reason in nvidia.slowed_by if "thermal" in reason)
+        return Heat(self._temperature_c(nvidia), (*self._thermal.slowed_by(), *by_card))
+
+    def _of_the_card(self) -> GpuReading:
+        return GpuReading() if self._nvml is None else self._nvml.read()
+
+    def _temperature_c(self, nvidia: GpuReading) -> Optional[float]:
+        return self._thermal.temperature_c() if nvidia.temperature_c is None else float(nvidia.temperature_c)
 
     def _held_back(self, fastest_mhz: Optional[float], limit_mhz: Optional[float]) -> Iterable[str]:
         """The clocks that run below the one to which they are set."""
@@ -156,21 +172,21 @@ def power_mode(cpus: Path = _CPUS) -> Optional[str]:
     return "+".join(governors) + ("" if boost is None else ", boost " + ("on" if boost == "1" else "off"))
 
 
-def memory_bytes(field: str, status: Path = Path("/proc/self/status")) -> Optional[int]:
-    """A ``... kB`` line of a /proc file in bytes: ``VmHWM`` or ``VmRSS`` of this process, ``MemTotal`` of meminfo."""
-    for line in (read_text(status) or "").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _are_pinned(cpus: Path) -> bool:
+def clocks_locked(cpus: Path = _CPUS) -> bool:
     """Whether every core is set to one clock that it can hold for ever, as ``jetson_clocks`` does."""
     # Clocks above the nominal one are given as far as heat and neighbours allow, which is no throttling.
     boosts = read_text(cpus / "cpufreq" / "boost") == "1" or read_text(cpus / "intel_pstate" / "no_turbo") == "0"
     cores = sorted(cpus.glob("cpu[0-9]*/cpufreq"))
     same = (same_number(core / "scaling_min_freq", core / "scaling_max_freq") for core in cores)
     return bool(cores) and not boosts and all(same)
+
+
+def memory_bytes(field: str, status: Path = Path("/proc/self/status")) -> Optional[int]:
+    """A ``... kB`` line of a /proc file in bytes: ``VmHWM`` or ``VmRSS`` of this process, ``MemTotal`` of meminfo."""
+    for line in (read_text(status) or "").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _greatest_mhz(paths: Iterable[Path], per_mhz: float) -> Optional[float]:

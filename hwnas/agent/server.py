@@ -32,6 +32,7 @@ from .queries import measure_queries, time_loading
 from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
+from .settings import Settings, Wish
 from .trtexec import TrtexecKnobs
 
 _GRACE_SECONDS = 5.0
@@ -46,6 +47,7 @@ class Agent:
         self._engines = EngineStore(home / "engines")
         self._canaries: Dict[Tuple[str, str, str], Canary] = {}
         self._sensors: Dict[bool, Sensors] = {}
+        self._settings = Settings()
         self.finished = False
         self._handlers: Dict[str, Callable[[Fields], Message]] = {
             "hello": self._hello,
@@ -61,6 +63,9 @@ class Agent:
             "time-loading": self._time_loading,
             "learn-fast-state": self._learn_fast_state,
             "scenario": self._scenario,
+            "heat": self._heat,
+            "change-settings": self._change_settings,
+            "restore-settings": self._restore_settings,
             "infer": self._infer,
             "peak-memory": self._peak_memory,
             "release": self._release,
@@ -68,9 +73,19 @@ class Agent:
         }
 
     def close(self) -> None:
-        """End what was started beside; calling it again does nothing."""
-        for sensors in list(self._sensors.values()):
-            sensors.close()
+        """End what was started beside, and set back what was set; calling it again does nothing."""
+        self._close_sensors()
+        try:
+            self._settings.restore()
+        except (AgentError, OSError) as error:
+            sys.stderr.write("%s\n" % error)
+
+    def restore_settings(self) -> None:
+        """Set back what an agent set that was killed."""
+        try:
+            self._settings.restore_left()
+        except (AgentError, OSError) as error:
+            sys.stderr.write("%s\n" % error)
 
     def answer(self, line: bytes) -> Message:
         """The reply to one line; whatever goes wrong with it becomes a refusal."""
@@ -110,7 +125,10 @@ class Agent:
 
     def _fingerprint(self, fields: Fields) -> Message:
         runtime = open_runtime(fields.text("runtime"))
-        return probe(runtime, _options(fields, runtime))
+        options = _options(fields, runtime)
+        found = probe(runtime, options, self._sensors_of(options).read())
+        found["context"]["settings"] = dict(self._settings.told)
+        return found
 
     def _board(self, _: Fields) -> Message:
         return describe_board()
@@ -206,6 +224,22 @@ class Agent:
         _, options = self._engines.origin(identity)
         return run_scenario(engine, knobs, *find_sources(gpu=_on_gpu(options)))
 
+    def _heat(self, fields: Fields) -> Message:
+        """How hot it is now."""
+        runtime = open_runtime(fields.text("runtime"))
+        return self._sensors_of(_options(fields, runtime)).heat().as_record()
+
+    def _change_settings(self, fields: Fields) -> Message:
+        """Set the power mode and lock clocks, until the agent ends or is told to set them back."""
+        runtime = open_runtime(fields.text("runtime"))
+        wish = Wish.from_message(fields, gpu=_on_gpu(_options(fields, runtime)))
+        self._close_sensors()  # they know which clocks were locked when they were looked for
+        return {"settings": self._settings.change(wish)}
+
+    def _restore_settings(self, _: Fields) -> Message:
+        self._close_sensors()
+        return {"restored": self._settings.restore() + self._settings.restore_left()}
+
     def _infer(self, fields: Fields) -> Message:
         engine = self._engines.open(fields.text("engine"))
         return {"output": arrays.pack(infer(engine, arrays.unpack(fields.record("input"))))}
@@ -236,6 +270,10 @@ class Agent:
             identity = self._engines.build(runtime, model, runtime.canary_options(options))
             self._canaries[key] = prepared_canary(self._engines.open(identity), initial)
         return self._canaries[key]
+
+    def _close_sensors(self) -> None:
+        while self._sensors:
+            self._sensors.popitem()[1].close()
 
     def _sensors_of(self, options: RuntimeOptions) -> Sensors:
         """The sensors of what executes an engine: looked for on first use, kept for the session."""
@@ -295,6 +333,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
     replies = claim_stdout()
     agent = Agent(home)
+    agent.restore_settings()
     end_with_host(sys.stdin.fileno(), leave, _GRACE_SECONDS)
     gc.freeze()
     with contextlib.suppress(BrokenPipeError):

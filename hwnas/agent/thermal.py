@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple
+from typing import Dict, Iterable, List, NamedTuple, Optional
 
-from .sysfs import read_number, read_text
+from .sysfs import read_number, read_numbers, read_text
 
 THERMAL = Path("/sys/class/thermal")
 GPU_NAMES = r"gpu(?!-nvd)|g[pvab]\d+b"
@@ -37,6 +37,7 @@ class Thermal:
     def __init__(self, directory: Path) -> None:
         """``directory`` is ``/sys/class/thermal``."""
         self._cooling = list(_cooling_devices(directory))
+        self._heated = [zone / "temp" for zone in sorted(directory.glob("thermal_zone*")) if _is_heated(zone)]
         self._trips = [trip for zone in sorted(directory.glob("thermal_zone*")) for trip in _unattended_trips(zone)]
 
     def slowed_by(self) -> List[str]:
@@ -52,6 +53,10 @@ class Thermal:
                 degrees = (trip.zone, temperature / 1e3, trip.limit / 1e3)
                 found.append("thermal zone %s at %.1f C, slowed from %.1f C on" % degrees)
         return found
+
+    def temperature_c(self) -> Optional[float]:
+        """Of the hottest zone of what computes, degrees Celsius; ``None`` where there is none."""
+        return max((number / 1e3 for number in read_numbers(self._heated)), default=None)
 
 
 def temperatures_c(directory: Path = THERMAL) -> Dict[str, float]:
@@ -71,15 +76,19 @@ def _cooling_devices(directory: Path) -> Iterable[_Cooling]:
             yield _Cooling(name, device / "cur_state", read_text(device / "max_state") or "unknown")
 
 
+def _is_heated(zone: Path) -> bool:
+    return bool(_HEATED.search(read_text(zone / "type") or ""))
+
+
 def _unattended_trips(zone: Path) -> Iterable[_Trip]:
     """Temperatures from which firmware or a daemon slows computing down.
 
     Where the kernel does so itself, a cooling device is bound to the trip point and its state tells more: some
     governors only begin to watch there.
     """
-    name = read_text(zone / "type") or ""
-    if not _HEATED.search(name):
+    if not _is_heated(zone):
         return
+    name = read_text(zone / "type") or ""
     attended = {read_text(bound) for bound in zone.glob("cdev*_trip_point")}
     for kind in sorted(zone.glob("trip_point_*_type")):
         number = kind.name.split("_")[2]

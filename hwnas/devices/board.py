@@ -124,9 +124,8 @@ def _power_mode(record: BoardRecord, configuration: dict[str, nvpmodel.ModeLimit
     told = nvpmodel.parse_query(record.nvpmodel or "")
     if told is not None:
         return Found(told.name, "nvpmodel -q")
-    kept = nvpmodel.parse_status(record.nvpmodel_status or "")
-    names = [name for name, mode in configuration.items() if mode.id == kept]
-    return Found(names[0], "/var/lib/nvpmodel/status and /etc/nvpmodel.conf") if names else None
+    kept = nvpmodel.kept_mode(record.nvpmodel_status or "", configuration)
+    return kept and Found(kept.name, "/var/lib/nvpmodel/status and /etc/nvpmodel.conf")
 
 
 def _tensorrt(record: BoardRecord) -> Found | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwnas.agent import nvpmodel
+from hwnas.agent import nvpmodel, privileged
 from hwnas.agent.nvpmodel import ModeLimits, PowerMode, parse_configuration, parse_query, parse_status
 
 CONFIGURATION = """\
@@ -88,7 +88,7 @@ def test_no_text_confuses_the_readers(text: str) -> None:
 
 def test_a_tool_that_fails_or_is_not_there_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(nvpmodel, "_USUALLY", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(privileged, "_SUPERUSERS_PATH", (str(tmp_path / "nowhere"),))
     assert nvpmodel.query() is None
     tool = tmp_path / "nvpmodel"
     for script, told in (("echo 'NV Power Mode: MAXN'; echo 0", "NV Power Mode: MAXN\n0\n"), ("exit 1", None)):

@@ -1,0 +1,96 @@
+"""Pauses in which a device that is too hot cools down: plain data and a loop, shared by agent and host."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Dict, Optional, Tuple
+
+HYSTERESIS_C = 5.0
+"""A pause at the limit ends so far below it; else the first runs after it would reach the limit again."""
+MOST_PAUSE_S = 600.0
+"""A device that is as hot after such a pause does not cool down by waiting."""
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Heat:
+    """How hot what computes is at a moment."""
+
+    temperature_c: Optional[float]
+    """Of the hottest thermal zone of what computes; ``None`` where the system tells none."""
+    slowed_by: Tuple[str, ...] = ()
+    """What slows computing down for heat, in words."""
+
+    def why_pause(self, limit_c: Optional[float]) -> Optional[str]:
+        """Why measuring must pause, as a clause; ``None`` where it need not."""
+        if limit_c is not None and self.temperature_c is not None and self.temperature_c >= limit_c:
+            return "%.1f °C, and the limit is %g °C" % (self.temperature_c, limit_c)
+        return "; ".join(self.slowed_by) or None
+
+    def is_cool(self, limit_c: Optional[float]) -> bool:
+        """Whether measuring may go on after a pause."""
+        hot = limit_c is not None and self.temperature_c is not None and self.temperature_c > limit_c - HYSTERESIS_C
+        return not hot and not self.slowed_by
+
+    def as_record(self) -> Dict[str, Any]:
+        """For the reply."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """One pause."""
+
+    began: str
+    """Date and time in UTC, ISO 8601, by the clock of whoever waited."""
+    seconds: float
+    from_c: Optional[float]
+    to_c: Optional[float]
+    why: str
+    cooled: bool
+    """Whether it ended because the device had cooled down; else the time for it was over."""
+
+    def as_record(self) -> Dict[str, Any]:
+        """For the results."""
+        return asdict(self)
+
+    def still_hot(self) -> str:
+        """What is told after a pause that did not help, as a clause."""
+        clause = "after a pause of %.0f s it is still too hot (%s); cool it, or raise its target's limits.temperature_c"
+        return clause % (self.seconds, self.why)
+
+
+def cool_down(
+    read: Callable[[], Heat],
+    limit_c: Optional[float],
+    most_s: float = MOST_PAUSE_S,
+    tell: Callable[[str], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Optional[Pause]:
+    """Wait while the device is too hot, no longer than ``most_s``; ``None`` where it is not.
+
+    Args:
+        limit_c: the temperature at which measuring pauses; ``None``: where the device slows itself down.
+        tell: is told how hot it is, again and again.
+    """
+    heat = first = read()
+    why = first.why_pause(limit_c)
+    if why is None:
+        return None
+    began, start = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), clock()
+    waited = 0.0
+    while not heat.is_cool(limit_c) and waited < most_s:
+        tell("paused to cool down: " + (heat.why_pause(limit_c) or "%.1f °C" % (heat.temperature_c or 0.0)))
+        sleep(min(_POLL_S, most_s - waited))
+        heat, waited = read(), clock() - start
+    return Pause(
+        began,
+        round(waited, 3),
+        first.temperature_c,
+        heat.temperature_c,
+        why if heat.is_cool(limit_c) else heat.why_pause(limit_c) or why,
+        heat.is_cool(limit_c),
+    )
