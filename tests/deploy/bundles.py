@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,13 @@ def tiny_bundle(
         "labels": "labels.json",
         "preprocessing": "preprocessing.json",
         "checked": None,
-        "provenance": {"space": "none", "architectures": {}, "supernet_sha256": "0" * 64, "git_revision": None},
+        "provenance": {
+            "space": "none",
+            "architectures": {},
+            "supernet_sha256": "0" * 64,
+            "git_revision": None,
+            "hwnas": "0",
+        },
     }
     return TinyBundle(manifest, files, keys or (make_key(),))
 
@@ -227,7 +234,7 @@ def _weights(seed: int, layers: int) -> list[np.ndarray]:
     widths = [int(np.prod(SHAPE[1:])), *[512] * (layers - 1), CLASSES]
     return [
         (generator.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
-        for rows, columns in zip(widths[:-1], widths[1:], strict=True)
+        for rows, columns in pairwise(widths)
     ]
 
 

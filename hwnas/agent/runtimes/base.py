@@ -31,6 +31,11 @@ class RuntimeOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU executes the engine."""
+        return not self.provider.lower().startswith("cpu")
+
     def as_record(self) -> Dict[str, Any]:
         """For the ledger and the replies."""
         return asdict(self)

@@ -6,12 +6,11 @@ Nothing of an envelope's payload is looked at before a trusted key has been foun
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
-from ..protocol import AgentError, ErrorKind, Fields
+from ..protocol import AgentError, ErrorKind
 from .ed25519 import verify
 
 BUNDLE_TYPE = "application/vnd.hwnas.bundle+json"
@@ -43,16 +42,17 @@ def read_envelope(content: bytes, what: str, payload_type: str) -> Envelope:
         AgentError: ``bad-bundle``, when it is not an envelope of that payload type.
     """
     try:
-        fields = Fields(json.loads(content.decode("ascii")))
-        found = fields.text("payloadType")
-        signatures = tuple(_signature(item) for item in fields.items("signatures"))
-        envelope = Envelope(_bytes_of(fields.text("payload")), found, signatures)
-    except (ValueError, AttributeError, RecursionError, AgentError) as error:
-        raise AgentError(ErrorKind.BAD_BUNDLE, "%s is not a DSSE envelope (%s)" % (what, error)) from error
-    if found != payload_type:
-        raise AgentError(
-            ErrorKind.BAD_BUNDLE, "%s is an envelope of type %r, not %s" % (what, found[:60], payload_type)
-        )
+        record = json.loads(content.decode("ascii"))
+        signatures = tuple((item["keyid"], _bytes_of(item.pop("sig"))) for item in record["signatures"])
+        envelope = Envelope(_bytes_of(record.pop("payload")), record.pop("payloadType"), signatures)
+        # Whatever else an envelope carried, nobody would have signed.
+        nothing_else = record == {"signatures": [{"keyid": keyid} for keyid, _ in signatures]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "%s is not a DSSE envelope (%r)" % (what, error)) from error
+    if not nothing_else or not all(isinstance(keyid, str) for keyid, _ in signatures):
+        raise AgentError(ErrorKind.BAD_BUNDLE, "%s carries something that nobody signed" % what)
+    if envelope.payload_type != payload_type:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "%s is of type %r, not %s" % (what, envelope.payload_type, payload_type))
     return envelope
 
 
@@ -62,15 +62,13 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _signature(item: object) -> Tuple[str, bytes]:
-    if not isinstance(item, dict):
-        raise AgentError(ErrorKind.BAD_BUNDLE, "a signature must be an object")
-    fields = Fields(item)
-    return fields.text("keyid"), _bytes_of(fields.text("sig"))
-
-
 def _bytes_of(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise AgentError(ErrorKind.BAD_BUNDLE, "not base64: %s" % error) from error
+    """What base64 stands for; only the one text that stands for it is taken.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    content = base64.b64decode(text, validate=True)
+    if base64.b64encode(content).decode("ascii") != text:
+        raise ValueError("base64 with bits that say nothing")
+    return content

@@ -1,0 +1,281 @@
+"""The manifest of a bundle, read strictly: what it does not say exactly so, it does not say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Set, Tuple
+
+from ..protocol import AgentError, ErrorKind, Fields, Message
+from ..runtimes import RUNTIMES, RuntimeOptions, TensorInfo
+
+ENVELOPE = "manifest.dsse.json"
+"""The member of an archive, and the file of a slot, that carries the manifest."""
+MOST_ENVELOPE_BYTES = 1 << 20
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BUILT = "built/"
+"""What a slot has beside its bundle."""
+_MOST_FILES, _MOST_PATH = 10_000, 200
+_MOST_VERSION = 2**53 - 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prebuilt:
+    """An engine that was built on a device of ``identity``, the SHA-256 of a fingerprint's identity."""
+
+    file: str
+    runtime: str
+    identity: str
+    options: RuntimeOptions
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and what comes of them, up to ``absolute + relative · |output|``."""
+
+    inputs: str
+    outputs: str
+    absolute: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one model; ``None``: none."""
+
+    statistic: str
+    """``p50`` or ``p99``."""
+    latency_ms: Optional[float]
+    memory_mib: Optional[float]
+    """Of what a process grows by when it loads and runs the engine."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of the bundle."""
+
+    id: str
+    onnx: str
+    input: TensorInfo
+    outputs: Tuple[TensorInfo, ...]
+    engines: Tuple[Prebuilt, ...]
+    golden: Golden
+    accuracy: Optional[float]
+    expected_ms: Optional[float]
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled samples that every model must get right for the most part."""
+
+    images: str
+    labels: str
+    least_accuracy: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is."""
+
+    digest: str
+    """SHA-256 of the manifest as signed, and the name of its slot."""
+    name: str
+    version: int
+    files: Dict[str, FileEntry]
+    runtime: str
+    options: RuntimeOptions
+    """How the board builds."""
+    models: Tuple[Model, ...]
+    """Most accurate first; the first is served at the start."""
+    samples: Optional[Samples]
+    labels: str
+    preprocessing: str
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all files together."""
+        return sum(entry.bytes for entry in self.files.values())
+
+
+def read_manifest(payload: bytes) -> Manifest:
+    """The manifest of a payload whose signature was found right.
+
+    Raises:
+        AgentError: ``bad-bundle``, with the field, what it must be and what it is.
+    """
+    try:
+        return _manifest(_Record(json.loads(payload.decode("ascii")), "manifest"), hashlib.sha256(payload).hexdigest())
+    except (ValueError, RecursionError) as error:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "the manifest is not JSON (%s)" % error) from error
+    except AgentError as error:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "the manifest: %s" % error.message) from error
+
+
+class _Record(Fields):
+    """An object all of whose fields are known."""
+
+    def __init__(self, message: Any, where: str) -> None:
+        if not isinstance(message, dict):
+            raise AgentError(ErrorKind.BAD_BUNDLE, "'%s' must be an object, found %s" % (where, repr(message)[:60]))
+        super().__init__(message)
+        self._where = where
+
+    def exactly(self, *names: str, unread: Tuple[str, ...] = ()) -> "_Record":
+        """The record, if it has all of ``names`` and nothing beside but ``unread``."""
+        known = set(names)
+        odd = sorted(known - set(self.message)) or sorted(set(self.message) - known - set(unread))
+        if odd:
+            verb = "is missing" if odd[0] in known else "is unknown"
+            raise AgentError(ErrorKind.BAD_BUNDLE, "field '%s' of '%s' %s" % (odd[0][:40], self._where, verb))
+        return self
+
+    def child(self, name: str) -> "_Record":
+        """A nested record."""
+        return _Record(self.message.get(name), "%s.%s" % (self._where, name))
+
+    def children(self, name: str) -> Tuple["_Record", ...]:
+        """A list of records."""
+        items = self.items(name)
+        return tuple(_Record(item, "%s.%s[%d]" % (self._where, name, number)) for number, item in enumerate(items))
+
+    def matching(self, name: str, pattern: "re.Pattern[str]") -> str:
+        """A string of a certain form."""
+        text = self.text(name)
+        if not pattern.fullmatch(text):
+            raise self._wrong(name, "like %s" % pattern.pattern, text)
+        return text
+
+    def one_of(self, name: str, known: Tuple[str, ...]) -> str:
+        """One of a few strings."""
+        text = self.text(name)
+        if text not in known:
+            raise self._wrong(name, "one of " + ", ".join(known), text)
+        return text
+
+    def limit(self, name: str) -> Optional[float]:
+        """A number, or null."""
+        return self.number(name) if self.has(name) else None
+
+    def file(self, name: str, files: Dict[str, FileEntry]) -> str:
+        """The path of a file of the bundle."""
+        path = self.text(name)
+        if path not in files:
+            raise self._wrong(name, "a file of the bundle", path)
+        return path
+
+
+def _manifest(record: _Record, digest: str) -> Manifest:
+    record.exactly(
+        *("schema", "kind", "name", "version", "files", "runtime", "models", "samples", "labels", "preprocessing"),
+        unread=("checked", "provenance"),
+    )
+    if record.integer("schema") != 1 or record.text("kind") != "bundle":
+        raise AgentError(ErrorKind.BAD_BUNDLE, "schema and kind must be 1 and 'bundle'; a newer agent may know others")
+    version = record.integer("version", least=1)
+    if version > _MOST_VERSION:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "field 'version' must be at most %d" % _MOST_VERSION)
+    files = _files(record.record("files"))
+    models = tuple(_model(model, files) for model in record.children("models"))
+    if not models or len({model.id for model in models}) < len(models):
+        raise AgentError(ErrorKind.BAD_BUNDLE, "field 'models' must be one or more models with an id of its own each")
+    runtime, options = _options(record.child("runtime"))
+    return Manifest(
+        digest=digest,
+        name=record.matching("name", _NAME),
+        version=version,
+        files=files,
+        runtime=runtime,
+        options=options,
+        models=models,
+        samples=_samples(record.child("samples"), files) if record.has("samples") else None,
+        labels=record.file("labels", files),
+        preprocessing=record.file("preprocessing", files),
+    )
+
+
+def _files(entries: Message) -> Dict[str, FileEntry]:
+    """The files, none of which can lie outside of a slot or in the way of another."""
+    if len(entries) > _MOST_FILES:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "it names %d files; at most %d are taken" % (len(entries), _MOST_FILES))
+    directories: Set[str] = set()
+    for path in entries:
+        if not _FILE.fullmatch(path) or len(path) > _MOST_PATH or path == ENVELOPE or path.startswith(_BUILT):
+            raise AgentError(ErrorKind.BAD_BUNDLE, "%r is no name for a file of a bundle" % path[:100])
+        parts = path.split("/")
+        directories.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    clash = sorted(directories.intersection((*entries, ENVELOPE)))
+    if clash:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "'%s' cannot be a file and a directory" % clash[0])
+    return {path: _file_entry(_Record(entry, "files." + path)) for path, entry in entries.items()}
+
+
+def _file_entry(record: _Record) -> FileEntry:
+    record.exactly("bytes", "sha256")
+    return FileEntry(record.integer("bytes"), record.matching("sha256", _SHA256))
+
+
+def _model(record: _Record, files: Dict[str, FileEntry]) -> Model:
+    record.exactly("id", "onnx", "input", "outputs", "engines", "golden", "accuracy", "expected_ms", "budget")
+    outputs = tuple(_tensor(output) for output in record.children("outputs"))
+    if not outputs:
+        raise AgentError(ErrorKind.BAD_BUNDLE, "a model must have an output")
+    golden = record.child("golden").exactly("inputs", "outputs", "absolute", "relative")
+    budget = record.child("budget").exactly("statistic", "latency_ms", "memory_mib")
+    return Model(
+        id=record.matching("id", _NAME),
+        onnx=record.file("onnx", files),
+        input=_tensor(record.child("input")),
+        outputs=outputs,
+        engines=tuple(_prebuilt(engine, files) for engine in record.children("engines")),
+        golden=Golden(
+            golden.file("inputs", files),
+            golden.file("outputs", files),
+            golden.number("absolute"),
+            golden.number("relative"),
+        ),
+        accuracy=record.limit("accuracy"),
+        expected_ms=record.limit("expected_ms"),
+        budget=Budget(
+            budget.one_of("statistic", ("p50", "p99")), budget.limit("latency_ms"), budget.limit("memory_mib")
+        ),
+    )
+
+
+def _prebuilt(record: _Record, files: Dict[str, FileEntry]) -> Prebuilt:
+    record.exactly("file", "runtime", "identity", "options", unread=("fingerprint",))
+    runtime, options = _options(record.child("options"))
+    if runtime != record.text("runtime"):
+        raise AgentError(ErrorKind.BAD_BUNDLE, "an engine of %s has options of %s" % (record.text("runtime"), runtime))
+    return Prebuilt(record.file("file", files), runtime, record.matching("identity", _SHA256), options)
+
+
+def _options(record: _Record) -> Tuple[str, RuntimeOptions]:
+    """Of a compile request; the provider may be left to the runtime."""
+    return record.one_of("runtime", tuple(RUNTIMES)), RuntimeOptions.from_message(record.message, "")
+
+
+def _samples(record: _Record, files: Dict[str, FileEntry]) -> Samples:
+    record.exactly("images", "labels", "least_accuracy")
+    return Samples(record.file("images", files), record.file("labels", files), record.number("least_accuracy"))
+
+
+def _tensor(record: _Record) -> TensorInfo:
+    record.exactly("name", "dtype", "shape")
+    shape = tuple(record.items("shape"))
+    if not all(type(side) is int and side >= 1 for side in shape):
+        raise AgentError(ErrorKind.BAD_BUNDLE, "a tensor's shape must be a list of positive whole numbers")
+    return TensorInfo(record.text("name"), record.text("dtype"), shape)
