@@ -1,16 +1,21 @@
 """``python -m hwnas.agent``, and ``hwnas-agent.pyz``."""
 
+import importlib
 import sys
+
+ON_A_BOARD = {"serve": ".service.main"}
+"""Commands for the board itself to the module whose ``main`` takes what follows on the command line."""
 
 
 def main() -> int:
-    """The agent itself, how it lives on a board, or what it does on a board that no host reaches."""
-    if sys.argv[1:2] in (["hold"], ["attend"]):
+    """The agent itself, how it lives on a board, or what a board does without a host."""
+    command = "".join(sys.argv[1:2])
+    if command in ("hold", "attend"):
         from .lodging import main as lodge
 
         return lodge(sys.argv[1:])
 
-    if sys.argv[1:2] == ["profile"]:
+    if command == "profile":
         if len(sys.argv) != 3:
             sys.stderr.write("usage: hwnas-agent.pyz profile PLAN > RESULTS\n")
             return 2
@@ -18,6 +23,9 @@ def main() -> int:
         from .errand import main as profile
 
         return profile(sys.argv[2])
+
+    if command in ON_A_BOARD:
+        return int(importlib.import_module(ON_A_BOARD[command], __package__).main(sys.argv[2:]))
 
     from .server import main as serve
 
