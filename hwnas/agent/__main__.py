@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-ON_A_BOARD = {"serve": ".service.main"}
+ON_A_BOARD = {"serve": ".service.main", "pull": ".slots.pull", "slots": ".slots.command"}
 """Commands for the board itself to the module whose ``main`` takes what follows on the command line."""
 
 

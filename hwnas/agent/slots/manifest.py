@@ -15,9 +15,9 @@ ENVELOPE = "manifest.dsse.json"
 """The member of an archive, and the file of a slot, that carries the manifest."""
 MOST_ENVELOPE_BYTES = 1 << 20
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _BUILT = "built/"
 """What a slot has beside its bundle."""
 _MOST_FILES, _MOST_PATH = 10_000, 200
@@ -118,14 +118,14 @@ def read_manifest(payload: bytes) -> Manifest:
         AgentError: ``bad-bundle``, with the field, what it must be and what it is.
     """
     try:
-        return _manifest(_Record(json.loads(payload.decode("ascii")), "manifest"), hashlib.sha256(payload).hexdigest())
+        return _manifest(Record(json.loads(payload.decode("ascii")), "manifest"), hashlib.sha256(payload).hexdigest())
     except (ValueError, RecursionError) as error:
         raise AgentError(ErrorKind.BAD_BUNDLE, "the manifest is not JSON (%s)" % error) from error
     except AgentError as error:
         raise AgentError(ErrorKind.BAD_BUNDLE, "the manifest: %s" % error.message) from error
 
 
-class _Record(Fields):
+class Record(Fields):
     """An object all of whose fields are known."""
 
     def __init__(self, message: Any, where: str) -> None:
@@ -134,7 +134,7 @@ class _Record(Fields):
         super().__init__(message)
         self._where = where
 
-    def exactly(self, *names: str, unread: Tuple[str, ...] = ()) -> "_Record":
+    def exactly(self, *names: str, unread: Tuple[str, ...] = ()) -> "Record":
         """The record, if it has all of ``names`` and nothing beside but ``unread``."""
         known = set(names)
         odd = sorted(known - set(self.message)) or sorted(set(self.message) - known - set(unread))
@@ -143,14 +143,21 @@ class _Record(Fields):
             raise AgentError(ErrorKind.BAD_BUNDLE, "field '%s' of '%s' %s" % (odd[0][:40], self._where, verb))
         return self
 
-    def child(self, name: str) -> "_Record":
-        """A nested record."""
-        return _Record(self.message.get(name), "%s.%s" % (self._where, name))
+    def require_kind(self, kind: str) -> None:
+        """Refuse what is something else, or of another schema."""
+        if self.message["schema"] != 1 or self.message["kind"] != kind:
+            raise AgentError(
+                ErrorKind.BAD_BUNDLE, "schema and kind must be 1 and '%s'; a newer agent may know others" % kind
+            )
 
-    def children(self, name: str) -> Tuple["_Record", ...]:
+    def child(self, name: str) -> "Record":
+        """A nested record."""
+        return Record(self.message.get(name), "%s.%s" % (self._where, name))
+
+    def children(self, name: str) -> Tuple["Record", ...]:
         """A list of records."""
         items = self.items(name)
-        return tuple(_Record(item, "%s.%s[%d]" % (self._where, name, number)) for number, item in enumerate(items))
+        return tuple(Record(item, "%s.%s[%d]" % (self._where, name, number)) for number, item in enumerate(items))
 
     def matching(self, name: str, pattern: "re.Pattern[str]") -> str:
         """A string of a certain form."""
@@ -178,13 +185,12 @@ class _Record(Fields):
         return path
 
 
-def _manifest(record: _Record, digest: str) -> Manifest:
+def _manifest(record: Record, digest: str) -> Manifest:
     record.exactly(
         *("schema", "kind", "name", "version", "files", "runtime", "models", "samples", "labels", "preprocessing"),
         unread=("checked", "provenance"),
     )
-    if record.integer("schema") != 1 or record.text("kind") != "bundle":
-        raise AgentError(ErrorKind.BAD_BUNDLE, "schema and kind must be 1 and 'bundle'; a newer agent may know others")
+    record.require_kind("bundle")
     version = record.integer("version", least=1)
     if version > _MOST_VERSION:
         raise AgentError(ErrorKind.BAD_BUNDLE, "field 'version' must be at most %d" % _MOST_VERSION)
@@ -195,7 +201,7 @@ def _manifest(record: _Record, digest: str) -> Manifest:
     runtime, options = _options(record.child("runtime"))
     return Manifest(
         digest=digest,
-        name=record.matching("name", _NAME),
+        name=record.matching("name", NAME),
         version=version,
         files=files,
         runtime=runtime,
@@ -220,15 +226,15 @@ def _files(entries: Message) -> Dict[str, FileEntry]:
     clash = sorted(directories.intersection((*entries, ENVELOPE)))
     if clash:
         raise AgentError(ErrorKind.BAD_BUNDLE, "'%s' cannot be a file and a directory" % clash[0])
-    return {path: _file_entry(_Record(entry, "files." + path)) for path, entry in entries.items()}
+    return {path: _file_entry(Record(entry, "files." + path)) for path, entry in entries.items()}
 
 
-def _file_entry(record: _Record) -> FileEntry:
+def _file_entry(record: Record) -> FileEntry:
     record.exactly("bytes", "sha256")
-    return FileEntry(record.integer("bytes"), record.matching("sha256", _SHA256))
+    return FileEntry(record.integer("bytes"), record.matching("sha256", SHA256))
 
 
-def _model(record: _Record, files: Dict[str, FileEntry]) -> Model:
+def _model(record: Record, files: Dict[str, FileEntry]) -> Model:
     record.exactly("id", "onnx", "input", "outputs", "engines", "golden", "accuracy", "expected_ms", "budget")
     outputs = tuple(_tensor(output) for output in record.children("outputs"))
     if not outputs:
@@ -236,7 +242,7 @@ def _model(record: _Record, files: Dict[str, FileEntry]) -> Model:
     golden = record.child("golden").exactly("inputs", "outputs", "absolute", "relative")
     budget = record.child("budget").exactly("statistic", "latency_ms", "memory_mib")
     return Model(
-        id=record.matching("id", _NAME),
+        id=record.matching("id", NAME),
         onnx=record.file("onnx", files),
         input=_tensor(record.child("input")),
         outputs=outputs,
@@ -255,25 +261,25 @@ def _model(record: _Record, files: Dict[str, FileEntry]) -> Model:
     )
 
 
-def _prebuilt(record: _Record, files: Dict[str, FileEntry]) -> Prebuilt:
+def _prebuilt(record: Record, files: Dict[str, FileEntry]) -> Prebuilt:
     record.exactly("file", "runtime", "identity", "options", unread=("fingerprint",))
     runtime, options = _options(record.child("options"))
     if runtime != record.text("runtime"):
         raise AgentError(ErrorKind.BAD_BUNDLE, "an engine of %s has options of %s" % (record.text("runtime"), runtime))
-    return Prebuilt(record.file("file", files), runtime, record.matching("identity", _SHA256), options)
+    return Prebuilt(record.file("file", files), runtime, record.matching("identity", SHA256), options)
 
 
-def _options(record: _Record) -> Tuple[str, RuntimeOptions]:
+def _options(record: Record) -> Tuple[str, RuntimeOptions]:
     """Of a compile request; the provider may be left to the runtime."""
     return record.one_of("runtime", tuple(RUNTIMES)), RuntimeOptions.from_message(record.message, "")
 
 
-def _samples(record: _Record, files: Dict[str, FileEntry]) -> Samples:
+def _samples(record: Record, files: Dict[str, FileEntry]) -> Samples:
     record.exactly("images", "labels", "least_accuracy")
     return Samples(record.file("images", files), record.file("labels", files), record.number("least_accuracy"))
 
 
-def _tensor(record: _Record) -> TensorInfo:
+def _tensor(record: Record) -> TensorInfo:
     record.exactly("name", "dtype", "shape")
     shape = tuple(record.items("shape"))
     if not all(type(side) is int and side >= 1 for side in shape):

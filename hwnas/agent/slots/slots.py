@@ -57,7 +57,7 @@ class Slots:
             "highest_version": {name: highest["version"] for name, highest in state.highest.items()},
             "service": _without_token(find_service(self.root)),
             "disk_free_bytes": self._disk.free_bytes(self._nearest_directory()),
-            **TrustedKeys.read(self._disk, self._layout.trusted).as_status(),
+            **self.trusted().as_status(),
         }
 
     def audit(self) -> List[Dict[str, Any]]:
@@ -72,6 +72,10 @@ class Slots:
         """What is known of a slot."""
         return self._books.state().slot(digest)
 
+    def trusted(self) -> TrustedKeys:
+        """The keys that are trusted, and those that are revoked."""
+        return TrustedKeys.read(self._disk, self._layout.trusted)
+
     def trust(self, public_hex: str, comment: str, confirmed: bool = False) -> str:
         """Take bundles of a key from now on; gives its id.
 
@@ -79,7 +83,7 @@ class Slots:
             AgentError: ``bad-request``, ``untrusted``: see :meth:`TrustedKeys.trusting`.
         """
         with self.held():
-            before = TrustedKeys.read(self._disk, self._layout.trusted)
+            before = self.trusted()
             after, keyid = before.trusting(public_hex, comment, confirmed, utc_now())
             self._write_trusted(before, after, "trusted", key=keyid, comment=comment)
             return keyid
@@ -87,7 +91,7 @@ class Slots:
     def revoke(self, keyid: str, reason: str) -> None:
         """Take nothing of a key any more, neither new bundles nor installed slots."""
         with self.held():
-            before = TrustedKeys.read(self._disk, self._layout.trusted)
+            before = self.trusted()
             after = before.revoking(keyid, reason, utc_now())
             self._write_trusted(before, after, "revoked", key=keyid, reason=reason)
 
