@@ -33,6 +33,7 @@ from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_forma
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 from .settings import Settings, Wish
+from .slots.requests import slot_requests
 from .trtexec import TrtexecKnobs
 
 _GRACE_SECONDS = 5.0
@@ -70,6 +71,7 @@ class Agent:
             "peak-memory": self._peak_memory,
             "release": self._release,
             "quit": self._quit,
+            **slot_requests(),
         }
 
     def close(self) -> None:
@@ -222,7 +224,7 @@ class Agent:
         knobs = ScenarioKnobs.from_message(fields.record("knobs"))
         engine = self._engines.open(identity)
         _, options = self._engines.origin(identity)
-        return run_scenario(engine, knobs, *find_sources(gpu=_on_gpu(options)))
+        return run_scenario(engine, knobs, *find_sources(gpu=options.on_gpu))
 
     def _heat(self, fields: Fields) -> Message:
         """How hot it is now."""
@@ -232,7 +234,7 @@ class Agent:
     def _change_settings(self, fields: Fields) -> Message:
         """Set the power mode and lock clocks, until the agent ends or is told to set them back."""
         runtime = open_runtime(fields.text("runtime"))
-        wish = Wish.from_message(fields, gpu=_on_gpu(_options(fields, runtime)))
+        wish = Wish.from_message(fields, gpu=_options(fields, runtime).on_gpu)
         self._close_sensors()  # they know which clocks were locked when they were looked for
         return {"settings": self._settings.change(wish)}
 
@@ -277,15 +279,10 @@ class Agent:
 
     def _sensors_of(self, options: RuntimeOptions) -> Sensors:
         """The sensors of what executes an engine: looked for on first use, kept for the session."""
-        gpu = _on_gpu(options)
+        gpu = options.on_gpu
         if gpu not in self._sensors:
             self._sensors[gpu] = Sensors(gpu=gpu)
         return self._sensors[gpu]
-
-
-def _on_gpu(options: RuntimeOptions) -> bool:
-    """Whether a GPU executes the engine."""
-    return not options.provider.lower().startswith("cpu")
 
 
 def _options(fields: Fields, runtime: Runtime) -> RuntimeOptions:
