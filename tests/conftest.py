@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,3 +78,25 @@ def cuda_stub(compiled_cuda_stub: Path) -> Iterator[Stub]:
     if stub.live:
         gc.collect()
     assert stub.live == 0, "a test left something of CUDA's behind"
+
+
+@pytest.fixture
+def fake_nvidia(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """Fakes of TensorRT, TensorRT-RTX and CUDA, in child processes too; a test that breaks a rule of theirs fails."""
+    from hwnas.agent import cuda
+
+    fakes = ROOT / "tests" / "agent" / "fake_nvidia"
+    for directory in (fakes / "rtx", fakes):
+        monkeypatch.syspath_prepend(str(directory))
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(cuda, "LIBRARIES", dict(cuda.LIBRARIES))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+    fake = importlib.import_module("fake_tensorrt")
+    fake.BROKEN.clear()
+    fake.fail_at(0, False)
+    yield fake
+    gc.collect()
+    assert fake.BROKEN == []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        sys.modules.pop(name, None)

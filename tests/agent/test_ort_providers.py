@@ -202,6 +202,16 @@ def test_a_session_that_fell_back_is_never_measured(
     assert [name for ((name, _),) in pretending.asked] == [provider] * 2, "no other provider is offered"
 
 
+def test_a_real_provider_that_would_leave_the_work_to_another_is_refused(tmp_path: Path) -> None:
+    if "AzureExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("needs a provider that is listed and cannot run the canary")
+    with pytest.raises(AgentError) as refused:
+        open_runtime("onnxruntime").compile(
+            canary_onnx(), RuntimeOptions("AzureExecutionProvider"), tmp_path / "x.engine"
+        )
+    assert refused.value.kind == ErrorKind.FALLBACK
+
+
 def test_a_refusal_names_the_nodes_that_another_provider_would_compute() -> None:
     if "AzureExecutionProvider" not in ort.get_available_providers():
         pytest.skip("needs a provider that is listed and cannot run the canary")

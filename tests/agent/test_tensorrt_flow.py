@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,29 +32,13 @@ from hwnas.agent.trt.explanation import explain
 from hwnas.agent.trt.library import Library, open_library
 from hwnas.agent.trt.timing_cache import TimingCache, timing_cache_of
 from hwnas.agent.trtexec import TrtexecKnobs
-from tests.conformance import test_runtime as conformance
 
-FAKES = Path(__file__).with_name("fake_nvidia")
 VERSIONS = ("8.6.1", "10.3.0", "10.13.3", "11.4.0")
 
 
 @pytest.fixture(autouse=True)
-def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The fakes in place of NVIDIA's libraries, here and in child processes; afterwards no rule may be broken."""
-    for directory in (FAKES / "rtx", FAKES):
-        monkeypatch.syspath_prepend(str(directory))
-    for name in ("tensorrt", "tensorrt_rtx"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(cuda, "LIBRARIES", dict(cuda.LIBRARIES))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
-    fake = importlib.import_module("fake_tensorrt")
-    fake.BROKEN.clear()
-    fake.fail_at(0, False)
-    yield fake
-    gc.collect()
-    assert fake.BROKEN == []
-    for name in ("tensorrt", "tensorrt_rtx"):
-        sys.modules.pop(name, None)
+def fakes(fake_nvidia: Any) -> Any:
+    return fake_nvidia
 
 
 def library_of(version: str, monkeypatch: pytest.MonkeyPatch) -> Library:
@@ -346,31 +329,6 @@ def test_the_list_of_names_is_what_is_used(fakes: Any, tmp_path: Path, monkeypat
 @pytest.fixture(params=["tensorrt", "tensorrt_rtx"])
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     return open_runtime(request.param)
-
-
-@pytest.fixture
-def options(runtime: Runtime) -> RuntimeOptions:
-    return RuntimeOptions(runtime.default_provider, runtime.precisions[0])
-
-
-@pytest.fixture
-def canary() -> bytes:
-    return canary_onnx()
-
-
-@pytest.fixture
-def engine_file(runtime: Runtime, options: RuntimeOptions, canary: bytes, tmp_path: Path) -> Path:
-    runtime.compile(canary, options, tmp_path / "canary.engine")
-    return tmp_path / "canary.engine"
-
-
-test_it_says_what_it_is = conformance.test_it_says_what_it_is
-test_threads_are_part_of_its_identity = conformance.test_threads_and_provider_are_part_of_its_identity
-test_an_engine_is_a_file = conformance.test_an_engine_is_a_file_that_can_be_loaded_again
-test_a_run_computes_from_the_last_upload = conformance.test_a_run_computes_from_the_last_upload_and_a_download_is_a_copy
-test_timed_runs_and_transfers = conformance.test_timed_runs_and_transfers_are_as_many_as_asked_for
-test_what_is_no_model_is_refused = conformance.test_what_is_no_model_is_refused
-test_a_provider_that_is_not_there_is_refused = conformance.test_a_provider_that_is_not_there_is_refused
 
 
 def test_an_engine_is_saved_with_what_it_consists_of(runtime: Runtime, tmp_path: Path) -> None:

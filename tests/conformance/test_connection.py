@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hwnas.devices import AgentLostError, AgentProcess, AgentTimeoutError, Connection
@@ -84,6 +87,25 @@ def test_a_dead_agent_is_noticed(agent: AgentProcess) -> None:
     assert not agent.alive
 
 
+def test_an_agent_that_something_else_killed_is_lost_and_not_late(agent: AgentProcess) -> None:
+    os.kill(ask(agent, "hello")["result"]["pid"], signal.SIGKILL)
+    with pytest.raises(AgentLostError) as lost:
+        for _ in range(100):
+            agent.exchange(b'{"id": 1, "request": "hello"}\n', ANSWERS_WITHIN_S)
+            time.sleep(0.1)
+    assert not isinstance(lost.value, AgentTimeoutError)
+    assert not agent.alive
+    assert isinstance(agent.last_words(), str)
+
+
+def test_a_busy_agent_is_killed_at_once_with_what_it_does(agent: AgentProcess) -> None:
+    pid = ask(agent, "hello")["result"]["pid"]
+    agent.kill()
+    agent.kill()
+    assert not agent.alive
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_stopping_twice_is_stopping_once(agent: AgentProcess) -> None:
     ask(agent, "hello")
     agent.stop()
@@ -105,6 +127,12 @@ def test_agents_started_one_after_another_share_a_directory(connection: Connecti
     assert ask(second, "hello")["result"]["pid"] != pid
     assert ask(second, "blob-status", sha256="0" * 64)["result"]["received"] == 3
     second.stop()
+
+
+def test_closing_twice_is_closing_once(connection: Connection) -> None:
+    connection.start_agent().stop()
+    connection.close()
+    connection.close()
 
 
 def test_it_works_from_any_thread(connection: Connection) -> None:
