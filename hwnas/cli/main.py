@@ -7,7 +7,24 @@ from typing import Annotated
 import typer
 
 from hwnas import __version__
-from hwnas.cli import bench, build, doctor, export, profile, quantize, report, run, search, tables, targets, train, tune
+from hwnas.cli import (
+    bench,
+    build,
+    bundle,
+    doctor,
+    export,
+    keys,
+    profile,
+    publish,
+    quantize,
+    report,
+    run,
+    search,
+    tables,
+    targets,
+    train,
+    tune,
+)
 
 app = typer.Typer(
     name="hwnas",
@@ -25,6 +42,9 @@ app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
 app.command("build")(build.build)
 app.command("bench")(bench.bench)
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(keys.app, name="keys")
+app.command("publish")(publish.publish)
 app.command("doctor")(doctor.doctor)
 app.add_typer(targets.app, name="targets")
 app.add_typer(tables.app, name="tables")

@@ -56,6 +56,14 @@ def write_archive(contents: Iterable[tuple[str, Path | bytes]], path: Path) -> N
         file.flush()
 
 
+def gzipped(content: bytes) -> bytes:
+    """A content as :func:`write_archive` compresses."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile("", "wb", _LEVEL, buffer, mtime=0) as packed:
+        packed.write(content)
+    return buffer.getvalue()
+
+
 def write_tar(contents: Iterable[tuple[str, Path | bytes]], file: IO[bytes] | gzip.GzipFile) -> None:
     """Write files as an uncompressed USTAR archive of regular files of root's and no time."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:

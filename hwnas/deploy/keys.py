@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,14 +133,12 @@ class KeyStore:
             raise UnknownNameError(f"There is no key '{name}' in {self.directory}; there are: {known}.")
         return self._read(name)
 
-    def signing(self, name: str | None = None) -> KnownKey:
-        """The key of a name, or the only one that can sign.
+    def signing(self) -> KnownKey:
+        """The only key that can sign.
 
         Raises:
-            UserError: there is none, or there are several and no name.
+            UserError: there is none, or there are several.
         """
-        if name is not None:
-            return self[name]
         own = [key for key in self if key.private is not None and key.record.revoked is None]
         if len(own) == 1:
             return own[0]
@@ -148,9 +146,26 @@ class KeyStore:
             raise UserError("There is no key to sign with; `hwnas keys new NAME` makes one.")
         raise UserError(f"There are several keys; name one with --key: {', '.join(key.name for key in own)}.")
 
-    def trusted(self, *, revoked: bool = False) -> list[PublicKey]:
-        """The public halves of all keys that count, or of those that were revoked."""
-        return [known.record.key for known in self if (known.record.revoked is not None) is revoked]
+    def unlocked(self, names: Sequence[str] | None = None) -> list[Ed25519PrivateKey]:
+        """The private halves of the keys of these names, or of the only one that can sign.
+
+        Raises:
+            UserError: as :meth:`signing` and :meth:`KnownKey.unlocked`.
+        """
+        chosen = [self.signing()] if names is None else [self[name] for name in names]
+        return [key.unlocked() for key in chosen]
+
+    def trusted(self, names: Sequence[str] | None = None) -> list[PublicKey]:
+        """The public halves of the keys of these names, or of all that were not revoked.
+
+        Raises:
+            UserError: a key that is named was revoked.
+        """
+        if names is None:
+            return [known.record.key for known in self if known.record.revoked is None]
+        for name in names:
+            self[name].require_valid()
+        return [self[name].record.key for name in names]
 
     def new(self, name: str, comment: str = "", passphrase: str | None = None) -> KnownKey:
         """Make a pair of keys.
