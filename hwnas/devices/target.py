@@ -38,6 +38,13 @@ class Ssh(Described):
     python: str | None = None
     """The board's Python 3.8 or newer, as of a virtual environment; ``None``: the first fit one on its path."""
 
+    @property
+    def address(self) -> str:
+        """``[user@]host[:port]``, as far as it is said."""
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return f"{user}{self.host or ''}{port}"
+
 
 class RuntimeSupport(Described):
     """What one runtime can do on the device."""
@@ -115,6 +122,11 @@ class Target(Description):
     account where the machine is shared."""
     board_spread: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Relative standard deviation of a latency between boards of this kind."""
+
+    @property
+    def address(self) -> str:
+        """Of a board, ``[user@]host[:port]``, as far as it is said; of this machine nothing."""
+        return self.connection.address if isinstance(self.connection, Ssh) else ""
 
     @property
     def promise_soak_s(self) -> float:

@@ -24,6 +24,7 @@ LARGE_FROM_BYTES = 2 * 2**20
 """A space whose smallest network has larger weights is measured by the large canary: no core's own cache holds it."""
 LARGE_FURTHER_BUILDS = 2
 """Its networks are built so many times more: builds of one differ by 1.7 % (standard deviation, shared host)."""
+_NETWORK = "network"
 _BYTES_PER_WEIGHT = 4
 _POOL = 20_000
 _SHARE_LEANING_APART = 0.5
@@ -50,8 +51,13 @@ class Unit:
     def of_network(cls, space: Space, architecture: Architecture, role: Role) -> Unit:
         """A whole network."""
         return cls(
-            f"network {architecture.id} {space.num_classes} classes", space.blocks(architecture), architecture, role
+            f"{_NETWORK} {architecture.id} {space.num_classes} classes", space.blocks(architecture), architecture, role
         )
+
+
+def is_network(key: str) -> bool:
+    """Whether a unit's key is that of a whole network."""
+    return key.startswith(f"{_NETWORK} ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hwnas.agent.judging import LEAST_SAMPLES
-from hwnas.devices import CompileOptions, Fingerprint, MeasureOptions, informed
+from hwnas.devices import CompileOptions, MeasureOptions, informed
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
+from hwnas.latency.crew import Board, Clock
 from hwnas.latency.extension import Extension
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
+from hwnas.latency.muster import changed_boards, muster
 from hwnas.latency.plan import (
     Plan,
     Unit,
     calibration_networks,
     checked_resolutions,
     default_resolutions,
+    is_network,
     make_networks_plan,
     make_plan,
     network_builds,
@@ -30,9 +34,10 @@ from hwnas.latency.plan import (
     validation_networks,
 )
 from hwnas.latency.revalidation import carry_over
-from hwnas.latency.sitting import Clock, Knobs, Sitting
+from hwnas.latency.sitting import TIES, Knobs, Sitting
+from hwnas.latency.speeds import between_boards
 from hwnas.latency.store import TableKey, load_table, save_table, table_path
-from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry
+from hwnas.latency.table import BlockEntry, BoardEntry, LatencyTable, Missing, NetworkEntry
 from hwnas.latency.unit_model import check_precision
 from hwnas.latency.validation import validated
 from hwnas.progress import Progress, Silent
@@ -105,57 +110,85 @@ def profile(
     progress: Progress | None = None,
     clock: Clock = time.monotonic,
 ) -> tuple[LatencyTable, Path]:
+    """:func:`profile_together` with one board.
+
+    Args:
+        clock: seconds; a device that reports time instead of spending it brings its own.
+    """
+    return profile_together([Board(device.target.address, device, clock)], space, root, options, progress)
+
+
+def profile_together(
+    boards: Sequence[Board],
+    space: Space,
+    root: Path,
+    options: ProfileOptions | None = None,
+    progress: Progress | None = None,
+) -> tuple[LatencyTable, Path]:
     """Measure what is not measured yet, and write the table.
 
     Everything measured is in the journal beside the table at once: the same call after an interruption goes on where
-    it ended, and with more ``minutes`` or networks it adds to what is there.
+    it ended, also with other boards of the kind, and with more ``minutes`` or networks it adds to what is there.
+
+    Boards of one kind measure side by side.  A board that cannot be reached, or on which nothing succeeds any more,
+    leaves; the table says so, as it says how fast each board is and which measured what.
 
     Args:
+        boards: at least one, each with a name of its own.
         root: the directory of all tables.
-        clock: seconds; a device that reports time instead of spending it brings its own.
 
     Returns:
         The table, with validation figures if enough networks were measured, and its path.
 
     Raises:
-        UserError: a precision that no graph is emitted in; a resolution that the space does not have;
-            whole networks alone where there is a table with blocks;
+        UserError: boards of different kinds; a precision that no graph is emitted in; a resolution that the space does
+            not have; whole networks alone where there is a table with blocks;
             another process at the same profile; a damaged journal,
             or one measured by another protocol; too few blocks to predict from, because the time was too short or
             the device never in its fast state.
-        DeviceError: the device refuses one unit after the other, or became another while it was measured.
+        DeviceError: no board is left, or the only one refuses one unit after the other; two boards differ too much in
+            speed; the device became another while it was measured.
     """
     options = options or ProfileOptions()
-    compiling = options.compile or device.default_options()
+    compiling = options.compile or boards[0].device.default_options()
     check_precision(compiling)
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
     plan = profile_plan(space, resolutions, options)
-    fingerprint = device.fingerprint(compiling)
+    present, absent, fingerprint = muster(boards, compiling)
     compiling = informed(compiling, fingerprint)
-    key = TableKey.of(device.target.name, space, compiling, fingerprint, options.batch, options.fps)
+    target = present[0].device.target
+    key = TableKey.of(target.name, space, compiling, fingerprint, options.batch, options.fps)
     if options.networks_only is not None and not options.fresh:
         _require_no_blocks(table_path(root, key))
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
+        for departure in absent:
+            journal.append(departure)
         knobs = profile_knobs(space, options, compiling)
         judge = Judge(journal)
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
             "fingerprint": fingerprint,
-            "board_spread": device.target.board_spread,
+            "board_spread": target.board_spread,
             "protocol": {"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
             "created": journal.header.created,
             "resolutions": resolutions,
             "seed": options.seed,
         }
         units = list(plan.base)
-        with Sitting(device, judge, knobs, _expected_builds(plan, knobs), progress or Silent(), clock) as sitting:
+        expected = _expected_builds(plan, knobs)
+        with Sitting(present, judge, knobs, expected, progress or Silent(), ties=_ties(plan)) as sitting:
             if sitting.measure(plan.base, FIRST_BUILDS) and options.networks_only is None:
                 for piece in _extension(space, plan, judge, options, _table(header, plan, units, judge)):
                     units += piece
                     if not sitting.measure(piece, FIRST_BUILDS):
                         break
             sitting.measure(units)
-        _require_same(fingerprint, device.fingerprint(compiling), key.target, journal)
+            while changed := changed_boards(sitting.boards, fingerprint, compiling):
+                for board, differences in changed.items():
+                    if len(boards) == 1:
+                        raise _worthless(key.target, differences, journal)
+                    sitting.leave_out(board, f"it changed while it was measured ({differences})")
+                sitting.measure(units)
         table = _with_former(_table(header, plan, units, judge), table_path(root, key), options)
         table = validated(table, space)
         return table, save_table(table, root)
@@ -199,6 +232,11 @@ def _expected_builds(plan: Plan, knobs: Knobs) -> int:
     return sum(map(knobs.builds, plan.base)) + knobs.network_builds * (len(plan.held_out) + plan.further)
 
 
+def _ties(plan: Plan) -> tuple[Unit, ...]:
+    """The networks by which boards are compared; they are measured first, and enter the fit."""
+    return tuple(unit for unit in plan.base if unit.role == "calibration")[:TIES]
+
+
 def _extension(
     space: Space, plan: Plan, judge: Judge, options: ProfileOptions, base: LatencyTable
 ) -> Iterator[tuple[Unit, ...]]:
@@ -224,13 +262,36 @@ def _table(header: dict[str, Any], plan: Plan, units: Sequence[Unit], judge: Jud
             networks.append(NetworkEntry(**dict(timing), architecture=unit.architecture, role=unit.role))
         else:
             blocks.append(BlockEntry(**dict(timing), block=unit.blocks[0]))
+    board_spread = max(header["board_spread"], between_boards(judge.speeds))
     return LatencyTable(
-        **header,
-        fast_states_ms=judge.journal.fast_states_ms,
+        **{**header, "board_spread": board_spread},
+        boards=_board_entries(judge),
+        fast_states_ms=judge.fast_states_ms,
         profile_seconds=round(judge.journal.spent_s, 3),
         missing=Missing(**missing, failures=tuple(reasons)),
         blocks=tuple(blocks),
         networks=tuple(networks),
+    )
+
+
+def _board_entries(judge: Judge) -> tuple[BoardEntry, ...]:
+    """Of several boards, those first whose measurements count, as :attr:`Judge.boards` has them."""
+    journal, speeds = judge.journal, judge.speeds
+    departures = {name: departure.reason for name, departure in journal.departures.items()}
+    counting = judge.boards or (journal.boards if departures else ())
+    made: Counter[tuple[str, bool]] = Counter()
+    for unit, builds in journal.builds.items():
+        made.update((build.board, is_network(unit)) for build in builds)
+    return tuple(
+        BoardEntry(
+            name=name,
+            factor=speeds[name].factor if name in counting else None,
+            spread=speeds[name].spread if name in counting else None,
+            blocks=made[name, False],
+            networks=made[name, True],
+            left=departures.get(name),
+        )
+        for name in (*counting, *sorted(departures.keys() - set(counting)))
     )
 
 
@@ -252,10 +313,8 @@ def _require_no_blocks(path: Path) -> None:
         )
 
 
-def _require_same(before: Fingerprint, after: Fingerprint, target: str, journal: Journal) -> None:
-    differences = before.differences(after)
-    if differences:
-        raise DeviceError(
-            f"Target '{target}' changed while it was measured ({'; '.join(differences[:3])}), so {journal.path} is "
-            "worth nothing; settle the device and profile it afresh (--fresh)."
-        )
+def _worthless(target: str, differences: str, journal: Journal) -> DeviceError:
+    return DeviceError(
+        f"Target '{target}' changed while it was measured ({differences}), so {journal.path} is "
+        "worth nothing; settle the device and profile it afresh (--fresh)."
+    )

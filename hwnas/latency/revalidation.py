@@ -13,12 +13,13 @@ from hwnas.devices import Arrival, CompileOptions, Fingerprint, MeasureOptions, 
 from hwnas.errors import DeviceError, UserError
 from hwnas.files import write_json
 from hwnas.latency.base import LatencyModel, TimingDevice
+from hwnas.latency.crew import Board, Clock
 from hwnas.latency.figures import FEWEST
 from hwnas.latency.journal import Journal, open_journal
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit, fresh_networks, network_builds, network_protocol, validation_networks
 from hwnas.latency.registry import fit_latency_model
-from hwnas.latency.sitting import Clock, Knobs, Sitting
+from hwnas.latency.sitting import Knobs, Sitting
 from hwnas.latency.store import check_fingerprint, load_table, mode_of
 from hwnas.latency.table import LatencyTable, NetworkEntry, Revalidation, Role
 from hwnas.latency.validation import validated
@@ -111,7 +112,7 @@ def revalidate(
     with open_journal(path.with_suffix(f".validation{suffix}.jsonl"), fingerprint, fresh=options.fresh) as journal:
         judge = Judge(journal, table.fast_states_ms if same else None)
         expected = knobs.network_builds * len(units)
-        with Sitting(device, judge, knobs, expected, progress or Silent(), clock, "validate") as sitting:
+        with Sitting([Board("", device, clock)], judge, knobs, expected, progress or Silent(), "validate") as sitting:
             sitting.measure(units)
         _require_same(fingerprint, device.fingerprint(compiling), table.target, journal)
         if not same:  # nothing of the other device is to be taken for this one's
@@ -222,7 +223,7 @@ def _renewed(table: LatencyTable, units: Sequence[Unit], judge: Judge, seed: int
 
 def _states_now(journal: Journal) -> dict[str, float]:
     """The fast state of each canary as all of its batches show it together."""
-    measurements = [each for unit in journal.measurements.values() for each in unit]
+    measurements = list(journal.measurements())
     canaries = sorted({each.protocol.canary for each in measurements})
     found = {name: fast_state_ms([m for m in measurements if m.protocol.canary == name]) for name in canaries}
     return {name: state for name, state in found.items() if state is not None}

@@ -1,23 +1,24 @@
-"""One sitting of a profile: measure unit after unit until the time is over."""
+"""One sitting of a profile: measure unit after unit, on one board or several, until the time is over."""
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from hwnas.devices import CompileOptions, Measurement, MeasureOptions
+from hwnas.devices.errors import UnreachableError
 from hwnas.errors import DeviceError, UserError
-from hwnas.latency.base import TimingDevice
-from hwnas.latency.journal import JournalRecord
+from hwnas.latency.crew import Board, Crew
+from hwnas.latency.journal import Departure, JournalRecord
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit
+from hwnas.latency.speeds import FURTHEST, furthest_off
 from hwnas.latency.unit_model import unit_model
 from hwnas.progress import Progress
-
-Clock = Callable[[], float]
 
 LEARNING_S, LEARNING_SHARE = 2.0, 0.05
 """How long the canary runs alone before the first measurement, and no more than this share of the time there is."""
@@ -27,6 +28,8 @@ FAILURES_AT_MOST = 2
 """A unit that the device refused so often is given up."""
 FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
+TIES, TIE_BUILDS = 6, 2
+"""Of several boards each measures so many networks that the others measure too, and builds each so often."""
 _DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
@@ -53,29 +56,63 @@ class Knobs:
         return self.block_builds if unit.architecture is None else self.network_builds
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a unit on a board."""
+
+    unit: Unit
+    measurement: Measurement | None = None
+    error: DeviceError | None = None
+
+
+@dataclass
+class _Seat:
+    """What is remembered of a board during the sitting."""
+
+    soak_s: float
+    learned: set[str] = field(default_factory=set)
+    """Canaries whose fast state it has learned."""
+    fruitless: list[Unit] = field(default_factory=list)
+    """Units in a row that came to nothing."""
+    failure: DeviceError | None = None
+    """Of the last of them."""
+
+
 class Sitting:
     """Fills a journal, unit after unit, until the time is over."""
 
     def __init__(
         self,
-        device: TimingDevice,
+        boards: Sequence[Board],
         judge: Judge,
         knobs: Knobs,
         expected_builds: int,
         progress: Progress,
-        clock: Clock = time.monotonic,
         doing: str = "profile",
+        ties: Sequence[Unit] = (),
     ) -> None:
-        """``expected_builds`` is for the progress bar of a sitting that time does not bound; ``doing`` names it."""
-        self._device, self._judge, self._knobs = device, judge, knobs
-        self._journal = judge.journal
-        self._progress, self._clock = progress, clock
-        self._mark = clock()
-        self._failures_in_a_row = 0
-        self._expected, self._doing = expected_builds, doing
+        """
+        Args:
+            boards: of one kind.
+            judge: of the journal to be filled.
+            knobs: how units are measured.
+            expected_builds: for the progress bar of a sitting that time does not bound.
+            progress: of the whole.
+            doing: names it.
+            ties: what each of several boards measures :data:`TIE_BUILDS` times, so that their speeds can be compared.
+        """
+        self._crew = Crew[_Outcome](boards)
+        self._judge, self._knobs, self._journal = judge, knobs, judge.journal
+        self._progress, self._expected, self._doing = progress, expected_builds, doing
+        self._mark_s = 0.0
         self._seen: dict[str, Unit] = {}
-        self._learned: set[str] = set()
-        self._soak_s = device.target.promise_soak_s
+        self._seats = {board.name: _Seat(board.device.target.promise_soak_s) for board in boards}
+        self._at: dict[str, str] = {}
+        """Which unit each board is at."""
+        self._spoilt: Counter[str] = Counter()
+        """Tries of units that were the fault of a board that left."""
+        together = len({*self._seats, *self._journal.boards}) > 1
+        self._ties = tuple(ties) if together else ()
 
     def __enter__(self) -> Self:
         """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
@@ -83,14 +120,21 @@ class Sitting:
             self._progress.start(self._doing, 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
         else:
             # Of interrupted profiles; what exceeds the plan is not known before its units are.
-            done = min(sum(map(len, self._journal.measurements.values())), self._expected)
+            done = min(sum(map(len, self._journal.builds.values())), self._expected)
             self._progress.start(self._doing, self._expected, done, unit="builds")
+        self._crew.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._crew.__exit__(kind, error, trace)
         self._progress.finish()
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        """Those still at work."""
+        return self._crew.boards
 
     def measure(self, units: Sequence[Unit], builds: int | None = None) -> bool:
         """Measure these, each into the journal as soon as it is measured; gives whether there is time for more.
@@ -99,84 +143,203 @@ class Sitting:
         samples.  Builds of the same unit are thereby so far apart in time that what disturbed one has passed when the
         next is measured.
 
+        A board that cannot be reached any more, or on which one unit after the other comes to nothing, leaves: what
+        it was at is done by the others.  One whose speed is too far off leaves too, and what it measured is void.
+
         Raises:
             UserError: the journal was measured with other knobs, so that figures would not compare.
-            DeviceError: one unit after the other fails.
+            DeviceError: no board is left; two boards differ too much.
         """
         self._require_same_protocol(units)
         self._seen.update({unit.key: unit for unit in units})
         most = max(self._knobs.block_builds, self._knobs.network_builds) if builds is None else builds
-        unit = self._next(units, most)
-        while unit is not None and self._seconds_left() > 0:
-            self._learn_fast_states()
-            self._measure(unit)
-            unit = self._next(units, most)
-        return self._seconds_left() > 0
+        while True:
+            for board, outcome in self._crew.results(partial(self._job, units, most)):
+                self._take(board, outcome)
+            if not self._leave_out_the_furthest():
+                return self._seconds_left() > 0
 
-    def _next(self, units: Sequence[Unit], most_builds: int) -> Unit | None:
+    def leave_out(self, board: Board, reason: str) -> None:
+        """Go on without a board whose measurements are void; ``reason`` is a clause.
+
+        Raises:
+            DeviceError: it was the last.
+        """
+        self._dismiss(board, DeviceError(f"{board.name} is left out, since {reason}."), void=reason)
+
+    def _job(self, units: Sequence[Unit], most_builds: int, board: Board) -> Callable[[], _Outcome] | None:
+        """What a free board does next."""
+        seconds_left = self._seconds_left()
+        unit = self._next(units, most_builds, board) if seconds_left > 0 else None
+        if unit is None:
+            return None
+        seat, knobs = self._seats[board.name], self._knobs.of(unit)
+        states = self._journal.fast_states_ms.get(board.name, {})
+        # Of canaries that nothing was measured with yet, so that the first batches are judged by something.
+        canaries = {knobs.canary for knobs in (self._knobs.blocks, self._knobs.networks) if knobs.gate}
+        new = sorted(canaries - set(states) - seat.learned)
+        learning_s = min(LEARNING_S, LEARNING_SHARE * seconds_left)
+        seconds_left -= learning_s * len(new)
+        # Once hot, a board stays so: unit follows unit.
+        soak_s, seat.soak_s = min(seat.soak_s, max(0.0, seconds_left)), 0.0
+        asked = replace(
+            knobs,
+            max_seconds=min(knobs.max_seconds, max(seconds_left, LEAST_SECONDS)),
+            fast_state_ms=states.get(knobs.canary),
+            soak_seconds=soak_s,
+        )
+        self._at[board.name] = unit.key
+        seat.learned.update(new)
+        return partial(self._try, board, unit, asked, dict.fromkeys(new, learning_s))
+
+    def _next(self, units: Sequence[Unit], most_builds: int, board: Board) -> Unit | None:
+        for unit in self._ties:
+            if self._journal.tries(unit.key, board.name) < TIE_BUILDS and not self._given_up(unit):
+                return unit
         for tries in range(most_builds):
             for unit in units:
-                if self._journal.tries(unit.key) <= tries < self._knobs.builds(unit) and not self._given_up(unit):
+                if (
+                    self._tries(unit) <= tries < self._knobs.builds(unit)
+                    and not self._given_up(unit)
+                    and self._may_measure(board, unit)
+                ):
                     return unit
-        lacking = [unit for unit in units if self._lacks_samples(unit, most_builds)]
+        lacking = [unit for unit in units if self._lacks_samples(unit, most_builds) and self._may_measure(board, unit)]
         return min(lacking, key=lambda unit: self._judge.count(unit.key), default=None)
 
-    def _learn_fast_states(self) -> None:
-        """Of the canaries that nothing was measured with yet, so that the first batches are judged by something."""
-        canaries = {knobs.canary for knobs in (self._knobs.blocks, self._knobs.networks) if knobs.gate}
-        for canary in sorted(canaries - set(self._journal.fast_states_ms) - self._learned):
-            self._learned.add(canary)
-            seconds = min(LEARNING_S, LEARNING_SHARE * self._seconds_left())
-            self._device.learn_fast_state(seconds, self._knobs.compile, canary)
+    def _tries(self, unit: Unit) -> int:
+        """How often the unit was tried, those included that are under way."""
+        return self._journal.tries(unit.key) - self._spoilt[unit.key] + list(self._at.values()).count(unit.key)
+
+    def _may_measure(self, board: Board, unit: Unit) -> bool:
+        """A held-out network is measured by one board alone, as whoever uses the table has one board."""
+        if unit.role in (None, "calibration"):
+            return True
+        holders = {build.board for build in self._journal.builds[unit.key]}
+        holders |= {name for name, key in self._at.items() if key == unit.key}
+        at_work = holders & {other.name for other in self._crew.boards}
+        return not at_work or board.name in at_work
 
     def _given_up(self, unit: Unit) -> bool:
-        return len(self._journal.failures(unit.key)) >= FAILURES_AT_MOST
+        return len(self._journal.failures(unit.key)) - self._spoilt[unit.key] >= FAILURES_AT_MOST
 
     def _lacks_samples(self, unit: Unit, most_builds: int) -> bool:
         builds = min(most_builds, self._knobs.builds(unit)) + FURTHER_BUILDS
-        if self._given_up(unit) or self._journal.tries(unit.key) >= builds:
+        if self._given_up(unit) or unit.key in self._at.values() or self._tries(unit) >= builds:
             return False
         return self._judge.count(unit.key) < self._knobs.of(unit).min_samples
 
-    def _measure(self, unit: Unit) -> None:
-        measurement, failure = None, None
+    def _try(self, board: Board, unit: Unit, asked: MeasureOptions, learning_s: dict[str, float]) -> _Outcome:
+        """In the board's own thread, which touches nothing but the board."""
+        device, options = board.device, self._knobs.compile
         try:
-            measurement = self._build_and_time(unit)
-            self._failures_in_a_row = 0
+            for canary, seconds in learning_s.items():
+                device.learn_fast_state(seconds, options, canary)
+            engine = device.compile(unit_model(unit, self._knobs.batch, options), options)
+            try:
+                return _Outcome(unit, device.measure(engine, asked))
+            finally:
+                device.release(engine)
         except DeviceError as error:
-            failure = error
-            self._failures_in_a_row += 1
-        now = self._clock()
-        seconds, self._mark = max(0.0, now - self._mark), now
-        message = None if failure is None else str(failure)
-        self._journal.append(JournalRecord(unit=unit.key, seconds=seconds, measurement=measurement, error=message))
-        if failure is not None and self._failures_in_a_row >= FAILURES_IN_A_ROW:
-            raise failure
-        self._advance_progress(unit, seconds)
+            return _Outcome(unit, error=error)
 
-    def _build_and_time(self, unit: Unit) -> Measurement:
-        knobs, options = self._knobs.of(unit), self._knobs.compile
-        engine = self._device.compile(unit_model(unit, self._knobs.batch, options), options)
-        try:
-            max_seconds = min(knobs.max_seconds, max(self._seconds_left(), LEAST_SECONDS))
-            state = self._journal.fast_states_ms.get(knobs.canary)
-            # Once hot, the device stays so: unit follows unit.
-            soak_s, self._soak_s = min(self._soak_s, max(0.0, self._seconds_left())), 0.0
-            asked = replace(knobs, max_seconds=max_seconds, fast_state_ms=state, soak_seconds=soak_s)
-            return self._device.measure(engine, asked)
-        finally:
-            self._device.release(engine)
+    def _take(self, board: Board, outcome: _Outcome) -> None:
+        seat, unit, error = self._seats[board.name], outcome.unit, outcome.error
+        del self._at[board.name]
+        if isinstance(error, UnreachableError):
+            self._dismiss(board, error)
+            return
+        now_s = self._crew.now_s()
+        seconds, self._mark_s = max(0.0, now_s - self._mark_s), now_s
+        self._journal.append(
+            JournalRecord(
+                unit=unit.key,
+                seconds=seconds,
+                measurement=outcome.measurement,
+                error=None if error is None else str(error),
+                board=board.name,
+            )
+        )
+        self._advance_progress(unit, seconds)
+        self._take_to_heart(board, seat, outcome)
+        if unit in self._ties and all(self._journal.tries(tie.key, board.name) >= TIE_BUILDS for tie in self._ties):
+            self._leave_out_the_furthest()
+
+    def _take_to_heart(self, board: Board, seat: _Seat, outcome: _Outcome) -> None:
+        """Whether it is the board and not the unit, when one unit after the other comes to nothing."""
+        measurement = outcome.measurement
+        if measurement is not None:
+            # A board alone waits for its fast state; beside others it takes their time.
+            fruitful = len(self._crew.boards) == 1 or self._judge.counts(board.name, measurement)
+            error = DeviceError(f"nothing that it measures counts: {_why(measurement)}.")
+        else:
+            assert outcome.error is not None
+            fruitful, error = False, outcome.error
+        if fruitful:
+            seat.fruitless.clear()
+            return
+        seat.fruitless.append(outcome.unit)
+        if len(seat.fruitless) >= FAILURES_IN_A_ROW:
+            self._spoilt.update(unit.key for unit in seat.fruitless)
+            self._dismiss(board, error)
+
+    def _dismiss(self, board: Board, error: DeviceError, void: str | None = None) -> None:
+        """Go on without a board; ``void`` is why nothing of what it measured counts.
+
+        Raises:
+            DeviceError: it was the last.
+        """
+        self._at.pop(board.name, None)
+        self._crew.dismiss(board)
+        if len(self._seats) > 1 or void:
+            reason = void or str(error).rstrip(".")
+            self._journal.append(Departure(board=board.name, reason=reason, void=void is not None))
+            self._progress.advance(0.0, f"{board.name} left: {reason}")
+        if self._crew.boards:
+            return
+        if len(self._seats) == 1:
+            raise error
+        left = "; ".join(f"{name}: {self._journal.departures[name].reason}" for name in self._seats)
+        raise DeviceError(
+            f"No board is left ({left}); what was measured is kept in {self._journal.path}, so run the same command "
+            "again when one of them is back, or with others of the kind."
+        ) from error
+
+    def _leave_out_the_furthest(self) -> bool:
+        """Leave out the board that is surely too far off the others, if there is one.
+
+        Raises:
+            DeviceError: there are two, so that nothing tells which of them it is.
+        """
+        names, off = furthest_off(self._judge.speeds) if self._judge.boards else ((), 0.0)
+        at_work = {board.name: board for board in self._crew.boards}
+        if len(names) > 1:
+            present = [name for name in names if name in at_work]
+            if len(present) != 1:
+                raise DeviceError(
+                    f"{names[0]} and {names[1]} differ by {abs(off):.0%} in speed, more than {FURTHEST:.0%}, and of "
+                    "two boards nothing tells which is off; compare their power modes, clocks and cooling, or profile "
+                    "with one of them."
+                )
+            names = tuple(name for name in names if name not in present)
+        for name in names:
+            reason = f"its times are {off:+.0%} off those of the other boards, more than {FURTHEST:.0%}"
+            if name in at_work:
+                self.leave_out(at_work[name], reason)
+            else:
+                self._journal.append(Departure(board=name, reason=reason, void=True))
+        return bool(names)
 
     def _seconds_left(self) -> float:
         if self._knobs.minutes is None:
             return float("inf")
-        return 60 * self._knobs.minutes - self._journal.spent_s - (self._clock() - self._mark)
+        return 60 * self._knobs.minutes - self._journal.spent_s - (self._crew.now_s() - self._mark_s)
 
     def _require_same_protocol(self, units: Sequence[Unit]) -> None:
         for unit in units:
             wanted = _how(self._knobs.of(unit).as_protocol())
-            for measurement in self._journal.measurements[unit.key]:
-                if _how(vars(measurement.protocol)) != wanted:
+            for build in self._journal.builds[unit.key]:
+                if _how(vars(build.measurement.protocol)) != wanted:
                     raise UserError(
                         f"{self._journal.path} was measured by another protocol (tolerance, runs per batch, seed …); "
                         "use that protocol again or begin afresh (--fresh)."
@@ -187,11 +350,18 @@ class Sitting:
         networks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is not None]
         kinds = {"blocks": blocks, "networks": networks}
         done = [f"{sum(map(bool, tries))} of {len(tries)} {kind}" for kind, tries in kinds.items() if tries]
+        if len(self._seats) > 1:
+            done.append(f"{len(self._crew.boards)} of {len(self._seats)} boards")
         note = ", ".join(done)
         if self._knobs.minutes is not None:
             self._progress.advance(seconds, note)
         else:
             self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds(unit)), note)
+
+
+def _why(measurement: Measurement) -> str:
+    throttled = next((reading.throttled for reading in measurement.clocks if reading.throttled), ())
+    return f"throttled, {', '.join(throttled)}" if throttled else "it never runs in its fast state"
 
 
 def _how(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Timing(_Record):
     """Separate builds that the samples come from."""
     build_medians_ms: tuple[Milliseconds, ...]
     """Of each build, in the order of measuring."""
+    boards: tuple[Count, ...] = ()
+    """Of each build, the place of its board in the table's ``boards``; empty where there was one board."""
     ungated_n: Count
     """All samples, those outside of the fast state too."""
     ungated_median_ms: Milliseconds
@@ -123,6 +125,8 @@ class Timing(_Record):
             raise ValueError("percentiles must not decrease from median_ms to p99_ms")
         if len(self.build_medians_ms) != self.builds:
             raise ValueError("build_medians_ms must hold one median for each of the builds")
+        if self.boards and len(self.boards) != self.builds:
+            raise ValueError("boards must hold one board for each of the builds, or none")
         if self.n > self.ungated_n:
             raise ValueError("n gated samples exceed ungated_n, which counts all of them")
         return self
@@ -143,6 +147,23 @@ class NetworkEntry(Timing):
 
     architecture: ArchitectureField
     role: Role
+
+
+class BoardEntry(_Record):
+    """One of several boards of one kind that measured the table together."""
+
+    name: str
+    """How it was reached."""
+    factor: float | None = Field(gt=0, allow_inf_nan=False)
+    """Its times over those of the table, which are the geometric mean of all boards; ``None``: it was left out."""
+    spread: float | None = Field(ge=0, allow_inf_nan=False)
+    """Relative standard deviation of the factor."""
+    blocks: Count
+    """Builds of blocks that it measured."""
+    networks: Count
+    """Builds of whole networks."""
+    left: str | None = None
+    """Why it left before the end, or was left out."""
 
 
 class Missing(_Record):
@@ -188,7 +209,9 @@ class LatencyTable(Document):
     arrival: str = "back-to-back"
     """How the whole networks' runs followed each other: so, or ``30 fps``; blocks always run back to back."""
     board_spread: float = Field(default=0.0, ge=0)
-    """Relative standard deviation between boards of the kind, as the target states it."""
+    """Relative standard deviation between boards of the kind, as the target states it or these boards show it."""
+    boards: tuple[BoardEntry, ...] = ()
+    """Those that measured the table, if they were several: all times are in the time scale of their mean."""
     protocol: dict[str, dict[str, Any]]
     """Every knob of measuring, for ``blocks`` and ``networks``."""
     fast_states_ms: dict[str, Milliseconds]
@@ -215,6 +238,14 @@ class LatencyTable(Document):
     def _each_once(self) -> Self:
         _refuse_twice("blocks", (entry.block.key for entry in self.blocks))
         _refuse_twice("networks", (entry.architecture.id for entry in self.networks))
+        _refuse_twice("boards", (board.name for board in self.boards))
+        return self
+
+    @model_validator(mode="after")
+    def _boards_are_known(self) -> Self:
+        most = max((board for entry in (*self.blocks, *self.networks) for board in entry.boards), default=-1)
+        if most >= len(self.boards):
+            raise ValueError(f"an entry names board {most}, and there are {len(self.boards)}")
         return self
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hwnas.latency.base import Floats, LatencyModel
 from hwnas.latency.figures import FEWEST, Figures, ValidationFigures, figures
+from hwnas.latency.judging import location
 from hwnas.latency.registry import fit_latency_model
-from hwnas.latency.table import LatencyTable, Role, genomes_of, medians
+from hwnas.latency.table import LatencyTable, NetworkEntry, Role, genomes_of, medians
 from hwnas.spaces import Genomes, Space
 
 
@@ -31,7 +34,25 @@ def validate(table: LatencyTable, space: Space, role: Role = "validation") -> Va
     held_out = table.with_role(role)
     if len(held_out) < FEWEST:
         return None
-    return validation_figures(model, table, genomes_of(space, held_out), medians(held_out))
+    return validation_figures(model, table, genomes_of(space, held_out), as_measured(table, held_out))
+
+
+def as_measured(table: LatencyTable, entries: Sequence[NetworkEntry]) -> Floats:
+    """Medians in ms, [n]; where boards measured together, in the time of the board that it was, not of their mean.
+
+    Whoever uses the table has one board of the kind: how far boards differ is part of its error.
+    """
+    if not table.boards:
+        return medians(entries)
+    factors = [board.factor or 1.0 for board in table.boards]
+    return np.array(
+        [
+            location([ms * factors[board] for ms, board in zip(entry.build_medians_ms, entry.boards, strict=True)])
+            if entry.boards
+            else entry.median_ms
+            for entry in entries
+        ]
+    )
 
 
 def validation_figures(

@@ -9,8 +9,8 @@ from pathlib import Path
 from hwnas.errors import UserError
 from hwnas.latency import LatencyModel
 from hwnas.latency.base import TimingDevice
+from hwnas.latency.crew import Clock
 from hwnas.latency.revalidation import Revalidated, RevalidationOptions, revalidate
-from hwnas.latency.sitting import Clock
 from hwnas.pipeline.proposals import propose
 from hwnas.progress import Progress
 from hwnas.spaces import Architecture
