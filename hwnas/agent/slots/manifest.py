@@ -145,7 +145,7 @@ class Record(Fields):
 
     def require_kind(self, kind: str) -> None:
         """Refuse what is something else, or of another schema."""
-        if self.message["schema"] != 1 or self.message["kind"] != kind:
+        if self.integer("schema") != 1 or self.text("kind") != kind:
             raise AgentError(
                 ErrorKind.BAD_BUNDLE, "schema and kind must be 1 and '%s'; a newer agent may know others" % kind
             )

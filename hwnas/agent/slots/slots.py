@@ -137,8 +137,7 @@ class Slots:
             if digest != self._books.current():
                 self._require(digest, BUILT, CHECKED, FAILED)
             candidate, current = self._open(digest), self._books.current()
-            served = None if current in (None, digest) else open_slot(self.root, current, self._disk)
-            result = health.check(candidate, served)
+            result = health.check(candidate, self._loadable(current) if current != digest else None)
             if digest != current:
                 reason = None if result["healthy"] else unhealthy_reason(result)
                 self._enter(digest, FAILED if reason else CHECKED, reason=reason, health=result)
@@ -238,6 +237,15 @@ class Slots:
         files = self._open(digest)
         for model in files.manifest.models:
             files.engine(model)
+
+    def _loadable(self, digest: Optional[str]) -> Optional[SlotFiles]:
+        """A slot, if there is one; one whose key was revoked is loaded no more, and must not keep others out."""
+        try:
+            return None if digest is None else self._open(digest)
+        except AgentError as error:
+            if error.kind != ErrorKind.UNTRUSTED:
+                raise
+            return None
 
     def _open(self, digest: str) -> SlotFiles:
         self.slot(digest)
