@@ -58,7 +58,7 @@ def _content(
         raise _refusal("the array's header says %d bytes, %d follow" % (count * dtype.itemsize, len(body) - start))
     flat = np.frombuffer(body, dtype=dtype, count=count, offset=start)
     array = flat.reshape(shape[::-1]).T if backwards else flat.reshape(shape)
-    return np.ascontiguousarray(array, dtype=dtype.newbyteorder("="))
+    return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
 
 
 def write_npy(array: Array) -> bytes:
