@@ -12,7 +12,7 @@ from .protocol import AgentError, ErrorKind, Fields
 
 Array = np.ndarray
 
-_TYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
+TYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
 
 
 def pack(array: Array) -> Dict[str, Any]:
@@ -30,12 +30,12 @@ def unpack(record: Dict[str, Any]) -> Array:
     """
     fields = Fields(record)
     name, shape = fields.text("dtype"), record.get("shape")
-    if name not in _TYPES:
-        raise AgentError(ErrorKind.BAD_REQUEST, "array type '%s' is not one of %s" % (name[:20], ", ".join(_TYPES)))
+    if name not in TYPES:
+        raise AgentError(ErrorKind.BAD_REQUEST, "array type '%s' is not one of %s" % (name[:20], ", ".join(TYPES)))
     if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
         raise AgentError(ErrorKind.BAD_REQUEST, "an array's shape must be a list of whole numbers")
     try:
         content = base64.b64decode(fields.text("data"), validate=True)
         return np.frombuffer(content, dtype=np.dtype(name).newbyteorder("<")).reshape(shape)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise AgentError(ErrorKind.BAD_REQUEST, "an array's content does not fit its shape (%s)" % error) from error

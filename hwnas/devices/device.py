@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hwnas.agent import protocol
+from hwnas.agent.protocol import Fields
 from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.board import BoardRecord
-from hwnas.devices.errors import AgentLostError, RefusedError
+from hwnas.devices.errors import AgentLostError, RefusedError, as_clause
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
-from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
+from hwnas.devices.records import Built, CompileOptions, Engine, MeasureOptions, PeakMemory
 from hwnas.devices.scenario import ScenarioResult, patience_s
 from hwnas.devices.target import Ssh, Target
 from hwnas.errors import DeviceError, UserError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _SHORT_S = 60.0
 _NS_PER_MS = 1e6
+_NO_ANSWER = (ValueError, TypeError, LookupError, OverflowError, protocol.AgentError)
+"""What reading a reply raises that holds something else than was asked for."""
 
 
 Reply = dict[str, Any]
@@ -97,17 +100,20 @@ class Device:
         sha256 = self._send_blob(self._in_form(onnx, options))
 
         def engine(reply: Reply) -> Engine:
+            built = Built.model_validate(reply)
+            if load and not (built.inputs and built.outputs):
+                raise ValueError("an engine without inputs or outputs")
             return Engine(
-                id=reply["engine"],
-                size_bytes=reply["bytes"],
-                build_s=reply["build_s"],
-                load_s=reply["load_s"],
-                inputs=_tensors(reply["inputs"]),
-                outputs=_tensors(reply["outputs"]),
+                id=built.engine,
+                size_bytes=built.bytes,
+                build_s=built.build_s,
+                load_s=built.load_s,
+                inputs=built.inputs,
+                outputs=built.outputs,
                 onnx_sha256=hashlib.sha256(onnx).hexdigest(),
                 options=options,
-                sha256=reply["sha256"],
-                runtime_version=reply["runtime_version"],
+                sha256=built.sha256,
+                runtime_version=built.runtime_version,
                 sent_sha256=sha256,
             )
 
@@ -209,7 +215,7 @@ class Device:
             "time-loading",
             "loading an engine",
             timeout_s,
-            lambda reply: [float(ns) / 1e9 for ns in reply["load_ns"]],
+            lambda reply: [float(ns) / 1e9 for ns in Fields(reply).items("load_ns")],
             engine=engine.id,
         )
 
@@ -234,7 +240,7 @@ class Device:
             "learn-fast-state",
             "learning its fast state",
             2 * _SHORT_S + seconds,
-            lambda reply: float(reply["fast_state_ns"]),
+            lambda reply: Fields(reply).number("fast_state_ns"),
             seconds=seconds,
             canary=canary,
             **_fast_state_field(self._fast_states_ms.get(key)),
@@ -269,6 +275,13 @@ class Device:
 
         from hwnas.agent import arrays
 
+        def output(reply: Reply, images: int) -> NDArray[Any]:
+            array = arrays.unpack(reply["output"])
+            expected = engine.outputs[0]
+            if array.shape != (images, *expected.shape[1:]) or array.dtype != expected.dtype:
+                raise ValueError("another output than the engine has")
+            return array
+
         progress = progress or Silent()
         batch = engine.inputs[0].shape[0]
         fitting = protocol.CHUNK_BYTES // max(engine.inputs[0].nbytes, engine.outputs[0].nbytes)
@@ -276,16 +289,17 @@ class Device:
         progress.start("inference on the device", len(images), unit="images")
         outputs = []
         for first in range(0, max(1, len(images)), piece):
-            packed = arrays.pack(images[first : first + piece])
-            output = self._request(
-                "infer",
-                "running an engine",
-                timeout_s,
-                lambda reply: arrays.unpack(reply["output"]),
-                engine=engine.id,
-                input=packed,
+            part = images[first : first + piece]
+            outputs.append(
+                self._request(
+                    "infer",
+                    "running an engine",
+                    timeout_s,
+                    partial(output, images=len(part)),
+                    engine=engine.id,
+                    input=arrays.pack(part),
+                )
             )
-            outputs.append(output)
             progress.advance(min(piece, len(images) - first))
         progress.finish()
         return np.concatenate(outputs)
@@ -296,16 +310,23 @@ class Device:
         Raises:
             DeviceError: the device's system does not tell (it is not Linux).
         """
-        peak, baseline = self._request(
+
+        def peak(reply: Reply) -> PeakMemory | None:
+            if reply["peak_bytes"] is None or reply["baseline_bytes"] is None:
+                return None
+            told = Fields(reply)
+            return PeakMemory(told.integer("peak_bytes"), told.integer("baseline_bytes"))
+
+        found = self._request(
             "peak-memory",
             "measuring an engine's memory",
             timeout_s,
-            lambda reply: (reply["peak_bytes"], reply["baseline_bytes"]),
+            peak,
             engine=engine.id,
         )
-        if peak is None or baseline is None:
+        if found is None:
             raise DeviceError(f"target '{self.target.name}' does not tell a process's peak memory.")
-        return PeakMemory(peak, baseline)
+        return found
 
     def slots(self, request: str, doing: str, timeout_s: float = _SHORT_S, **fields: Any) -> Reply:
         """The reply to one of the agent's requests about installed bundles, ``slots-status`` being ``status``.
@@ -339,7 +360,7 @@ class Device:
         """Send ``content`` in chunks, from where an earlier attempt broke off; gives its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         offset = self._request(
-            "blob-status", "receiving a model", _SHORT_S, lambda reply: int(reply["received"]), sha256=sha256
+            "blob-status", "receiving a model", _SHORT_S, lambda reply: Fields(reply).integer("received"), sha256=sha256
         )
         while offset < len(content):
             chunk = content[offset : offset + protocol.CHUNK_BYTES]
@@ -357,16 +378,18 @@ class Device:
         self._requests += 1
         line = protocol.encode({"id": self._requests, "request": request, **payload})
         try:
-            reply = json.loads(agent.exchange(line, timeout_s))
-            if reply["id"] == self._requests and reply["ok"] is True:
-                return read(reply["result"])
-            if reply["id"] == self._requests and reply["ok"] is False:
-                kind, message = str(reply["error"]["kind"]), str(reply["error"]["message"])
-                raise RefusedError(kind, f"target '{self.target.name}', {doing}: {message}.")
+            reply = Fields(protocol.decode(agent.exchange(line, timeout_s)))
+            if reply.integer("id") == self._requests:
+                if reply.flag("ok"):
+                    return read(reply.record("result"))
+                error = Fields(reply.record("error"))
+                raise RefusedError(
+                    error.text("kind"), f"target '{self.target.name}', {doing}: {as_clause(error.text('message'))}."
+                )
         except AgentLostError as error:
             raise type(error)(self._lost(agent, doing, str(error))) from error
-        except (ValueError, TypeError, LookupError, protocol.AgentError):
-            pass  # not JSON, or not an answer to this request
+        except _NO_ANSWER:
+            pass  # not of this protocol, or not an answer to this request
         agent.kill()
         raise AgentLostError(self._lost(agent, doing, "it answered something else"))
 
@@ -379,14 +402,14 @@ class Device:
             if version != protocol.VERSION:
                 self._agent.stop()
                 raise DeviceError(
-                    f"the agent on '{self.target.name}' speaks protocol {version}, this hwnas "
+                    f"the agent on '{self.target.name}' speaks protocol {as_clause(str(version))}, this hwnas "
                     f"{protocol.VERSION}; install the same hwnas on both sides."
                 )
         return self._agent
 
     def _lost(self, agent: AgentProcess, doing: str, what: str) -> str:
         words = agent.last_words().strip().splitlines()[-5:]
-        told = f"; its last words: {' | '.join(words)}" if words else ""
+        told = f"; its last words: {as_clause(' | '.join(words))}" if words else ""
         return f"the agent on '{self.target.name}' was lost while {doing}: {what}{told}."
 
 
@@ -407,10 +430,6 @@ CONNECTIONS: dict[str, Callable[[Target], Connection]] = {
 def open_device(target: Target) -> Device:
     """A device for the target; the agent starts with the first request."""
     return Device(target, CONNECTIONS[target.connection.kind](target))
-
-
-def _tensors(records: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(record["name"], record["dtype"], tuple(record["shape"])) for record in records)
 
 
 def _fast_state_field(milliseconds: float | None) -> dict[str, float]:

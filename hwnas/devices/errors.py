@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hwnas.errors import DeviceError
 
+_LONGEST_CLAUSE = 500
+
 
 class AgentLostError(DeviceError):
     """The agent died or the way to it broke; the next request starts another."""
@@ -23,3 +25,9 @@ class RefusedError(DeviceError):
 
 class UnreachableError(DeviceError):
     """There is no way to the device at the moment; trying again later may help."""
+
+
+def as_clause(text: str) -> str:
+    """What a device said as part of a sentence: one line, nothing that a terminal would obey, not without end."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(line.split())[:_LONGEST_CLAUSE]

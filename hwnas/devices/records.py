@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
+
+from hwnas.agent import arrays
 from hwnas.agent.knobs import MeasuringProtocol
 from hwnas.agent.options import BuildOptions, ExecutionOptions, changed
 
@@ -75,8 +78,8 @@ class Tensor:
     """An input or output: name, NumPy type name, static shape."""
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Annotated[str, StringConstraints(pattern=rf"^({'|'.join(arrays.TYPES)})$")]
+    shape: tuple[PositiveInt, ...]
 
     @property
     def nbytes(self) -> int:
@@ -103,6 +106,21 @@ class Engine:
     runtime_version: str = ""
     sent_sha256: str = ""
     """Of what was sent to the device: the ONNX model, or another form of it."""
+
+
+class Built(BaseModel):
+    """The reply to an agent's request ``compile``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    engine: str
+    bytes: NonNegativeInt
+    sha256: str
+    runtime_version: str
+    build_s: NonNegativeFloat
+    load_s: NonNegativeFloat
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
