@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.records import CompileOptions
-from hwnas.devices.target import Target
+from hwnas.devices.target import Ssh, Target
 from hwnas.errors import UserError
 
 
@@ -42,6 +43,24 @@ class RuntimeChoice:
         if precision not in support.precisions:
             raise _unsupported(target, f"precision of {runtime}", precision, support.precisions)
         return CompileOptions(runtime, precision, self.threads or default.threads, provider)
+
+
+def boards_at(target: Target, places: Sequence[str]) -> list[Target]:
+    """The target once for each of several boards of its kind, ``[user@]host[:port]``.
+
+    What a place does not say - user, port, keys, hosts to go through - the target does.
+
+    Raises:
+        UserError: a place is none.
+    """
+    from hwnas.devices.ssh.dialling import Hop
+
+    settings = target.connection if isinstance(target.connection, Ssh) else Ssh(kind="ssh")
+    boards = []
+    for hop in map(Hop.parse, places):
+        named = {"host": hop.host, "user": hop.user or settings.user, "port": hop.port or settings.port}
+        boards.append(target.model_copy(update={"connection": settings.model_copy(update=named)}))
+    return boards
 
 
 def informed(options: CompileOptions, fingerprint: Fingerprint) -> CompileOptions:

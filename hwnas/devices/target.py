@@ -43,7 +43,8 @@ class Ssh(Described):
         """``[user@]host[:port]``, as far as it is said."""
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return f"{user}{self.host or ''}{port}"
+        host = self.host or ""
+        return f"{user}[{host}]{port}" if ":" in host else f"{user}{host}{port}"
 
 
 class RuntimeSupport(Described):

@@ -6,10 +6,11 @@ mean_ms, std_ms = model.predict(space.sample(rng, 100_000))
 """
 
 from hwnas.latency.base import Attribution, BlockCost, LatencyModel, TimingDevice
+from hwnas.latency.crew import Board
 from hwnas.latency.fewshot import FewShotModel
 from hwnas.latency.figures import Figures, ValidationFigures, figures
 from hwnas.latency.journal import journal_path
-from hwnas.latency.profiler import ProfileOptions, profile
+from hwnas.latency.profiler import ProfileOptions, profile, profile_together
 from hwnas.latency.registry import LATENCY_MODELS, fit_latency_model
 from hwnas.latency.store import TableKey, check_fingerprint, find_table, load_table, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry, Timing
@@ -20,6 +21,7 @@ __all__ = [
     "Attribution",
     "BlockCost",
     "BlockEntry",
+    "Board",
     "FewShotModel",
     "Figures",
     "LatencyModel",
@@ -38,6 +40,7 @@ __all__ = [
     "journal_path",
     "load_table",
     "profile",
+    "profile_together",
     "save_table",
     "table_path",
     "validate",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hwnas.devices import CompileOptions, Fingerprint, RuntimeChoice, informed, load_target
+from hwnas.devices.choice import boards_at
+from hwnas.devices.target import Ssh
 from hwnas.errors import UserError
 
 CPU, GPU = load_target("host-cpu"), load_target("local-gpu")
@@ -46,3 +48,16 @@ def test_int8_leaves_over_what_the_runtime_that_was_found_can_read(runtime: str,
     options = CompileOptions(runtime, "int8", provider="gpu")
     assert informed(options, found).remainder == remainder
     assert informed(CompileOptions(precision="int8"), found).remainder == "fp32"
+
+
+def test_boards_of_a_target_are_where_they_are_said_to_be_and_reached_as_the_target_says() -> None:
+    settings = Ssh(kind="ssh", host="lab", user="me", port=2222, keys=["~/board"], jump=["gate"], python="/opt/python")
+    target = CPU.model_copy(update={"connection": settings})
+    boards = boards_at(target, ["a", "you@b:22", "[fe80::1]:23"])
+    assert [board.address for board in boards] == ["me@a:2222", "you@b:22", "me@[fe80::1]:23"]
+    assert {board.name for board in boards} == {target.name}
+    told = [board.connection.model_dump(exclude={"host", "user", "port"}) for board in boards]
+    assert told == 3 * [settings.model_dump(exclude={"host", "user", "port"})]
+    assert boards_at(CPU, ["me@a"])[0].connection == Ssh(kind="ssh", host="a", user="me")
+    with pytest.raises(UserError, match=r"\[user@\]host\[:port\], not 'a b'"):
+        boards_at(CPU, ["a b"])

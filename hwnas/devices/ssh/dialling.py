@@ -44,7 +44,7 @@ class Hop:
         """
         found = _HOP.fullmatch(text.strip())
         if found is None:
-            raise UserError(f"A host to jump through is [user@]host[:port], not '{text}'.")
+            raise UserError(f"A host is named [user@]host[:port], not '{text}'.")
         port = found["port"]
         return cls(found["bracketed"] or found["host"], found["user"], int(port) if port else None)
 
