@@ -56,7 +56,8 @@ class ServiceClient:
         try:
             yield pause
         finally:
-            pause.held = not _record(*self._ask("POST", "/resume"))["expired"]
+            with contextlib.suppress(AgentError):  # a service that died meanwhile was not paused to the end
+                pause.held = not _record(*self._ask("POST", "/resume"))["expired"]
 
     def _ask(self, method: str, path: str, body: bytes = b"") -> Tuple[int, bytes]:
         record = find_service(self._root)

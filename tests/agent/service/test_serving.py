@@ -43,7 +43,7 @@ def test_no_request_fails_whatever_changes(board: Board) -> None:
     with board.serving("--cool-s", "0.1") as process:
         board.when(digest=ONE.digest, model="slow", fits=True, problem=None)
         with Poller(board, ONE, TWO) as poller:
-            for number in range(10):
+            for number in range(12):
                 board.switch(TWO if number % 2 == 0 else ONE)
                 poller.wait_for(1)
             slow, fast = (model["expected_ms"] for model in board.client.health()["models"])
@@ -74,7 +74,7 @@ def test_no_request_fails_whatever_changes(board: Board) -> None:
         families = parsed(board.ask("GET", "/metrics")[2].decode())
         assert values(families["hwnas_requests"]) == {("hwnas_requests_total", "200"): len(poller.answers)}
         switches = values(families["hwnas_switches"])
-        assert [switches["hwnas_switches_total", cause] for cause in ("slot", "budget", "throttling")] == [10, 2, 2]
+        assert [switches["hwnas_switches_total", cause] for cause in ("slot", "budget", "throttling")] == [12, 2, 2]
         assert values(families["hwnas_refused_slots"])["hwnas_refused_slots_total",] == 5
         assert families["hwnas_model_info"].samples[0].labels == {
             **{"digest": ONE.digest, "name": "cameras", "version": "1", "model": "slow"}
