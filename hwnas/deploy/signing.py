@@ -90,6 +90,6 @@ def _parsed(envelope: bytes, what: str) -> Envelope:
         read = Envelope.from_dict(json.loads(envelope))
         if read.to_dict() == json.loads(envelope):
             return read
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     raise UntrustedError(f"{what} is not a signed envelope as `hwnas` writes them; fetch or make it again.")
