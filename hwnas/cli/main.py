@@ -13,6 +13,7 @@ from hwnas.cli import (
     bundle,
     doctor,
     export,
+    flash,
     keys,
     profile,
     publish,
@@ -20,6 +21,7 @@ from hwnas.cli import (
     report,
     run,
     search,
+    slots,
     tables,
     targets,
     train,
@@ -44,6 +46,10 @@ app.command("build")(build.build)
 app.command("bench")(bench.bench)
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
+app.command("flash")(flash.flash)
+app.command("status")(slots.status)
+app.command("rollback")(slots.rollback)
+app.add_typer(slots.app, name="slots")
 app.command("publish")(publish.publish)
 app.command("doctor")(doctor.doctor)
 app.add_typer(targets.app, name="targets")

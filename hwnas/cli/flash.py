@@ -1,0 +1,190 @@
+"""``hwnas flash``: a bundle goes into service on a board, or on many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from hwnas.cli.boards import GroupOption, RootOption, TargetOption, named, opened, require_one
+from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, out, print_json, print_table
+from hwnas.questions import answered_by
+
+if TYPE_CHECKING:
+    from hwnas.deploy.flash import Parcel
+    from hwnas.deploy.fleet import RolloutResult
+    from hwnas.deploy.outcome import Outcome
+    from hwnas.deploy.preflight import PreflightCheck
+
+
+@command
+def flash(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's directory or its .tar.gz.")],
+    target: TargetOption = None,
+    group: GroupOption = None,
+    stages: Annotated[
+        str, typer.Option(help="How far a rollout to a group has come after each wave: boards, or shares of the group.")
+    ] = "1,10%,100%",
+    max_failures: Annotated[
+        str, typer.Option(help="How many boards of a wave may fail, or what share of it; past that it is rolled back.")
+    ] = "2%",
+    parallel: Annotated[int, typer.Option(min=1, help="Boards of a wave that are seen to at once.")] = 8,
+    rollouts: Annotated[Path, typer.Option(help="Directory of the rollouts' logs.")] = Path("rollouts"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin a group's rollout anew, whatever became of an earlier one.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look whether the board can have it, and stop.")] = False,
+    allow_stale: Annotated[
+        bool, typer.Option("--allow-stale", help="Also where the budget was checked on a device of another identity.")
+    ] = False,
+    root: RootOption = None,
+    accept_new: AcceptNewOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Install a signed bundle on boards: built there, checked there, and switched to only if it is fit.
+
+    A board where anything goes wrong goes on with what it ran.  Killed or interrupted, the same command ends well.
+    """
+    from hwnas.deploy.flash import parcel
+    from hwnas.deploy.keys import KeyStore
+
+    require_one(target, group)
+    with answered_by(Terminal(accept_new)), parcel(bundle, KeyStore().trusted()) as sent:
+        if dry_run:
+            _dry_run(sent, named(target, group, root), allow_stale=allow_stale, json=json)
+        elif target is not None:
+            _one(sent, target, root, allow_stale=allow_stale, json=json)
+        else:
+            assert group is not None
+            log = _log(rollouts, sent, group, fresh=fresh)
+            _many(sent, group, log, stages, max_failures, parallel, allow_stale=allow_stale, json=json)
+
+
+def _one(sent: Parcel, target: str, root: str | None, *, allow_stale: bool, json: bool) -> None:
+    from hwnas.deploy.flash import flash as send
+
+    ((name, described, at),) = named(target, None, root)
+    with opened(described, at) as slots, bars() as progress:
+        outcome = send(name, sent, slots, progress, allow_stale=allow_stale)
+    if json:
+        print_json({"bundle": sent.bundle.digest, **outcome.model_dump(mode="json")})
+    else:
+        _print_outcome(sent, outcome)
+    if not outcome.succeeded:
+        raise typer.Exit(1)
+
+
+def _many(
+    sent: Parcel, group: Path, log: Path, stages: str, limit: str, parallel: int, *, allow_stale: bool, json: bool
+) -> None:
+    from hwnas.deploy.fleet import FailureLimit, Rollout, Stages
+    from hwnas.deploy.fleet.boards import GroupFleet
+    from hwnas.deploy.fleet.group import read_group
+    from hwnas.deploy.fleet.journal import Journal, RolloutInputs
+
+    described, parsed, allowed = read_group(group), Stages.parse(stages), FailureLimit.parse(limit)
+    names = [board.name for board in described.boards]
+    inputs = RolloutInputs(
+        bundle=sent.bundle.digest,
+        group=described.group,
+        boards=tuple(names),
+        stages=parsed.marks,
+        max_failures=allowed.text,
+    )
+    fleet = GroupFleet(described, group.parent, sent, allow_stale=allow_stale)
+    with bars() as progress:
+        result = Rollout(fleet, parsed.waves(names), allowed, Journal(log, inputs), parallel).run(progress)
+    if json:
+        print_json(_record(sent, result))
+    else:
+        _print_rollout(sent, result, log)
+    if result.stopped_in is not None:
+        raise typer.Exit(1)
+
+
+def _log(rollouts: Path, sent: Parcel, group: Path, *, fresh: bool) -> Path:
+    from hwnas.deploy.fleet.group import read_group
+
+    log = rollouts / f"{sent.bundle.manifest.stem}-{read_group(group).group}.jsonl"
+    if fresh:
+        log.unlink(missing_ok=True)
+    return log
+
+
+def _dry_run(sent: Parcel, boards: list[tuple[str, Any, str | None]], *, allow_stale: bool, json: bool) -> None:
+    from hwnas.deploy.flash import look
+
+    found: dict[str, list[PreflightCheck]] = {}
+    for name, described, root in boards:
+        with opened(described, root) as slots:
+            found[name] = look(sent, slots, allow_stale=allow_stale)
+    if json:
+        checks = {
+            name: [{"name": one.name, "ok": one.ok, "says": one.says} for one in checks]
+            for name, checks in found.items()
+        }
+        print_json({"bundle": sent.bundle.digest, "boards": checks})
+    else:
+        for name, looked in found.items():
+            out.print(Text.assemble((name, "bold"), f": {sent.bundle.manifest.stem}, nothing was changed"))
+            for check in looked:
+                _print_check(check.name, check.ok, check.says)
+    if any(not check.ok for checks in found.values() for check in checks):
+        raise typer.Exit(1)
+
+
+def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
+    manifest = sent.bundle.manifest
+    if outcome.health is not None:
+        for check in outcome.health["checks"]:
+            _print_check(f"{check['name']} ({check['model']})", check["ok"], check["says"])
+        live = outcome.health["live_p99_ms"]
+        if live is not None:
+            out.print(f"  p99 of the service meanwhile: {live:.3f} ms")
+        if outcome.health["contended"]:
+            out.print("  Latency was measured while the service answered requests: contended.")
+    words = {"updated": "serves", "unchanged": "served already, and serves"}.get(outcome.fate)
+    if words is None:
+        out.print(Text.assemble((outcome.board, "bold"), f": {outcome.fate}. {outcome.why}"), soft_wrap=True)
+        return
+    text = f" {words} {manifest.stem} ({sent.bundle.digest[:12]}), {outcome.seconds:.1f} s"
+    out.print(Text.assemble((outcome.board, "bold"), text), soft_wrap=True)
+
+
+def _print_check(name: str, ok: bool, says: str) -> None:
+    mark = ("✓ ", "green") if ok else ("✗ ", "red")
+    out.print(Text.assemble("  ", mark, f"{name}: {says}"), soft_wrap=True)
+
+
+def _record(sent: Parcel, result: RolloutResult) -> dict[str, Any]:
+    return {
+        "bundle": sent.bundle.digest,
+        "stopped_in": result.stopped_in,
+        "untouched": result.untouched,
+        "outcomes": [outcome.model_dump(mode="json") for outcome in result.outcomes.values()],
+    }
+
+
+def _print_rollout(sent: Parcel, result: RolloutResult, log: Path) -> None:
+    """One table of outcomes, wave by wave."""
+    rows = []
+    for number, wave in enumerate(result.waves, start=1):
+        for board in wave:
+            outcome = result.outcomes.get(board)
+            told = ["not begun", "", ""] if outcome is None else [outcome.fate, _seconds(outcome), outcome.why or ""]
+            rows.append([board, str(number), *told])
+    print_table(f"{sent.bundle.manifest.stem}", ["board", "wave", "outcome", "time", "why"], rows)
+    if result.stopped_in is None:
+        return
+    out.print(
+        f"Wave {result.stopped_in + 1} failed: its boards were given back what they had, and the others were left "
+        f"alone. Mend what failed, then begin anew with --fresh (the log is {log}).",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _seconds(outcome: Outcome) -> str:
+    return f"{outcome.seconds:.1f} s"

@@ -1,0 +1,126 @@
+"""``hwnas status``, ``hwnas rollback`` and ``hwnas slots``: what is installed on boards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from hwnas.cli.boards import GroupOption, RootOption, TargetOption, named, opened
+from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, command, out, print_json, print_table
+from hwnas.questions import answered_by
+
+if TYPE_CHECKING:
+    from hwnas.deploy.board import SlotsStatus
+
+app = typer.Typer(help="See to the bundles that are installed on boards.", no_args_is_help=True)
+
+
+@command
+def status(
+    target: TargetOption = None,
+    group: GroupOption = None,
+    root: RootOption = None,
+    audit: Annotated[int, typer.Option(min=0, help="Show so many of the last events, too.")] = 0,
+    accept_new: AcceptNewOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what boards serve, what else is installed on them, and whom they trust."""
+    found = {}
+    with answered_by(Terminal(accept_new)):
+        for name, described, at in named(target, group, root):
+            with opened(described, at) as slots:
+                found[name] = (slots.status(), slots.audit(audit) if audit else [])
+    if json:
+        print_json({name: {**one.model_dump(mode="json"), "audit": events} for name, (one, events) in found.items()})
+        return
+    for name, (one, events) in found.items():
+        _print_status(name, one)
+        for event in events:
+            told = ", ".join(f"{key} {value}" for key, value in event.items() if key not in ("at", "event", "health"))
+            out.print(Text(f"  {event.get('at', '')} {event.get('event', '')}: {told}"), soft_wrap=True)
+
+
+@command
+def rollback(
+    target: TargetOption = None,
+    group: GroupOption = None,
+    to: Annotated[
+        str | None, typer.Option(help="The slot to go back to, by the beginning of its digest; default: the previous.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; the board keeps it.")] = "asked for by the operator",
+    root: RootOption = None,
+    accept_new: AcceptNewOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Have boards go back to the slot before, or to another installed one."""
+    from hwnas.deploy.flash import roll_back
+
+    outcomes = []
+    with answered_by(Terminal(accept_new)):
+        for name, described, at in named(target, group, root):
+            with opened(described, at) as slots:
+                outcomes.append(roll_back(name, slots, reason, to))
+    if json:
+        print_json({"outcomes": [outcome.model_dump(mode="json") for outcome in outcomes]})
+    else:
+        for outcome in outcomes:
+            serves = f"serves {outcome.digest[:12]} again" if outcome.digest else "serves nothing, as at first"
+            told = serves if outcome.fate == "rolled-back" else f"{outcome.fate}. {outcome.why}"
+            out.print(Text.assemble((outcome.board, "bold"), f": {told}"), soft_wrap=True)
+    if any(outcome.fate != "rolled-back" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command("gc")
+@command
+def collect(
+    target: TargetOption = None,
+    group: GroupOption = None,
+    keep: Annotated[int, typer.Option(min=2, help="How many slots to keep, the current and the previous first.")] = 2,
+    root: RootOption = None,
+    accept_new: AcceptNewOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove old slots from boards; the current one and the one before always stay."""
+    removed = {}
+    with answered_by(Terminal(accept_new)):
+        for name, described, at in named(target, group, root):
+            with opened(described, at) as slots:
+                removed[name] = slots.collect(keep)
+    if json:
+        print_json({"removed": removed})
+        return
+    for name, digests in removed.items():
+        told = ", ".join(digest[:12] for digest in digests) or "nothing"
+        out.print(Text.assemble((name, "bold"), f": removed {told}"), soft_wrap=True)
+
+
+def _print_status(name: str, one: SlotsStatus) -> None:
+    rows = [
+        [
+            digest[:12],
+            f"{slot.name}-v{slot.version}",
+            slot.state + _role(digest, one),
+            f"{slot.bytes / 1e6:.1f} MB",
+            slot.reason or "",
+        ]
+        for digest, slot in one.slots.items()
+    ]
+    print_table(f"{name}, {one.root}", ["slot", "bundle", "state", "size", "why"], rows)
+    trusted = ", ".join(key.comment or key.keyid[:16] for key in one.trusted) or "nobody; see `hwnas keys trust`"
+    out.print(Text(f"  trusts {trusted}; {one.disk_free_bytes / 1e6:.0f} MB free"), soft_wrap=True)
+    service = one.service
+    if service is None:
+        out.print("  no service has run here; see docs/serving.md")
+        return
+    p99_ms = service.get("p99_ms")
+    latency = "" if p99_ms is None else f", p99 {p99_ms:.3f} ms"
+    out.print(
+        Text(f"  service at {service['address']}: {str(service.get('digest'))[:12]}, {service.get('model')}{latency}")
+    )
+
+
+def _role(digest: str, one: SlotsStatus) -> str:
+    return {one.current: ", current", one.previous: ", previous"}.get(digest, "")
