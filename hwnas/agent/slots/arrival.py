@@ -37,6 +37,7 @@ class Arrival:
         if self._slot_of(archive) is not None:
             return Received(size, archive)
         self._incoming.make_room(archive, size)
+        self._incoming.admit_left(archive, size)
         return self._incoming.received(archive)
 
     def put(self, archive: str, offset: int, size: int, chunk: bytes) -> int:

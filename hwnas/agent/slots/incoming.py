@@ -28,7 +28,7 @@ class Incoming:
         self._disk = disk
 
     def received(self, sha256: str) -> Received:
-        """How much of an archive has arrived."""
+        """What of an archive has arrived."""
         for path in (self._layout.archive(sha256), self._layout.partial(sha256)):
             status = self._disk.status(path)
             if status is not None:
@@ -72,6 +72,18 @@ class Incoming:
         if offset + len(chunk) == size:
             self._admit(sha256, partial)
         return offset + len(chunk)
+
+    def admit_left(self, sha256: str, size: int) -> None:
+        """Take an archive whose last chunk came, but whoever received it was killed then; drop it if it is wrong."""
+        partial = self._layout.partial(sha256)
+        status = self._disk.status(partial)
+        if status is None or status.st_size < size:
+            return
+        if status.st_size == size and durable.sha256_of(self._disk, partial) == sha256:
+            durable.sync(self._disk, partial)
+            durable.move(self._disk, partial, self._layout.archive(sha256))
+        else:
+            durable.remove(self._disk, partial)
 
     def is_whole(self, sha256: str) -> bool:
         """Whether the archive has arrived."""

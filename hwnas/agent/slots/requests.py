@@ -79,7 +79,9 @@ def _put(fields: Fields) -> Message:
         chunk = base64.b64decode(fields.text("data"), validate=True)
     except (ValueError, binascii.Error) as error:
         raise AgentError(ErrorKind.BAD_REQUEST, "the chunk is not base64 (%s)" % error) from error
-    arrived = _slots(fields).put(fields.text("sha256"), fields.integer("offset"), fields.integer("size", least=1), chunk)
+    arrived = _slots(fields).put(
+        fields.text("sha256"), fields.integer("offset"), fields.integer("size", least=1), chunk
+    )
     return {"received": arrived}
 
 

@@ -63,7 +63,7 @@ class State:
 
     def encoded(self) -> bytes:
         """As JSON."""
-        return json.dumps(dict(asdict(self), schema=1), indent=1, sort_keys=True).encode("utf-8") + b"\n"
+        return json.dumps(dict(asdict(self), schema=1), sort_keys=True).encode("utf-8") + b"\n"
 
     @classmethod
     def decoded(cls, content: bytes) -> "State":
