@@ -18,6 +18,10 @@ class Progress(Protocol):
         """The task has ended."""
 
 
+def unheard(_: str) -> None:
+    """What is told here, nobody hears."""
+
+
 class Silent:
     """Draws nothing."""
 

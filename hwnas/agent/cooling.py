@@ -50,16 +50,15 @@ class Pause:
     to_c: Optional[float]
     why: str
     cooled: bool
-    """Whether it ended because the device had cooled down; else the time for it was over."""
+    """Whether it ended because the device had cooled down enough; else the time for it was over."""
 
     def as_record(self) -> Dict[str, Any]:
         """For the results."""
         return asdict(self)
 
-    def still_hot(self) -> str:
-        """What is told after a pause that did not help, as a clause."""
-        clause = "after a pause of %.0f s it is still too hot (%s); cool it, or raise its target's limits.temperature_c"
-        return clause % (self.seconds, self.why)
+
+class TooHotError(Exception):
+    """The device does not cool down by waiting; the message is a clause."""
 
 
 def cool_down(
@@ -75,6 +74,9 @@ def cool_down(
     Args:
         limit_c: the temperature at which measuring pauses; ``None``: where the device slows itself down.
         tell: is told how hot it is, again and again.
+
+    Raises:
+        TooHotError: it is still too hot after :data:`MOST_PAUSE_S`.
     """
     heat = first = read()
     why = first.why_pause(limit_c)
@@ -86,11 +88,7 @@ def cool_down(
         tell("paused to cool down: " + (heat.why_pause(limit_c) or "%.1f °C" % (heat.temperature_c or 0.0)))
         sleep(min(_POLL_S, most_s - waited))
         heat, waited = read(), clock() - start
-    return Pause(
-        began,
-        round(waited, 3),
-        first.temperature_c,
-        heat.temperature_c,
-        why if heat.is_cool(limit_c) else heat.why_pause(limit_c) or why,
-        heat.is_cool(limit_c),
-    )
+    still = heat.why_pause(limit_c)
+    if still and waited >= MOST_PAUSE_S:
+        raise TooHotError("after a pause of %.0f s it is still too hot (%s); see to its cooling" % (waited, still))
+    return Pause(began, round(waited, 3), first.temperature_c, heat.temperature_c, why, heat.is_cool(limit_c))

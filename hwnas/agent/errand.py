@@ -1,8 +1,9 @@
 """``hwnas-agent.pyz profile PLAN > RESULTS``: measure what a plan says on a board that no host reaches.
 
 The plan is one JSON object: ``asked`` (given back as it is), ``compile`` (fields of a compile request), ``canaries``,
-``learn_s``, ``seconds`` (when to begin no further unit, or null), ``models`` (SHA-256 to base64) and ``units``, each
-with a name, the hash of its model and a measuring protocol.  It is asked of the agent as a host would.  Results are
+``learn_s``, ``seconds`` (when to begin no further unit, or null), ``models`` (SHA-256 to base64), ``settings`` (fields
+of a request that changes settings, or null) and ``units``, each with a name, the hash of its model and a measuring
+protocol.  It is asked of the agent as a host would.  Results are
 JSON lines: ``{"schema": 1, "kind": "agent-results", "asked", "fingerprint"}``, then
 ``{"unit", "seconds", "measurement", "error"}`` for each, and ``{"fingerprint"}`` in the end.
 """
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
+from .cooling import Heat, TooHotError, cool_down
 from .environment import begin_undisturbed
 from .protocol import AgentError, ErrorKind, Fields, Message, encode
 
@@ -48,9 +50,10 @@ def main(path: str) -> int:
         results.write(encode(message))
         results.flush()
 
+    agent.restore_settings()
     try:
         run(read_plan(Path(path)), ask, tell)
-    except (OSError, AgentError) as error:
+    except (OSError, AgentError, TooHotError) as error:
         sys.stderr.write("%s: %s\n" % (path, error))
         return 1
     except KeyboardInterrupt:
@@ -80,9 +83,11 @@ def read_plan(path: Path) -> Fields:
 
 def run(plan: Fields, ask: Ask, tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> None:
     """Measure the plan's units in order, and tell of each as soon as it is measured."""
-    start = clock()
     compiling, models = plan.record("compile"), plan.record("models")
     seconds = plan.number("seconds") if plan.has("seconds") else None
+    if plan.has("settings"):
+        ask("change-settings", **plan.record("settings"), **compiling)
+    start = clock()
     tell({"schema": 1, "kind": "agent-results", "asked": plan.record("asked"), "fingerprint": _probe(ask, compiling)})
     for canary in plan.items("canaries"):
         ask("learn-fast-state", canary=canary, seconds=plan.number("learn_s"), **compiling)
@@ -106,13 +111,29 @@ def _measured(unit: Fields, models: Dict[str, str], compiling: Message, ask: Ask
     try:
         _send(sha256, models[sha256], ask)
         engine = ask("compile", sha256=sha256, **compiling)["engine"]
-        record["measurement"] = ask("measure", engine=engine, protocol=unit.record("protocol"))
+        protocol = unit.record("protocol")
+        pause = _cool_down(protocol, compiling, ask)
+        record["measurement"] = dict(ask("measure", engine=engine, protocol=protocol), pause=pause)
     except KeyError:
         record["error"] = "the plan lacks its model"
     except AgentError as error:
         record["error"] = error.message
     ask("release", sha256=sha256, **({} if engine is None else {"engine": engine}))
     return record
+
+
+def _cool_down(protocol: Message, compiling: Message, ask: Ask) -> Optional[Message]:
+    """Wait until the board is cool enough to be measured.
+
+    Raises:
+        TooHotError: it does not become so.
+    """
+    pause = cool_down(
+        lambda: Heat(**ask("heat", **compiling)),
+        Fields(protocol).number("temperature_limit_c", 0.0) or None,
+        tell=lambda note: print("\r" + note, end="   ", file=sys.stderr, flush=True),
+    )
+    return None if pause is None else pause.as_record()
 
 
 def _progress(done: int, of: int, spent_s: float, seconds: Optional[float]) -> str:

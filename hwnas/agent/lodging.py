@@ -22,7 +22,9 @@ from typing import Dict, Iterator, List
 from .environment import begin_undisturbed
 from .lease import HeldError, Lease
 from .private import private_directory
+from .protocol import AgentError
 from .reception import cache_root
+from .settings import Settings
 
 LEASE_S = 90.0
 """A session that was not heard of for so long has lost the board."""
@@ -68,13 +70,23 @@ def _obey(lease: Lease, home: Path) -> None:
             _say({"ready": True})
         elif command == "end":
             end_agent(home)
+            _restore_settings()
             shutil.rmtree(str(home), ignore_errors=True)
             lease.release()
             _say({"ready": True})
             return
         elif command == _SILENCE and lease.shorten(RETURN_S):
             end_agent(home)
+            _restore_settings()
     lease.shorten(RETURN_S)
+
+
+def _restore_settings() -> None:
+    """Set back what the agent had set, before another session may have the board."""
+    try:
+        Settings().restore_left()
+    except (AgentError, OSError) as error:
+        sys.stderr.write("%s\n" % error)
 
 
 def attend(session: str) -> int:

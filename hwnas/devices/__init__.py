@@ -16,6 +16,7 @@ from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.scenario import ScenarioResult, scenario_knobs
+from hwnas.devices.settings import DeviceSettings
 from hwnas.devices.target import FactsOnly, Target
 from hwnas.devices.target_files import list_targets, load_description, load_target, target_directories
 
@@ -28,6 +29,7 @@ __all__ = [
     "CompileOptions",
     "Connection",
     "Device",
+    "DeviceSettings",
     "Engine",
     "FactsOnly",
     "Fingerprint",

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from hwnas.agent import protocol
+from pydantic import TypeAdapter
+
+from hwnas.agent import cooling, protocol
+from hwnas.agent.cooling import Heat, Pause, cool_down
 from hwnas.agent.protocol import Fields
 from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices.base import AgentProcess, Connection
 from hwnas.devices.board import BoardRecord
-from hwnas.devices.errors import AgentLostError, RefusedError, as_clause
+from hwnas.devices.errors import AgentLostError, RefusedError, TooHotError, as_clause
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import Built, CompileOptions, Engine, MeasureOptions, PeakMemory
 from hwnas.devices.scenario import ScenarioResult, patience_s
+from hwnas.devices.settings import ChangedSettings, DeviceSettings
 from hwnas.devices.target import Ssh, Target
 from hwnas.errors import DeviceError, UserError
-from hwnas.progress import Progress, Silent
+from hwnas.progress import Progress, Silent, unheard
 from hwnas.questions import answering
 
 if TYPE_CHECKING:
@@ -32,7 +37,9 @@ if TYPE_CHECKING:
     from hwnas.devices.queries import QueryMeasurement
 
 _SHORT_S = 60.0
+_SETTING_S = 300.0
 _NS_PER_MS = 1e6
+_HEAT = TypeAdapter(Heat)
 _NO_ANSWER = (ValueError, TypeError, LookupError, OverflowError, protocol.AgentError)
 """What reading a reply raises that holds something else than was asked for."""
 
@@ -54,6 +61,9 @@ class Device:
         self._agent: AgentProcess | None = None
         self._requests = 0
         self._fast_states_ms: dict[tuple[str, str | None, str], float] = {}
+        self._changed: Callable[[], ChangedSettings] | None = None
+        self.tell: Callable[[str], None] = unheard
+        """Is told what the device is waited for, again and again."""
 
     def __enter__(self) -> Self:
         return self
@@ -156,9 +166,15 @@ class Device:
     def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
         """Time an engine by the measuring protocol.
 
-        The fast state learned earlier by this device object, or given in ``options``, is handed on to the agent.
+        A device at the temperature limit of its target, or one that slows down for heat, is waited for beforehand.  The
+        fast state learned earlier by this device object, or given in ``options``, is handed on to the agent.
+
+        Raises:
+            TooHotError: the device does not cool down.
         """
         options = options or MeasureOptions()
+        options = replace(options, temperature_limit_c=options.temperature_limit_c or self._limit_c or 0.0)
+        pause = self._cool_down(engine.options, options.most_pause_s)
         key = (engine.options.runtime, engine.options.provider, options.canary)
         known_ms = options.fast_state_ms or self._fast_states_ms.get(key)
         measurement = self._request(
@@ -172,7 +188,41 @@ class Device:
         )
         if measurement.fast_state_ms is not None:
             self._fast_states_ms[key] = measurement.fast_state_ms
-        return measurement
+        return measurement.model_copy(update={"pause": pause})
+
+    @contextlib.contextmanager
+    def changed(self, settings: DeviceSettings, options: CompileOptions | None = None) -> Iterator[ChangedSettings]:
+        """Set the device's power mode and lock its clocks while entered; gives what was really set.
+
+        The board remembers how things were, and sets them back by itself where neither this process nor the agent can.
+
+        Raises:
+            UserError: the device has no such settings, this user may not, or a mode takes a restart of it.
+            DeviceError: they could not be set back.
+        """
+        if not settings.any:
+            yield ChangedSettings()
+            return
+        fields = {**(options or self.default_options()).as_request(), **settings.as_request(self.target)}
+
+        def read(reply: Reply) -> ChangedSettings:
+            return ChangedSettings.model_validate(reply["settings"])
+
+        def change() -> ChangedSettings:
+            return self._request("change-settings", "changing its settings", _SETTING_S, read, **fields)
+
+        try:
+            found = change()
+        except RefusedError as error:
+            raise UserError(str(error)) from error
+        self._changed = change
+        try:
+            yield found
+        except BaseException:
+            with contextlib.suppress(DeviceError):  # the board does it by itself
+                self._restore_settings()
+            raise
+        self._restore_settings()
 
     def measure_like_trtexec(
         self, engine: Engine, like: str, given: Mapping[str, Any] | None = None
@@ -276,7 +326,7 @@ class Device:
         from hwnas.agent import arrays
 
         def output(reply: Reply, images: int) -> NDArray[Any]:
-            array = arrays.unpack(reply["output"])
+            array = arrays.unpack(Fields(reply).record("output"))
             expected = engine.outputs[0]
             if array.shape != (images, *expected.shape[1:]) or array.dtype != expected.dtype:
                 raise ValueError("another output than the engine has")
@@ -339,6 +389,25 @@ class Device:
     def release(self, engine: Engine) -> None:
         """Remove an engine and its ONNX from the device."""
         self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.sent_sha256)
+
+    def _restore_settings(self) -> None:
+        self._changed = None
+        self._request("restore-settings", "setting its settings back", _SETTING_S, dict)
+
+    @property
+    def _limit_c(self) -> float | None:
+        return self.target.limits.temperature_c
+
+    def _cool_down(self, options: CompileOptions, most_s: float) -> Pause | None:
+        def heat() -> Heat:
+            return self._request(
+                "heat", "asking how hot it is", _SHORT_S, _HEAT.validate_python, **options.as_request()
+            )
+
+        try:
+            return cool_down(heat, self._limit_c, most_s, self.tell)
+        except cooling.TooHotError as error:
+            raise TooHotError(f"target '{self.target.name}': {error}.") from error
 
     def _in_form(self, onnx: bytes, options: CompileOptions) -> bytes:
         """The model in the form that the runtime takes."""
@@ -405,6 +474,8 @@ class Device:
                     f"the agent on '{self.target.name}' speaks protocol {as_clause(str(version))}, this hwnas "
                     f"{protocol.VERSION}; install the same hwnas on both sides."
                 )
+            if self._changed is not None:  # what the agent before had set was set back as it ended
+                self._changed()
         return self._agent
 
     def _lost(self, agent: AgentProcess, doing: str, what: str) -> str:

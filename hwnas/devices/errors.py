@@ -23,6 +23,10 @@ class RefusedError(DeviceError):
         self.kind = kind
 
 
+class TooHotError(DeviceError):
+    """The device did not cool down in the time that there was for it."""
+
+
 class UnreachableError(DeviceError):
     """There is no way to the device at the moment; trying again later may help."""
 

@@ -16,6 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from hwnas.agent import judging
+from hwnas.agent.cooling import Pause
 from hwnas.agent.judging import Batch
 from hwnas.agent.knobs import MeasuringProtocol, WarmUp
 from hwnas.agent.sensors import Clocks
@@ -68,6 +69,8 @@ class Measurement(BaseModel):
     timer_overhead_ns: int
     canary_sha256: str
     elapsed_s: float
+    pause: Pause | None = None
+    """In which the device cooled down beforehand."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from hwnas.agent import arrays
+from hwnas.agent.cooling import MOST_PAUSE_S
 from hwnas.agent.knobs import MeasuringProtocol
 from hwnas.agent.options import BuildOptions, ExecutionOptions, changed
 
@@ -55,12 +56,14 @@ class CompileOptions:
 
 @dataclass(frozen=True)
 class MeasureOptions(MeasuringProtocol):
-    """The protocol's knobs, and two that are not of the protocol."""
+    """The protocol's knobs, and three that are not of the protocol."""
 
     fast_state_ms: float | None = None
     """The canary's fast state as an earlier session of the same device learned it."""
     timeout_s: float | None = None
     """When to give the agent up; ``None``: long after it should have ended."""
+    most_pause_s: float = MOST_PAUSE_S
+    """How long a device that is too hot is waited for beforehand."""
 
     def as_protocol(self) -> dict[str, Any]:
         """The protocol's knobs alone."""

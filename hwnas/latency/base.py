@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,8 @@ class TimingDevice(Protocol):
     """What profiling needs of :class:`hwnas.devices.Device`; a simulated device has these methods too."""
 
     target: Target
+    tell: Callable[[str], None]
+    """Is told what the device is waited for, again and again."""
 
     def default_options(self) -> CompileOptions:
         """How the target says that models are run."""

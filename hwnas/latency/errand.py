@@ -7,14 +7,14 @@ import dataclasses
 import datetime
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Never
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from hwnas.agent.runtimes import model_format
-from hwnas.devices import CompileOptions, Engine, Fingerprint, MeasureOptions, Target, load_target
+from hwnas.devices import CompileOptions, DeviceSettings, Engine, Fingerprint, MeasureOptions, Target, load_target
 from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, append_json_line, describe, read_bytes, read_json_lines, write_json
 from hwnas.latency.hygiene import Hygiene, RowNote
@@ -25,6 +25,7 @@ from hwnas.latency.sitting import LEARNING_S, LEARNING_SHARE
 from hwnas.latency.store import TableKey, table_path
 from hwnas.latency.table import LatencyTable
 from hwnas.latency.unit_model import check_precision, unit_model
+from hwnas.progress import unheard
 from hwnas.spaces import Space, get_space
 
 ERRAND = "profile"
@@ -56,6 +57,8 @@ class ErrandPlan(Document):
     canaries: tuple[str, ...]
     learn_s: float
     seconds: float | None
+    settings: dict[str, Any] | None = None
+    """Fields of a request that changes settings of the board."""
     models: dict[str, str]
     """SHA-256 to base64."""
     units: tuple[dict[str, Any], ...]
@@ -76,10 +79,13 @@ class _End(BaseModel):
 _LINE: TypeAdapter[JournalRecord | _End] = TypeAdapter(JournalRecord | _End)
 
 
-def write_errand(target: Target, space: Space, options: ProfileOptions, path: Path) -> ErrandPlan:
+def write_errand(
+    target: Target, space: Space, options: ProfileOptions, path: Path, settings: DeviceSettings | None = None
+) -> ErrandPlan:
     """Write the plan of a profile of ``target``: its base and held-out networks, build after build.
 
-    All models travel, so unless ``options`` says more, only :data:`HELD_OUT` networks are held out.
+    While the board measures, it has ``settings``.  All models travel, so unless ``options`` says more, only
+    :data:`HELD_OUT` networks are held out.
 
     Raises:
         UserError: as :func:`~hwnas.latency.profile`; the models are too many; the file cannot be written.
@@ -92,7 +98,10 @@ def write_errand(target: Target, space: Space, options: ProfileOptions, path: Pa
     held_out = HELD_OUT if options.validation_networks is None else options.validation_networks
     options = dataclasses.replace(options, compile=compiling, validation_networks=held_out)
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
-    plan, knobs = profile_plan(space, resolutions, options), profile_knobs(space, options, compiling)
+    plan, knobs = (
+        profile_plan(space, resolutions, options),
+        profile_knobs(space, options, compiling, target.limits.temperature_c),
+    )
     planned = (*plan.base, *plan.held_out)
     models = _models(space, planned, options.batch, compiling)
     hashes = {key: hashlib.sha256(model).hexdigest() for key, model in models.items()}
@@ -116,6 +125,7 @@ def write_errand(target: Target, space: Space, options: ProfileOptions, path: Pa
         canaries=tuple(sorted({one.canary for one in (knobs.blocks, knobs.networks) if one.gate})),
         learn_s=LEARNING_S if seconds is None else min(LEARNING_S, LEARNING_SHARE * seconds),
         seconds=seconds,
+        settings=settings.as_request(target) if settings is not None and settings.any else None,
         models={hashes[key]: base64.b64encode(model).decode() for key, model in models.items()},
         units=tuple(units),
     )
@@ -174,6 +184,7 @@ class _SeenDevice:
 
     def __init__(self, target: Target, fingerprints: list[Fingerprint]) -> None:
         self.target = target
+        self.tell: Callable[[str], None] = unheard
         self._fingerprints = fingerprints
 
     def default_options(self) -> CompileOptions:

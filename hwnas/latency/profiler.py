@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from hwnas.devices import CompileOptions, MeasureOptions, informed
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
+from hwnas.latency.conditions import conditions_of, contexts
 from hwnas.latency.crew import Board, Clock
 from hwnas.latency.extension import Extension
 from hwnas.latency.journal import Journal, journal_path, open_journal
@@ -163,7 +164,8 @@ def profile_together(
     with open_journal(journal_path(table_path(root, key)), fingerprint, fresh=options.fresh) as journal:
         for departure in absent:
             journal.append(departure)
-        knobs = profile_knobs(space, options, compiling)
+        limit_c = target.limits.temperature_c
+        knobs = profile_knobs(space, options, compiling, limit_c)
         judge = Judge(journal)
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
@@ -190,7 +192,8 @@ def profile_together(
                     sitting.leave_out(board, f"it changed while it was measured ({differences})")
                 sitting.measure(units)
         table = _with_former(_table(header, plan, units, judge), table_path(root, key), options)
-        table = validated(table, space)
+        state = conditions_of(journal, limit_c, contexts(sitting.boards, compiling))
+        table = validated(table.model_copy(update={"conditions": state}), space)
         return table, save_table(table, root)
 
 
@@ -210,20 +213,23 @@ def profile_plan(space: Space, resolutions: Sequence[int], options: ProfileOptio
     )
 
 
-def profile_knobs(space: Space, options: ProfileOptions, compiling: CompileOptions) -> Knobs:
-    """How its units are measured."""
+def profile_knobs(
+    space: Space, options: ProfileOptions, compiling: CompileOptions, limit_c: float | None = None
+) -> Knobs:
+    """How its units are measured, on a device that may become as hot as ``limit_c``."""
     builds = options.network_builds
     if builds is None:
         builds = network_builds(space, options.builds)
     samples = 64 if options.statistic == "p50" else math.ceil(LEAST_SAMPLES[0.99] / builds)
+    networks = options.network_protocol or network_protocol(space, options.fps, samples)
     return Knobs(
         minutes=options.minutes,
         block_builds=options.builds,
         network_builds=builds,
         batch=options.batch,
         compile=compiling,
-        blocks=options.block_protocol,
-        networks=options.network_protocol or network_protocol(space, options.fps, samples),
+        blocks=replace(options.block_protocol, temperature_limit_c=limit_c or 0.0),
+        networks=replace(networks, temperature_limit_c=limit_c or 0.0),
     )
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hwnas.devices import CompileOptions, Measurement, MeasureOptions
-from hwnas.devices.errors import UnreachableError
+from hwnas.devices.errors import TooHotError, UnreachableError
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.journal import Departure, JournalRecord
@@ -30,7 +30,7 @@ FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
 TIES, TIE_BUILDS = 6, 2
 """Of several boards each measures so many networks that the others measure too, and builds each so often."""
-_DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds"})
+_DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds", "temperature_limit_c"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
 
@@ -111,6 +111,9 @@ class Sitting:
         """Which unit each board is at."""
         self._spoilt: Counter[str] = Counter()
         """Tries of units that were the fault of a board that left."""
+        self._pauses = 0
+        for board in boards:
+            board.device.tell = partial(self._hear, board)
         together = len({*self._seats, *self._journal.boards}) > 1
         self._ties = tuple(ties) if together else ()
 
@@ -187,6 +190,7 @@ class Sitting:
             max_seconds=min(knobs.max_seconds, max(seconds_left, LEAST_SECONDS)),
             fast_state_ms=states.get(knobs.canary),
             soak_seconds=soak_s,
+            most_pause_s=min(knobs.most_pause_s, max(0.0, seconds_left)),
         )
         self._at[board.name] = unit.key
         seat.learned.update(new)
@@ -246,7 +250,7 @@ class Sitting:
     def _take(self, board: Board, outcome: _Outcome) -> None:
         seat, unit, error = self._seats[board.name], outcome.unit, outcome.error
         del self._at[board.name]
-        if isinstance(error, UnreachableError):
+        if isinstance(error, (UnreachableError, TooHotError)):
             self._dismiss(board, error)
             return
         now_s = self._crew.now_s()
@@ -260,6 +264,7 @@ class Sitting:
                 board=board.name,
             )
         )
+        self._pauses += outcome.measurement is not None and outcome.measurement.pause is not None
         self._advance_progress(unit, seconds)
         self._take_to_heart(board, seat, outcome)
         if unit in self._ties and all(self._journal.tries(tie.key, board.name) >= TIE_BUILDS for tie in self._ties):
@@ -345,6 +350,10 @@ class Sitting:
                         "use that protocol again or begin afresh (--fresh)."
                     )
 
+    def _hear(self, board: Board, note: str) -> None:
+        """What a board is waited for."""
+        self._progress.advance(0.0, f"{board.name}: {note}" if len(self._seats) > 1 else note)
+
     def _advance_progress(self, unit: Unit, seconds: float) -> None:
         blocks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is None]
         networks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is not None]
@@ -352,6 +361,8 @@ class Sitting:
         done = [f"{sum(map(bool, tries))} of {len(tries)} {kind}" for kind, tries in kinds.items() if tries]
         if len(self._seats) > 1:
             done.append(f"{len(self._crew.boards)} of {len(self._seats)} boards")
+        if self._pauses:
+            done.append(f"paused {self._pauses} times to cool down")
         note = ", ".join(done)
         if self._knobs.minutes is not None:
             self._progress.advance(seconds, note)
@@ -361,7 +372,9 @@ class Sitting:
 
 def _why(measurement: Measurement) -> str:
     throttled = next((reading.throttled for reading in measurement.clocks if reading.throttled), ())
-    return f"throttled, {', '.join(throttled)}" if throttled else "it never runs in its fast state"
+    if throttled:
+        return f"throttled, {', '.join(throttled)}"
+    return "its clocks do not keep still" if all(measurement.clocks_moved) else "it never runs in its fast state"
 
 
 def _how(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hwnas.devices import Fingerprint
 from hwnas.errors import UserError
 from hwnas.files import Document
 from hwnas.latency.base import Floats
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.figures import ValidationFigures
 from hwnas.latency.hygiene import Hygiene
 from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
@@ -231,6 +232,8 @@ class LatencyTable(Document):
     """Of those that a search proposed."""
     revalidation: Revalidation | None = None
     """Of the held-out networks, if that was after the profile."""
+    conditions: Conditions | None = None
+    """In what state the device was meanwhile; ``None``: nobody has read it."""
     hygiene: Hygiene | None = None
     """Of an imported table: what was refused of it and why."""
 

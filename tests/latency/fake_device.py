@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hwnas.agent.sensors import Clocks
 from hwnas.devices import CompileOptions, Engine, Fingerprint, Measurement, MeasureOptions, Target, load_target
 from hwnas.errors import DeviceError
 from hwnas.latency import ProfileOptions, profile
+from hwnas.progress import unheard
 from hwnas.spaces import get_space
 
 CANARY_NS = 100_000
@@ -45,6 +47,7 @@ class FakeDevice:
 
     def __init__(self, noise: float = 0.01, slow_share: float = 0.0, cpu: str = "fake") -> None:
         self.target: Target = load_target("host-cpu")
+        self.tell: Callable[[str], None] = unheard
         self.noise, self.slow_share, self.cpu = noise, slow_share, cpu
         self.now_s = 0.0
         self.fast_from_s = 0.0

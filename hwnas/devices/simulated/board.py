@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hwnas.agent import runtimes
+from hwnas.agent import cooling, runtimes
 from hwnas.agent.arrays import Array
 from hwnas.agent.canary import CANARY_SHA256, canary_onnx
+from hwnas.agent.cooling import cool_down
 from hwnas.agent.knobs import MeasuringProtocol
 from hwnas.agent.measuring import Canary, learn_fast_state, prepared_canary
 from hwnas.agent.measuring import Measurement as AgentMeasurement
-from hwnas.devices.errors import RefusedError
+from hwnas.devices.errors import RefusedError, TooHotError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, Tensor
+from hwnas.devices.settings import ChangedSettings, DeviceSettings
 from hwnas.devices.simulated.cost import CostModel
 from hwnas.devices.simulated.machine import UNDISTURBED, Conditions, Machine
 from hwnas.devices.target import Target
+from hwnas.errors import UserError
 from hwnas.graphs import Operators
+from hwnas.progress import unheard
 
 RUNTIME, PROVIDER = "simulated", "cpu"
+POWER_MODES = {"MAXN": 1.0, "15W": 0.6}
+"""Share of the full clock that each allows arithmetic."""
+_DEFAULT_MODE = "MAXN"
 _BUILD_S = 0.02
 _NS_PER_S = 1e9
 _S_PER_COPIED_ELEMENT = 1e-9
@@ -46,25 +54,35 @@ class SimulatedBoard:
     ``board.clock`` is its clock, which whoever measures on it must use too.
     """
 
-    def __init__(self, seed: int = 0, day: int = 0, conditions: Conditions = UNDISTURBED) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        day: int = 0,
+        conditions: Conditions = UNDISTURBED,
+        temperature_limit_c: float | None = None,
+    ) -> None:
         """
         Args:
             seed: of the board's coefficients: the same seed is the same board.
             day: of what disturbs it and of its builds' spread.
             conditions: how much that is.
+            temperature_limit_c: of its target.
         """
-        self.target = Target.model_validate(_TARGET)
+        self.target = Target.model_validate({**_TARGET, "limits": {"temperature_c": temperature_limit_c}})
+        self.tell: Callable[[str], None] = unheard
+        """Is told what the board is waited for, again and again."""
+        self._mode, self._settings = _DEFAULT_MODE, dict[str, Any]()
         self.machine = Machine(conditions, day)
         self.clock = self.machine.clock
         self._seed, self._costs, self._conditions = seed, CostModel(seed), conditions
         self._builds = np.random.default_rng([day, 1])
         self._engines: dict[str, _SimulatedEngine] = {}
-        self._canaries: dict[str, Canary] = {}
+        self._canaries: dict[tuple[str, str], Canary] = {}
         self._built = 0
 
     def true_ms(self, content: bytes) -> float:
         """What one run of an ONNX model takes in the board's fast state, with nothing that disturbs it."""
-        return 1e3 * self._costs.seconds(content)
+        return 1e3 * self._costs.seconds(content, POWER_MODES[self._mode])
 
     def true_fast_state_ms(self, canary: str = "small") -> float:
         """What a canary takes then."""
@@ -75,13 +93,37 @@ class SimulatedBoard:
         return CompileOptions(RUNTIME, "fp32", 1, PROVIDER)
 
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
-        """The board as it is, which is always the same.
+        """The board as it is, which is always the same but for its power mode.
 
         Raises:
             RefusedError: ``options`` are not those of this board.
         """
         self._require_known(options)
-        return Fingerprint(identity={"cpu": f"simulated {self._seed}", "runtime": {"name": RUNTIME}}, context={})
+        identity = {"cpu": f"simulated {self._seed}", "power_mode": self._mode, "runtime": {"name": RUNTIME}}
+        clocks = self.machine.read_clocks().as_record()
+        return Fingerprint(identity=identity, context={"clocks": clocks, "settings": dict(self._settings)})
+
+    @contextlib.contextmanager
+    def changed(self, settings: DeviceSettings) -> Iterator[ChangedSettings]:
+        """Have another power mode while entered; clocks are locked anyway, which is told.
+
+        Raises:
+            UserError: the mode is unknown.
+        """
+        before = self._mode
+        mode = settings.power_mode or before
+        if mode not in POWER_MODES:
+            raise UserError(f"the simulated board has no power mode '{mode}', but {', '.join(POWER_MODES)}.")
+        self._set_mode(mode)
+        if settings.power_mode is not None:
+            self._settings["power_mode"] = mode
+        if settings.lock_clocks:
+            self._settings["clocks"] = {"cpu_mhz": self.machine.read_clocks().limit_mhz}
+        try:
+            yield ChangedSettings.model_validate(self._settings)
+        finally:
+            self._settings = {}
+            self._set_mode(before)
 
     def compile(self, onnx: bytes, options: CompileOptions | None = None) -> Engine:
         """Build an engine; builds of one model differ.
@@ -127,16 +169,23 @@ class SimulatedBoard:
 
         Raises:
             RefusedError: the engine was released.
+            TooHotError: the board does not cool down.
         """
         options = options or MeasureOptions()
         if engine.id not in self._engines:
             raise RefusedError("unknown-engine", f"engine {engine.id} was released; compile it.")
-        machine, protocol = self.machine, MeasuringProtocol(**options.as_protocol())
+        limit_c, machine = self.target.limits.temperature_c, self.machine
+        try:
+            pause = cool_down(machine.heat, limit_c, options.most_pause_s, self.tell, machine.sleep, machine.clock)
+        except cooling.TooHotError as error:
+            raise TooHotError(f"the simulated board: {error}.") from error
+        options = replace(options, temperature_limit_c=options.temperature_limit_c or limit_c or 0.0)
+        protocol = MeasuringProtocol(**options.as_protocol())
         canary = self._canary(protocol.canary, options.fast_state_ms) if protocol.gate else None
         sensors = (machine.clock, machine.read_clocks, machine.preemptions, machine.sleep)
         reply = AgentMeasurement(self._engines[engine.id], canary, protocol, *sensors).run()
         sha256 = CANARY_SHA256[protocol.canary]
-        return Measurement.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": sha256})
+        return Measurement.model_validate({**reply, "timer_overhead_ns": 0, "canary_sha256": sha256, "pause": pause})
 
     def _require_known(self, options: CompileOptions | None) -> None:
         known = self.default_options()
@@ -145,8 +194,9 @@ class SimulatedBoard:
 
     def _build(self, content: bytes, factor: float) -> _SimulatedEngine:
         try:
-            seconds = self._costs.seconds(content)
-            throttled = self._costs.seconds(content, self._conditions.throttled_clock)
+            share = POWER_MODES[self._mode]
+            seconds = self._costs.seconds(content, share)
+            throttled = self._costs.seconds(content, share * self._conditions.throttled_clock)
         except ValueError as error:
             raise RefusedError("model-refused", f"the simulated board refused the model: {error}.") from error
         model = self._costs.operators(content)
@@ -154,10 +204,14 @@ class SimulatedBoard:
 
     def _canary(self, name: str, fast_state_ms: float | None) -> Canary:
         """Built and warmed on first use, kept for the session, as the agent does."""
-        if name not in self._canaries:
+        key = (self._mode, name)
+        if key not in self._canaries:
             initial = None if fast_state_ms is None else 1e6 * fast_state_ms
-            self._canaries[name] = prepared_canary(self._build(canary_onnx(name), 1.0), initial, self.clock)
-        return self._canaries[name]
+            self._canaries[key] = prepared_canary(self._build(canary_onnx(name), 1.0), initial, self.clock)
+        return self._canaries[key]
+
+    def _set_mode(self, mode: str) -> None:
+        self._mode, self.machine.clock_share = mode, POWER_MODES[mode]
 
 
 class _SimulatedEngine(runtimes.Engine):

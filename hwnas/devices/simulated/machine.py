@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.agent.cooling import Heat
 from hwnas.agent.sensors import Clocks
 
 _NOMINAL_MHZ = 2000.0
@@ -45,6 +46,14 @@ class Conditions:
     cool_s: float = 3.0
     """Mean time between two such stretches, and ``hot_s`` the mean length of one."""
     hot_s: float = 0.3
+    ambient_c: float | None = None
+    """Temperature of the machine that rests; ``None``: it has no thermometer."""
+    loaded_c: float = 100.0
+    """Towards which it goes while something runs, and back as :attr:`warming_s` says."""
+    warming_s: float = 60.0
+    """Time in which a difference of temperature falls to 37 %."""
+    slows_down_c: float = math.inf
+    """From here on it throttles."""
     preemptions_per_s: float = 0.0
     """How often a run loses its processor for :attr:`time_slice_s`, which the system counts."""
     time_slice_s: float = 0.004
@@ -69,12 +78,15 @@ class Machine:
     def __init__(self, conditions: Conditions, seed: int) -> None:
         slow, hot, excess, lost, drift = np.random.default_rng(seed).spawn(5)
         self.now_s = 0.0
+        self.clock_share = 1.0
+        """Of the nominal clock, what the power mode allows."""
         self._conditions = conditions
         self._slow = _Episodes(slow, conditions.fast_s, conditions.slow_s, conditions.slow_factor != 1.0)
         self._hot = _Episodes(hot, conditions.cool_s, conditions.hot_s, conditions.throttled_clock != 1.0)
         self._excess = _excesses(excess, conditions)
         self._lost, self._preemptions, self._next_loss_s = lost, 0, 0.0
         self._plan_loss()
+        self._temperature_c, self._felt_s = conditions.ambient_c, 0.0
         self._phase = float(drift.uniform(0, 2 * math.pi))
         self._resident: tuple[object, int] = (None, 0)
         self._coldness = 0.0
@@ -90,10 +102,15 @@ class Machine:
 
     def read_clocks(self) -> Clocks:
         """What the sensors tell."""
-        hot = self._hot.at(self.now_s)
-        mhz = _NOMINAL_MHZ * (self._conditions.throttled_clock if hot else 1.0)
-        why = ("cooling device cpufreq-cpu0 at 1 of 4",) if hot else ()
-        return Clocks(mhz, mhz, throttle_events=self._hot.begun, throttled=why)
+        heat = self.heat()
+        mhz = _NOMINAL_MHZ * self.clock_share * (self._conditions.throttled_clock if heat.slowed_by else 1.0)
+        events = self._hot.begun
+        return Clocks(mhz, mhz, throttle_events=events, throttled=heat.slowed_by, temperature_c=heat.temperature_c)
+
+    def heat(self) -> Heat:
+        """How hot it is now."""
+        self._feel(self._conditions.ambient_c)
+        return Heat(self._temperature_c, ("cooling device cpufreq-cpu0 at 1 of 4",) if self._is_throttled() else ())
 
     def preemptions(self) -> int:
         """How often a run lost its processor so far."""
@@ -108,8 +125,9 @@ class Machine:
 
     def run(self, full_clock_s: float, throttled_s: float) -> float:
         """One run of what takes so long undisturbed, at the full clock or throttled; gives what it takes now, s."""
+        self._feel(self._conditions.ambient_c)
         start = self.now_s
-        seconds = throttled_s if self._hot.at(start) else full_clock_s
+        seconds = throttled_s if self._is_throttled() else full_clock_s
         seconds *= (1.0 + next(self._excess)) * (1.0 + self._coldness) * self._drift_at(start)
         self._coldness *= _WARMING
         if self._slow.at(start):
@@ -118,9 +136,21 @@ class Machine:
             seconds += self._conditions.time_slice_s
             self._preemptions += 1
         self.now_s = start + seconds
+        self._feel(self._conditions.loaded_c)
         if self.now_s > self._next_loss_s:
             self._plan_loss()
         return seconds
+
+    def _is_throttled(self) -> bool:
+        too_hot = self._temperature_c is not None and self._temperature_c >= self._conditions.slows_down_c
+        return self._hot.at(self.now_s) or too_hot
+
+    def _feel(self, towards_c: float | None) -> None:
+        """Warm up or cool down for the time that has passed since it was last felt."""
+        if self._temperature_c is not None and towards_c is not None:
+            left = math.exp((self._felt_s - self.now_s) / self._conditions.warming_s)
+            self._temperature_c = towards_c + left * (self._temperature_c - towards_c)
+            self._felt_s = self.now_s
 
     def _drift_at(self, now_s: float) -> float:
         turn = 2 * math.pi * now_s / self._conditions.drift_period_s + self._phase
