@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from . import nvpmodel, sensors
+from .emulation import emulator
 from .fingerprint import cpu_description
 from .protocol import AgentError
 from .sysfs import read_text
@@ -33,6 +34,7 @@ def describe_board(root: Path = _ROOT) -> Dict[str, Any]:
     disk = shutil.disk_usage(Path.home())
     return {
         "machine": platform.machine(),
+        "emulator": emulator(),
         "model": read_text(tree / "model"),
         "compatible": (read_text(tree / "compatible") or "").replace("\x00", " ").split(),
         "nv_tegra_release": _text(root / "etc/nv_tegra_release"),

@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from . import nvpmodel, sensors
+from .emulation import emulator
 from .runtimes import Runtime, RuntimeOptions
 from .sysfs import read_text
 from .thermal import temperatures_c
@@ -32,6 +33,9 @@ def probe(runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks) -> 
         "power_mode": _power_mode(),
         "runtime": dict(runtime.identity(options), name=runtime.name, version=runtime.version()),
     }
+    emulated_by = emulator()
+    if emulated_by is not None:  # else nothing, so that devices stay who they were
+        identity["emulator"] = emulated_by
     return {"identity": identity, "context": _context(clocks)}
 
 

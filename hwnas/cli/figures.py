@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwnas.cli.console import out, print_table, share
+from hwnas.cli.labels import EMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ NAMES = {"block_sum": "sum of blocks", "macs": "MACs alone"}
 
 def print_figures(table: LatencyTable) -> None:
     """How well the table's model, and simpler ones, predict its held-out networks."""
+    if table.kind == "emulated":
+        out.print(EMULATED, soft_wrap=True)
     if table.validation is None:
         out.print("No network was held out, so nothing is known of how well this table predicts.")
     else:

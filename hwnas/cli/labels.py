@@ -14,6 +14,8 @@ RELATIVE = (
     "architectures of one resolution, and a budget in ms over it is no promise."
 )
 
+EMULATED = "The latency table is emulated: its times are an emulator's, and a budget in ms over it is no promise."
+
 
 def statistic(table: LatencyTable) -> str:
     """Which figure of an entry stands for its time."""

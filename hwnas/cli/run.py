@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+from hwnas.cli.labels import EMULATED
 from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def run(
 
 def print_summary(summary: Summary) -> None:
     """The figures of a run, for people."""
+    if summary.emulated:
+        out.print(EMULATED, soft_wrap=True)
     limit, promised = milliseconds(summary.budget_ms), milliseconds(summary.promised_ms)
     interval = (
         "" if summary.promised_interval_ms is None else " to ".join(map(milliseconds, summary.promised_interval_ms))

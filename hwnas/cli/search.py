@@ -56,7 +56,7 @@ def search(
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
     from hwnas.cli.checks import check_budgets, check_objective, check_precisions, check_statistic
-    from hwnas.cli.labels import RELATIVE
+    from hwnas.cli.labels import EMULATED, RELATIVE
 
     written = check_budgets(budget, confidence)
     if written.latency_ms is None:
@@ -90,6 +90,8 @@ def search(
         latency, limit = found.latency, found.budget
         searched, asked = latency.space, precisions or (latency.options.precision,)
         scored = evaluator_in(asked, evaluator, latency.options.remainder)
+        if any(loaded.table.kind == "emulated" for loaded in latency.tables):
+            err.print(EMULATED, soft_wrap=True, highlight=False)
         hygiene = latency.tables[0].table.hygiene
         if hygiene and hygiene.relative:
             err.print(RELATIVE.format(absent=", ".join(hygiene.absent)), soft_wrap=True, highlight=False)
@@ -121,6 +123,7 @@ def search(
             {
                 "tables": [str(loaded.path) for loaded in latency.tables],
                 "stale": any(loaded.stale for loaded in latency.tables),
+                "kind": latency.tables[0].table.kind,
                 "relative": any(loaded.table.relative for loaded in latency.tables),
                 "precisions": list(asked),
                 "stopped": result.stopped,

@@ -66,13 +66,15 @@ def new_target(name: str, record: BoardRecord, connection: Local | Ssh, base: st
         base: the target from which it inherits.
         date: of today, which the sources carry.
     """
+    model = record.model or (record.gpu and record.gpu.name) or record.processor
     facts = {key: {"value": one.value, "source": f"{one.source}, {date}"} for key, one in facts_of(record).items()}
     return {
         "schema": 1,
         "name": name,
         "extends": base,
-        "description": f"{record.model or (record.gpu and record.gpu.name) or record.cpu} at {_place(connection)}",
+        "description": f"{model} at {_place(connection)}",
         "connection": connection.model_dump(exclude_defaults=True),
+        **({} if record.emulator is None else {"emulated": True}),
         "facts": facts,
     }
 
@@ -92,6 +94,10 @@ def write_target(content: dict[str, Any], path: Path) -> Target | FactsOnly:
 def surprises(described: Target | FactsOnly, record: BoardRecord) -> list[str]:
     """Where a board is otherwise than its kind should be, in sentences."""
     facts, told = described.facts, []
+    if record.emulator is not None:
+        told.append(
+            f"Its processor is emulated by {record.emulator}: its results are right, and its times mean nothing."
+        )
     if facts.sms and facts.sms_by_power_mode and facts.power_mode:
         mode, found = facts.power_mode.value, facts.sms.value
         expected = facts.sms_by_power_mode.value.get(mode, found)

@@ -36,6 +36,8 @@ class BoardRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     machine: str
+    emulator: str | None
+    """What emulates its processor; then ``cpu`` may be that of the machine underneath."""
     model: str | None
     """Of the device tree."""
     compatible: tuple[str, ...]
@@ -59,6 +61,11 @@ class BoardRecord(BaseModel):
     disk_bytes: int
     disk_free_bytes: int
     python: str
+
+    @property
+    def processor(self) -> str:
+        """What it computes on."""
+        return self.cpu if self.emulator is None else f"{self.machine}, emulated by {self.emulator}"
 
     @property
     def part_numbers(self) -> list[str]:
@@ -96,7 +103,7 @@ def facts_of(record: BoardRecord) -> dict[str, Found]:
         "compute_capability": _found(gpu and "{}.{}".format(*gpu.compute_capability), "CUDA"),
         "gpu_max_mhz": _found(record.gpu_max_mhz, "the kernel or NVML, at present"),
         "memory_mhz": _found(record.memory_mhz, "NVML or tegrastats"),
-        "cpu": _found(None if record.cpu in (record.model, "unknown") else record.cpu, "/proc/cpuinfo"),
+        "cpu": _cpu(record),
         "cpu_cores": _found(record.cpu_cores, "the operating system"),
         "cpu_max_mhz": _found(record.cpu_max_mhz, "cpufreq"),
         "memory_gib": _found(
@@ -126,6 +133,12 @@ def _power_mode(record: BoardRecord, configuration: dict[str, nvpmodel.ModeLimit
         return Found(told.name, "nvpmodel -q")
     kept = nvpmodel.kept_mode(record.nvpmodel_status or "", configuration)
     return kept and Found(kept.name, "/var/lib/nvpmodel/status and /etc/nvpmodel.conf")
+
+
+def _cpu(record: BoardRecord) -> Found | None:
+    """Unless it is the board's model, nothing, or another machine's."""
+    told = record.emulator is None and record.cpu not in (record.model, "unknown")
+    return Found(record.cpu, "/proc/cpuinfo") if told else None
 
 
 def _tensorrt(record: BoardRecord) -> Found | None:

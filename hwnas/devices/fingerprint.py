@@ -24,6 +24,12 @@ class Fingerprint(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
+    def emulator(self) -> str | None:
+        """What emulates its processor, as far as that could be found; its times mean nothing then."""
+        name = self.identity.get("emulator")
+        return None if name is None else str(name)
+
+    @property
     def identity8(self) -> str:
         """The first eight hexadecimal digits of :attr:`sha256`."""
         return self.sha256[:8]

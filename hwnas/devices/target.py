@@ -90,6 +90,9 @@ class Description(Described):
     description: str
     kind: Literal["cpu", "gpu", "jetson"]
     connection: Annotated[Local | Ssh, Field(discriminator="kind")]
+    emulated: bool = False
+    """Its processor is emulated, so that times taken on it mean nothing; a latency table of it says so.  What emulates
+    single programs, as QEMU's user mode does, is also found on the device itself."""
     facts: Facts = Facts()
 
 

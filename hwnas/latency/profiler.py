@@ -170,6 +170,7 @@ def profile_together(
         header = {
             **{field: value for field, value in asdict(key).items() if field != "identity8"},
             "fingerprint": fingerprint,
+            "kind": "emulated" if target.emulated or fingerprint.emulator else "measured",
             "board_spread": target.board_spread,
             "protocol": {"blocks": knobs.blocks.as_protocol(), "networks": knobs.networks.as_protocol()},
             "created": journal.header.created,

@@ -110,6 +110,8 @@ def _on_another_device(
     table = load_table(path)
     if table.arrival != str(BACK_TO_BACK):
         raise UserError(f"Latency table {path} is of runs at {table.arrival}; limit a latency of runs back to back.")
+    if table.kind == "emulated":
+        raise UserError(f"Latency table {path} is emulated: its times are an emulator's, and limit nothing.")
     if table.kind == "imported" and statistic != "p50":
         raise UserError(f"Imported table {path} knows p50 alone, not {statistic}.")
     model = fit_latency_model(table, space, statistic=Statistic(statistic, gated=_gated(table)))

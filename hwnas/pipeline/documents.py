@@ -68,6 +68,8 @@ class Summary(Document):
     evaluations: int
     seconds_per_step: dict[str, float]
     report: str
+    emulated: bool = False
+    """The times are an emulator's: whatever budget was kept by them, nothing is promised for a device."""
 
 
 class FinalistsDocument(Document):

@@ -186,6 +186,7 @@ def summarise(run: Run, page: Path) -> Summary:
         evaluations=len(run.search_result.evaluations) + len(run.refined()),
         seconds_per_step=run.steps.seconds(),
         report=str(page),
+        emulated=run.latency.table.kind == "emulated",
     )
 
 

@@ -39,7 +39,9 @@ def warnings(data: ReportData) -> tuple[str, ...]:
             f"Not measured on the device: that this network keeps the {asked.statistic} budget on {asked.target} "
             "is a prediction."
         )
-    if table.kind != "measured":
+    if table.kind == "emulated":
+        found.append(f"The latency table {table.name} is emulated: its times are an emulator's, and promise nothing.")
+    elif table.kind != "measured":
         found.append(f"The latency table {table.name} is {table.kind}: its times were not taken on this device.")
     if table.absent:
         found.append(

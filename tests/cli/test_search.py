@@ -49,6 +49,14 @@ def test_an_imported_table_is_searched_without_its_device_and_said_to_be_relativ
     assert header["budget"]["target"] == "phone"
 
 
+def test_a_budget_over_an_emulated_table_is_said_to_be_no_promise_before_anything_else(tmp_path: Path) -> None:
+    table = save_table(made_table().model_copy(update={"kind": "emulated"}), tmp_path)
+    found = search(table, "--budget", "0.1", "--confidence", "0.5", "--allow-stale", "--json")
+    assert found.exit_code == 0, found.output
+    assert found.stderr.splitlines()[0].startswith("The latency table is emulated: its times are an emulator's")
+    assert json.loads(found.stdout)["kind"] == "emulated"
+
+
 @pytest.mark.parametrize("other", [("--statistic", "p99"), ("--fps", "30")])
 def test_an_imported_table_knows_no_other_statistic_or_arrival(imported: Path, other: tuple[str, str]) -> None:
     found = search(imported, "--budget", "0.1", *other)

@@ -44,6 +44,7 @@ GPU = {
 }
 ORIN_NANO = {
     "machine": "aarch64",
+    "emulator": None,
     "model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
     "compatible": ["nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234"],
     "nv_tegra_release": RELEASE,
@@ -250,6 +251,17 @@ def test_what_is_otherwise_than_expected_is_said(tmp_path: Path, others: dict[st
 
     assert told(record()) == []
     assert told(record(**others)) == [words]
+
+
+def test_an_emulated_board_says_so_and_is_not_the_machine_underneath(tmp_path: Path) -> None:
+    found = record(BARE, machine="aarch64", emulator="qemu-aarch64-static")
+    content = new_target("arm64", found, AT, "host-cpu", DATE)
+    assert content["description"] == "aarch64, emulated by qemu-aarch64-static at jetson@192.168.55.1"
+    assert "cpu" not in content["facts"]
+    described = write_target(content, tmp_path / "arm64.yaml")
+    assert described.emulated
+    (sentence,) = surprises(described, found)
+    assert "emulated by qemu-aarch64-static" in sentence
 
 
 def test_a_board_is_described_from_its_files(tmp_path: Path) -> None:

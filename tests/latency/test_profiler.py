@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.devices import Engine, Measurement, MeasureOptions
+from hwnas.devices import Engine, Fingerprint, Measurement, MeasureOptions
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.graphs import block_graph, network_graph
 from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journal_path, load_table, profile
@@ -313,6 +313,18 @@ def test_progress_is_told_to_its_end(tmp_path: Path) -> None:
     recorder, device = Recorder(), FakeDevice()
     profile(device, SPACE, tmp_path, options(builds=2), recorder, device.clock)
     assert recorder.finished and recorder.done == recorder.total > 0
+
+
+def test_a_table_says_that_its_device_is_emulated_whether_the_target_or_the_device_tells(tmp_path: Path) -> None:
+    told, found = FakeDevice(), FakeDevice()
+    told.target = told.target.model_copy(update={"emulated": True})
+    identity = found.fingerprint().identity | {"emulator": "qemu-aarch64-static"}
+    found.fingerprint = lambda _=None: Fingerprint(identity=identity, context={})  # type: ignore[method-assign]
+    kinds = [
+        run(device, tmp_path / name, networks_only=5, validation_networks=None)[0].kind
+        for name, device in (("told", told), ("found", found), ("neither", FakeDevice()))
+    ]
+    assert kinds == ["emulated", "emulated", "measured"]
 
 
 def test_a_board_is_soaked_once_a_sitting_and_its_kinds_spread_is_in_the_table(tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ def test_another_device_is_judged_by_its_own_table(tmp_path: Path) -> None:
         open_constraints([("other", 20.0)], SMALL, tmp_path)
 
 
+def test_an_emulated_device_limits_nothing(tmp_path: Path) -> None:
+    emulated = load_table(SHIPPED).model_copy(update={"target": "other", "kind": "emulated"})
+    save_table(emulated, tmp_path)
+    with pytest.raises(UserError, match="is emulated: its times are an emulator's"):
+        open_constraints([("other", 20.0)], SMALL, tmp_path)
+
+
 def test_a_device_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no latency table of mobilenet_v3/small below .* none of model_mb, macs"):
         open_constraints([("nothing", 20.0)], SMALL, tmp_path)
