@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, out, print_json
+from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, err, out, print_json
 from hwnas.cli.figures import print_figures
 from hwnas.questions import answered_by
 
 if TYPE_CHECKING:
-    from hwnas.devices import Target
+    from hwnas.devices import DeviceSettings, Target
     from hwnas.latency import ProfileOptions
     from hwnas.spaces import Space
 
@@ -53,6 +53,13 @@ def profile(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or int8; default: the target's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; default: the target's.")] = None,
+    power_mode: Annotated[
+        str | None,
+        typer.Option(help="Set a Jetson's power mode, by nvpmodel's name, while it is measured, and set it back."),
+    ] = None,
+    lock_clocks: Annotated[
+        bool, typer.Option("--lock-clocks", help="Keep the device's clocks still while it is measured.")
+    ] = False,
     accept_new: AcceptNewOption = False,
     plan: Annotated[
         Path | None,
@@ -71,7 +78,7 @@ def profile(
 
     percentile = check_statistic(statistic)
 
-    from hwnas.devices import RuntimeChoice, load_target, open_device
+    from hwnas.devices import DeviceSettings, RuntimeChoice, load_target, open_device
     from hwnas.errors import UserError
     from hwnas.latency import ProfileOptions
     from hwnas.latency import profile as measure
@@ -95,10 +102,18 @@ def profile(
         fps=fps,
         compile=RuntimeChoice(runtime, provider, precision, threads).options(described),
     )
+    settings = DeviceSettings(power_mode, lock_clocks)
     if plan is not None:
-        _write_plan(described, get_space(space, classes), options, plan, json=json)
+        _write_plan(described, get_space(space, classes), options, settings, plan, json=json)
         return
-    with answered_by(Terminal(accept_new)), open_device(described) as device, bars() as progress:
+    with (
+        answered_by(Terminal(accept_new)),
+        open_device(described) as device,
+        device.changed(settings, options.compile) as changed,
+        bars() as progress,
+    ):
+        if settings.any:
+            err.print(f"Set on {target}: {changed}. It is set back in the end.", soft_wrap=True, highlight=False)
         table, path = measure(device, get_space(space, classes), tables, options, progress)
     if json:
         figures = table.validation.model_dump(mode="json") if table.validation else None
@@ -116,13 +131,15 @@ def profile(
     print_figures(table)
 
 
-def _write_plan(target: Target, space: Space, options: ProfileOptions, path: Path, *, json: bool) -> None:
+def _write_plan(
+    target: Target, space: Space, options: ProfileOptions, settings: DeviceSettings, path: Path, *, json: bool
+) -> None:
     from hwnas.devices.zipapp import agent_zipapp
     from hwnas.files import write_atomic
     from hwnas.latency.errand import write_errand
 
     agent = path.with_name("hwnas-agent.pyz")
-    written = write_errand(target, space, options, path)
+    written = write_errand(target, space, options, path, settings)
     write_atomic(agent, agent_zipapp())
     if json:
         print_json({"plan": str(path), "agent": str(agent), "units": len(written.units)})

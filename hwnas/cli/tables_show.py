@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwnas.cli.conditions import print_conditions
 from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table, readable
 from hwnas.cli.figures import print_figures
 from hwnas.cli.labels import labels, print_hygiene, statistic
@@ -41,6 +42,7 @@ def show(
     else:
         out.print(f"[bold]{path}[/]", soft_wrap=True)
         _print_facts(table)
+        print_conditions(table)
         _print_scatter(table)
         print_hygiene(table)
         _print_picture(table, resolution or table.resolutions[len(table.resolutions) // 2])
