@@ -47,12 +47,19 @@ class FewShotModel:
     """
 
     def __init__(
-        self, space: Space, per_block: Floats, per_network: Floats, noise: float, stretch: float, floor_ms: float
+        self,
+        space: Space,
+        per_block: Floats,
+        per_network: Floats,
+        noise: float,
+        stretch: float,
+        floor_ms: float,
+        board_spread: float = 0.0,
     ) -> None:
         """``per_block`` [blocks, 1 + parts] and ``per_network`` [1 + parts]: cost in ms, and its uncertainty's parts.
 
         The parts' squares sum up to the variance in ms² of a sum of blocks.  ``noise`` is relative; ``stretch``
-        multiplies the whole deviation.
+        multiplies the whole deviation but that between boards, ``board_spread``, which is relative.
         """
         self.space = space
         self.overhead_ms = float(per_network[0])
@@ -63,6 +70,7 @@ class FewShotModel:
         self._noise = noise
         self._stretch = stretch
         self._floor_ms = floor_ms
+        self._board_spread = board_spread
         ms = np.maximum(self.block_ms, floor_ms / len(space.slots))
         variance = (per_block[:, 1:] ** 2).sum(axis=1) + (noise * ms) ** 2
         self.times = BlockTimes(ms, stretch * np.sqrt(variance), np.zeros(len(ms), np.bool_))
@@ -75,17 +83,24 @@ class FewShotModel:
             UserError: fewer than :data:`FEWEST` calibration networks.
         """
         calibration = table.with_role("calibration")
-        return cls.of_networks(space, genomes_of(space, calibration), values_ms(calibration, statistic))
+        measured_ms = values_ms(calibration, statistic)
+        return cls.of_networks(space, genomes_of(space, calibration), measured_ms, board_spread=table.board_spread)
 
     @classmethod
     def of_networks(
-        cls, space: Space, genomes: Genomes, measured_ms: Floats, siblings: Sequence[FewShotModel] = ()
+        cls,
+        space: Space,
+        genomes: Genomes,
+        measured_ms: Floats,
+        siblings: Sequence[FewShotModel] = (),
+        board_spread: float = 0.0,
     ) -> Self:
         """Fit to measured networks [n, choices] and their latencies in ms [n].
 
         Args:
             siblings: models of other devices, or of other batch sizes, for the same space.  No network on which this
                 model is judged may have been measured for them either.
+            board_spread: relative standard deviation between boards of the kind.
 
         Raises:
             UserError: fewer than :data:`FEWEST` networks, a latency that is not positive and finite, or a sibling of
@@ -106,7 +121,8 @@ class FewShotModel:
         parts, rest = _parts(posterior.covariance, shares / size)
         to_ms = np.concatenate([(prior + posterior.mean / size)[:, None], parts / size[:, None]], axis=1)
         noise = float(np.sqrt(posterior.noise**2 + rest))
-        return cls(space, features.per_block @ to_ms, features.per_network @ to_ms, noise, posterior.stretch, floor_ms)
+        costs = features.per_block @ to_ms, features.per_network @ to_ms
+        return cls(space, *costs, noise, posterior.stretch, floor_ms, board_spread)
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Mean and standard deviation in ms, each [n]; see :class:`~hwnas.latency.base.LatencyModel`."""
@@ -116,7 +132,7 @@ class FewShotModel:
             sums = self._per_network + sum_over_blocks(self.space, genomes[rows], self._per_block)
             mean[rows] = np.maximum(sums[:, 0], self._floor_ms)
             variance = (sums[:, 1:] ** 2).sum(axis=1) + (self._noise * mean[rows]) ** 2
-            std[rows] = self._stretch * np.sqrt(variance)
+            std[rows] = np.sqrt(self._stretch**2 * variance + (self._board_spread * mean[rows]) ** 2)
         return mean, std
 
     def interpolated(self, genomes: Genomes) -> npt.NDArray[np.bool_]:

@@ -140,7 +140,7 @@ class Judge:
         canaries = {self.journal.builds[unit][0].measurement.protocol.canary for unit in networks}
         canary = next(iter(canaries or self._common_canaries), "")
         return board_speeds(
-            {board: states[board].get(canary) for board in self.boards},
+            {board: states[board].get(canary) for board in sorted(states)},
             [self._medians_by_board(unit) for unit in networks],
         )
 
