@@ -19,6 +19,7 @@ WRONG = (
 )
 """What stands in a field's place, as JSON or nearly."""
 _MARK, _AGAIN = "@@", "@again"
+_PLACES = 101
 _LATIN_E = b"\xe9"
 
 
@@ -50,13 +51,14 @@ def malformed(messages: Sequence[dict[str, Any]], needed: Collection[str] = ()) 
     """
     texts = [text for message in messages for text in _variants(message, needed)]
 
-    def line(text: str, wrong: str, distort: Callable[[bytes, int], bytes], place: float) -> bytes:
-        whole = text.replace(f'"{_MARK}"', wrong).encode()
-        return distort(whole, int(place * len(whole))).replace(b"\n", b" ")
+    def line(number: int) -> bytes:  # one draw for all choices: there are thousands of lines
+        number, place = divmod(number, _PLACES)
+        number, distortion = divmod(number, len(DISTORTIONS))
+        number, wrong = divmod(number, len(WRONG))
+        whole = texts[number].replace(f'"{_MARK}"', WRONG[wrong]).encode()
+        return DISTORTIONS[distortion](whole, place * len(whole) // _PLACES).replace(b"\n", b" ")
 
-    return st.builds(
-        line, st.sampled_from(texts), st.sampled_from(WRONG), st.sampled_from(DISTORTIONS), st.floats(0, 1)
-    )
+    return st.integers(0, _PLACES * len(DISTORTIONS) * len(WRONG) * len(texts) - 1).map(line)
 
 
 def _variants(message: dict[str, Any], needed: Collection[str]) -> Iterator[str]:

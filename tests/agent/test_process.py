@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hwnas.agent.canary import canary_onnx
 from hwnas.agent.protocol import ErrorKind
-from hwnas.agent.server import Agent
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = ROOT / "hwnas" / "agent"
@@ -166,36 +163,3 @@ def test_the_agent_imports_neither_the_rest_of_hwnas_nor_a_runtime_before_it_is_
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT).stdout
     modules = ast.literal_eval(printed.decode())
     assert {module for module in modules if not module.startswith("hwnas.agent")} == {"hwnas"}
-
-
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    return Agent(tmp_path_factory.mktemp("home"))
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-REQUESTS = ("hello", "fingerprint", "blob-status", "put-blob", "compile", "measure", "infer", "peak-memory", "release")
-FIELDS = ("id", "sha256", "offset", "size", "data", "engine", "runtime", "provider", "threads", "protocol", "input")
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.sampled_from(REQUESTS) | st.text(max_size=8), st.dictionaries(st.sampled_from(FIELDS), json_values))
-def test_every_malformed_request_has_one_refusal(agent: Agent, request: str, fields: dict[str, Any]) -> None:
-    reply = agent.answer(json.dumps({**fields, "request": request}).encode())
-    json.dumps(reply, allow_nan=False)
-    if not reply["ok"]:
-        assert reply["error"]["kind"] != ErrorKind.INTERNAL, reply
-    else:
-        assert request in ("hello", "release", "fingerprint", "blob-status")
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.binary(max_size=64))
-def test_every_line_of_garbage_has_one_refusal(agent: Agent, line: bytes) -> None:
-    reply = agent.answer(line)
-    assert not reply["ok"]
-    assert reply["error"]["kind"] == ErrorKind.BAD_REQUEST
