@@ -140,7 +140,7 @@ class FinishedRun:
         summary = self.summary
         chosen = self.front(pareto)
         limits = Limits(statistic=summary.statistic, latency_ms=summary.budget_ms, memory_mib=memory_mib)
-        alone = len(chosen) == 1
+        alone, data = len(chosen) == 1, self.dataset.name
         networks = [
             BundledNetwork(
                 id=each.architecture.id,
@@ -151,12 +151,11 @@ class FinishedRun:
             )
             for each in chosen
         ]
-        split = "test images, by the engine" if alone else "validation images"
         provenance = {
             "space": self.space.name,
             "architectures": {each.architecture.id: each.architecture.to_json() for each in chosen},
             "supernet_sha256": load_record(self.supernet).weights_sha256,
-            "accuracy_of": f"{split} of {self.dataset.name}",
+            "accuracy_of": f"test images of {data}, by the engine" if alone else f"validation images of {data}",
         }
         checked = checked_by(self.table)
         return bundle_content(
