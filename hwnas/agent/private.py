@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
+from typing import Iterator
 
 
 def private_directory(path: Path) -> Path:
@@ -18,3 +22,14 @@ def private_directory(path: Path) -> Path:
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError("%s must belong to you alone (chmod 700): engines are loaded from it" % path)
     return path
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory of this process alone in place of ``/tmp``: compilers keep there what they load as code."""
+    directory = Path(tempfile.mkdtemp(prefix="hwnas-agent-"))
+    os.environ["TMPDIR"] = str(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(str(directory), ignore_errors=True)

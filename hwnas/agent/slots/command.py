@@ -6,21 +6,32 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Callable, List, Optional
 
+from ..environment import begin_undisturbed
 from ..protocol import AgentError, ErrorKind
+from .building import Builder
 from .health import Health
+from .installing import install, reported, take, tell
 from .layout import default_root
 from .slots import Slots
+
+Do = Callable[[Slots, argparse.Namespace], None]
 
 
 def main(arguments: List[str]) -> int:
     """Do one thing and say what came of it; ends with 1 and a sentence if it is refused."""
     options = _parser().parse_args(arguments)
+    slots = Slots(options.root or default_root())
+    if options.command == "install":
+        begin_undisturbed()
+        return reported(
+            lambda: install(slots, take(slots, options.archive), Builder(), Health(slots.root), progress=tell)
+        )
     try:
-        options.do(Slots(options.root or default_root()), options)
+        options.do(slots, options)
     except AgentError as error:
-        sys.stderr.write("%s: %s\n" % (error.kind, error.message))
+        tell("%s: %s" % (error.kind, error.message))
         return 1
     return 0
 
@@ -29,12 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hwnas-agent.pyz slots", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, do: Any, about: str) -> argparse.ArgumentParser:
+    def command(name: str, do: Optional[Do], about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about)
         added.add_argument("--root", type=Path, default=None, help="directory of the slots")
         added.set_defaults(do=do)
         return added
 
+    installation = command("install", None, "Install a bundle that is on this board; ends with 0 if it is active.")
+    installation.add_argument("archive", type=Path, help="NAME-vN.tar.gz")
     command("status", _status, "Say what is here, as JSON.")
     command("audit", _audit, "Say what ever happened here, as JSON lines.")
     command("confirm", _confirm, "Keep the active slot, if the service, where one runs, serves it.")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
+from ..private import scratch
+from ..protocol import AgentError
 from .building import Builder
 from .health import Health, unhealthy_reason
 from .slots import Slots
 from .state import CONFIRMED
 
+_CHUNK = 1 << 20
 UNCHANGED, INSTALLED, UNHEALTHY, TAKEN_BACK = "unchanged", "confirmed", "unhealthy", "rolled-back"
 
 
@@ -63,3 +69,48 @@ def install(
             return Outcome(digest, TAKEN_BACK, refusal, known)
         slots.confirm(digest)
         return Outcome(digest, INSTALLED, health=known)
+
+
+def take(slots: Slots, path: Path) -> str:
+    """Let an archive that is on this board arrive; gives its SHA-256.
+
+    Raises:
+        OSError: it cannot be read.
+        AgentError: as :meth:`Slots.put`.
+    """
+    with path.open("rb") as file:
+        content = hashlib.sha256()
+        for piece in iter(lambda: file.read(_CHUNK), b""):
+            content.update(piece)
+        size, sha256 = file.tell(), content.hexdigest()
+        arrived = slots.receive(sha256, size).bytes
+        file.seek(arrived)
+        while arrived < size:
+            arrived = slots.put(sha256, arrived, size, file.read(_CHUNK))
+    return sha256
+
+
+def reported(installation: Callable[[], Outcome]) -> int:
+    """Run an installation and say what came of it; gives the exit status: 0 if the slot is the active one."""
+    try:
+        with scratch():
+            outcome = installation()
+    except AgentError as error:
+        tell("%s: %s" % (error.kind, error.message))
+        return 1
+    except OSError as error:
+        tell("%s: %s" % (error.filename, error.strerror))
+        return 1
+    except KeyboardInterrupt:
+        tell("interrupted; run it again to go on")
+        return 130
+    sys.stdout.write("%s %s\n" % (outcome.digest, outcome.outcome))
+    if outcome.reason is None:
+        return 0
+    tell(outcome.reason)
+    return 1
+
+
+def tell(what: str) -> None:
+    """What a person who waits may want to know."""
+    sys.stderr.write(what + "\n")

@@ -7,10 +7,6 @@ signature, then expiry, then rollback, and only then anything is downloaded.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Callable, List, Optional
@@ -21,7 +17,7 @@ from .building import Builder
 from .channel import FILE, MOST_BYTES, Channel, Offer, read_channel
 from .dsse import CHANNEL_TYPE, read_envelope
 from .health import Health
-from .installing import UNCHANGED, Outcome, install
+from .installing import UNCHANGED, Outcome, install, reported, tell
 from .layout import default_root
 from .slots import Slots
 from .source import Source
@@ -29,6 +25,7 @@ from .state import CONFIRMED, FAILED, ROLLED_BACK
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
+_TELL_EVERY_S = 2.0
 
 
 class Pull:
@@ -117,7 +114,7 @@ class Pull:
         if received >= offer.bytes:
             return
         with self._source.opened(offer.file, received) as (file, offset):
-            arrived = offset
+            arrived, start, told = offset, time.monotonic(), time.monotonic()
             while arrived < offer.bytes:
                 chunk = file.read(min(_CHUNK, offer.bytes - arrived))
                 if not chunk:
@@ -125,7 +122,9 @@ class Pull:
                         ErrorKind.TIMEOUT, "'%s' ends after %d of %d bytes" % (offer.file, arrived, offer.bytes)
                     )
                 arrived = self._slots.put(offer.sha256, arrived, offer.bytes, chunk)
-                self._progress("%d of %d bytes" % (arrived, offer.bytes))
+                if time.monotonic() - told >= _TELL_EVERY_S:
+                    told = time.monotonic()
+                    self._progress(_how_far(arrived, offer.bytes, (arrived - offset) / (told - start)))
 
     def _require_offered(self, channel: Channel) -> None:
         """Refuse another bundle than the channel's signature vouches for, before anything of it is built."""
@@ -139,6 +138,11 @@ class Pull:
             )
 
 
+def _how_far(arrived: int, size: int, per_s: float) -> str:
+    mb = (arrived / 1e6, size / 1e6, per_s / 1e6)
+    return "%.1f of %.1f MB, %.2f MB/s, about %.0f s left" % (*mb, (size - arrived) / max(per_s, 1.0))
+
+
 def main(arguments: List[str]) -> int:
     """Pull once; ends with 0 if the board has what is offered."""
     parser = argparse.ArgumentParser(prog="hwnas-agent.pyz pull", description="Install what a channel offers.")
@@ -149,22 +153,9 @@ def main(arguments: List[str]) -> int:
     options = parser.parse_args(arguments)
     begin_undisturbed()
     root = options.root or default_root()
-    scratch = tempfile.mkdtemp(prefix="hwnas-agent-")
-    os.environ["TMPDIR"] = scratch  # compilers keep what they made, and load it as code
-    try:
-        pull = Pull(Slots(root), Source(options.source), Builder(), Health(root), _tell)
-        outcome = pull.run(options.name, options.again)
-    except AgentError as error:
-        sys.stderr.write("%s: %s\n" % (error.kind, error.message))
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run it again to go on\n")
-        return 130
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    sys.stdout.write("%s %s%s\n" % (outcome.digest, outcome.outcome, ": " + outcome.reason if outcome.reason else ""))
-    return 0 if outcome.reason is None else 1
 
+    def pull() -> Outcome:
+        source = Source(options.source)
+        return Pull(Slots(root), source, Builder(), Health(root), tell).run(options.name, options.again)
 
-def _tell(what: str) -> None:
-    sys.stderr.write(what + "\n")
+    return reported(pull)

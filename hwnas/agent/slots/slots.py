@@ -173,7 +173,7 @@ class Slots:
         with self.held():
             current, state = self._books.current(), self._books.state()
             target = to or state.previous(current)
-            if current is None or (target is None and state.slot(current).state == CONFIRMED):
+            if target is None and (current is None or state.slot(current).state == CONFIRMED):
                 raise AgentError(ErrorKind.BAD_REQUEST, "there is no slot to go back to on this board")
             if target == current:
                 return current
