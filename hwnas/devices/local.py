@@ -94,7 +94,7 @@ class LocalAgent(AgentProcess):
             return reply
         if self._expired:
             raise AgentTimeoutError(f"it did not answer within {timeout_s:g} s and was killed")
-        raise AgentLostError(self._end())
+        raise AgentLostError("it answered without end" if len(reply) == MAX_LINE_BYTES else self._end())
 
     def last_words(self) -> str:
         """What the child last wrote to its stderr."""

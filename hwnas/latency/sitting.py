@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hwnas.devices import CompileOptions, Measurement, MeasureOptions
-from hwnas.devices.errors import TooHotError, UnreachableError
+from hwnas.devices.errors import AgentLostError, TooHotError, UnreachableError
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.journal import Departure, JournalRecord
@@ -243,7 +244,8 @@ class Sitting:
             try:
                 return _Outcome(unit, device.measure(engine, asked))
             finally:
-                device.release(engine)
+                with contextlib.suppress(AgentLostError, UnreachableError):  # what was measured is not lost with it
+                    device.release(engine)
         except DeviceError as error:
             return _Outcome(unit, error=error)
 
