@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hwnas.devices.arrival import BACK_TO_BACK, Arrival
 from hwnas.devices.base import AgentProcess, Connection
-from hwnas.devices.choice import RuntimeChoice, informed
+from hwnas.devices.choice import RuntimeChoice, boards_at, informed
 from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
@@ -42,6 +42,7 @@ __all__ = [
     "Statistics",
     "Target",
     "Tensor",
+    "boards_at",
     "fast_state_ms",
     "informed",
     "list_targets",

@@ -49,6 +49,9 @@ class Connection(ABC):
             DeviceError: it could not be started.
         """
 
+    def give_up(self) -> None:  # noqa: B027
+        """Let no caller of :meth:`start_agent` wait for a device to come back, from now on and in any thread."""
+
     @abstractmethod
     def close(self) -> None:
         """Remove the directory and let go of the device; calling it again does nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -60,6 +61,7 @@ class Device:
         self._connection = connection
         self._agent: AgentProcess | None = None
         self._requests = 0
+        self._requester = self._interrupted = 0
         self._fast_states_ms: dict[tuple[str, str | None, str], float] = {}
         self._changed: Callable[[], ChangedSettings] | None = None
         self.tell: Callable[[str], None] = unheard
@@ -79,6 +81,13 @@ class Device:
             self._agent.stop()
             self._agent = None
         self._connection.close()
+
+    def interrupt(self) -> None:
+        """End the request that another thread waits for, and refuse any further one of that thread."""
+        self._interrupted = self._requester
+        self._connection.give_up()
+        if self._agent is not None:
+            self._agent.kill()
 
     def default_options(self) -> CompileOptions:
         """How the target's description says that models are run."""
@@ -463,6 +472,9 @@ class Device:
         raise AgentLostError(self._lost(agent, doing, "it answered something else"))
 
     def _running_agent(self) -> AgentProcess:
+        self._requester = threading.get_ident()
+        if self._requester == self._interrupted:
+            raise AgentLostError(f"the agent on '{self.target.name}' was interrupted.")
         if self._agent is None or not self._agent.alive:
             if self._agent is not None:
                 self._agent.stop()

@@ -82,7 +82,7 @@ class SimulatedBoard:
 
     def true_ms(self, content: bytes) -> float:
         """What one run of an ONNX model takes in the board's fast state, with nothing that disturbs it."""
-        return 1e3 * self._costs.seconds(content, POWER_MODES[self._mode])
+        return 1e3 * self._conditions.slowness * self._costs.seconds(content, POWER_MODES[self._mode])
 
     def true_fast_state_ms(self, canary: str = "small") -> float:
         """What a canary takes then."""

@@ -27,6 +27,8 @@ _DRAWN_AT_ONCE = 4096
 class Conditions:
     """What disturbs runs; the defaults disturb nothing."""
 
+    slowness: float = 1.0
+    """Of this one of its kind: by which factor everything takes longer on it."""
     jitter: float = 0.0
     """By which share a run exceeds its least time in the mean, exponentially distributed."""
     outlier_share: float = 0.0
@@ -127,7 +129,7 @@ class Machine:
         """One run of what takes so long undisturbed, at the full clock or throttled; gives what it takes now, s."""
         self._feel(self._conditions.ambient_c)
         start = self.now_s
-        seconds = throttled_s if self._is_throttled() else full_clock_s
+        seconds = self._conditions.slowness * (throttled_s if self._is_throttled() else full_clock_s)
         seconds *= (1.0 + next(self._excess)) * (1.0 + self._coldness) * self._drift_at(start)
         self._coldness *= _WARMING
         if self._slow.at(start):

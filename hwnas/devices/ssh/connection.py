@@ -57,7 +57,7 @@ class SshConnection(Connection):
         self._session = secrets.token_hex(8)
         self._way: list[asyncssh.SSHClientConnection] = []
         self._board: Board | None = None
-        self._reached = False
+        self._reached = self._given_up = False
 
     def start_agent(self) -> AgentProcess:
         """An agent on the board, over another connection where the one before broke.
@@ -74,10 +74,14 @@ class SshConnection(Connection):
                 return SshAgent(board.start_agent(), board)
             except UnreachableError as error:
                 self._hang_up()
-                if time.monotonic() >= deadline:
+                if self._given_up or time.monotonic() >= deadline:
                     raise
                 _log.info("%s It is tried again.", error)
                 time.sleep(_RETRY_S)
+
+    def give_up(self) -> None:
+        """Try once, and not again."""
+        self._given_up = True
 
     def close(self) -> None:
         """Remove the directory, let go of the board and hang up."""
