@@ -15,6 +15,7 @@ from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, perc
 
 if TYPE_CHECKING:
     from hwnas.deploy.bundle import Bundle
+    from hwnas.deploy.manifest import Limits
 
 _MAKE = "make"
 
@@ -132,6 +133,15 @@ def _record(bundle: Bundle) -> dict[str, object]:
     return {"digest": bundle.digest, "manifest": bundle.manifest.model_dump(mode="json")}
 
 
+def _limits(budget: Limits) -> str:
+    told = []
+    if budget.latency_ms is not None:
+        told.append(f"{budget.statistic} at most {milliseconds(budget.latency_ms)}")
+    if budget.memory_mib is not None:
+        told.append(f"memory at most {budget.memory_mib:g} MiB")
+    return ", ".join(told) or "no limits"
+
+
 def _print(bundle: Bundle) -> None:
     manifest = bundle.manifest
     out.print(
@@ -143,8 +153,6 @@ def _print(bundle: Bundle) -> None:
             model.id,
             percent(model.accuracy),
             milliseconds(model.expected_ms),
-            f"{model.budget.statistic} ≤ {milliseconds(model.budget.latency_ms)}" if model.budget.latency_ms else "–",
-            f"{model.budget.memory_mib:g} MiB" if model.budget.memory_mib else "–",
             f"{model.golden.absolute:g}",
             str(len(model.engines)),
         ]
@@ -152,9 +160,11 @@ def _print(bundle: Bundle) -> None:
     ]
     print_table(
         f"{manifest.runtime['runtime']}, {manifest.runtime['precision']}",
-        ["model", "accuracy", "expected", "latency", "memory", "tolerance", "engines"],
+        ["model", "accuracy", "expected", "tolerance", "engines"],
         rows,
     )
+    for limits in dict.fromkeys(_limits(model.budget) for model in manifest.models):
+        out.print(f"On the board: {limits}.")
     samples = manifest.samples
     if samples is not None:
         out.print(f"Every model must classify {percent(samples.least_accuracy)} of the bundled images rightly.")

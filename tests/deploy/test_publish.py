@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +12,14 @@ import pytest
 from hwnas.deploy.bundle import archive_path
 from hwnas.deploy.canonical import canonical
 from hwnas.deploy.errors import BadBundleError, UntrustedError
+from hwnas.deploy.keys import KeyStore
 from hwnas.deploy.publish import CHANNEL_FILE, Channel, publish, read_channel
 from hwnas.deploy.signing import BUNDLE_TYPE, CHANNEL_TYPE, sign
+from hwnas.devices.zipapp import agent_zipapp
 from hwnas.errors import BadFileError, UserError
 from hwnas.files import sha256_of
+from tests.deploy.bundles import tiny_bundle
+from tests.deploy.commands import hwnas, told
 from tests.deploy.made_bundles import KEY, OTHER_KEY, TRUSTED, model, written
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -136,3 +142,34 @@ def test_a_channel_that_makes_no_sense_is_refused(
     (tmp_path / CHANNEL_FILE).write_bytes(sign(canonical(record), CHANNEL_TYPE, [KEY]))
     with pytest.raises(BadFileError, match=f"field '{field}'"):
         read_channel(tmp_path, TRUSTED)
+
+
+def test_a_board_installs_what_was_published_and_refuses_what_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From an ONNX file to a confirmed slot, by the commands of both sides."""
+    monkeypatch.setenv("HWNAS_KEYS", str(tmp_path / "keys"))
+    model_file, www, root = tmp_path / "net.onnx", tmp_path / "www", tmp_path / "slots"
+    model_file.write_bytes(tiny_bundle().files["models/m0/model.onnx"])
+    program = tmp_path / "hwnas-agent.pyz"
+    program.write_bytes(agent_zipapp())
+
+    def on_board(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-E", program, *map(str, arguments), "--root", root]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    key = told("keys", "new", "ops")
+    made = told("bundle", model_file, "--target", "host-cpu", "--name", "cameras", "--out", tmp_path / "bundles")
+    told("publish", www, made["archive"])
+    assert "untrusted" in on_board("pull", www).stderr
+    root.mkdir(mode=0o700, exist_ok=True)
+    hwnas("keys", "trust", "ops", "--target", "host-cpu", "--root", root, "--yes")
+    assert on_board("pull", www).stdout == f"{made['digest']} confirmed\n"
+    told("publish", www)
+    assert on_board("pull", www).stdout == f"{made['digest']} unchanged\n"
+    private = KeyStore().unlocked()
+    long_ago = datetime.now(UTC) - timedelta(days=60)
+    (www / CHANNEL_FILE).unlink()
+    publish(www, Path(made["path"]), private, KeyStore().trusted(), 30, long_ago)
+    assert "too-old" in on_board("pull", www).stderr
+    assert json.loads(on_board("slots", "status").stdout)["trusted"][0]["keyid"] == key["keyid"]
