@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -52,6 +53,29 @@ def test_it_says_what_gpu_there_is(cuda: Cuda) -> None:
     assert re.fullmatch(r"1\d\.\d+", facts.runtime_version)
     assert facts.memory_bytes == cuda.memory()[1]
     assert facts.as_record()["name"] == "Stub GPU"
+
+
+@pytest.mark.parametrize("name", LIBRARIES_HERE)
+def test_it_works_in_one_thread_after_the_other(stub: Stub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    found: list[bytes] = []
+
+    def work() -> None:
+        cuda = open_over(stub, name, monkeypatch)
+        with cuda.stream() as stream, cuda.allocate(numbers().nbytes) as buffer:
+            source, target = cuda.pinned((64,), "float32"), cuda.pinned((64,), "float32")
+            source.array[:] = numbers()
+            cuda.copy_in(buffer, source.array, stream)
+            cuda.copy_out(target.array, buffer, stream)
+            stream.synchronize()
+            found.append(target.array.tobytes())
+            source.free()
+            target.free()
+
+    for _ in range(2):  # a slot's engines live in a thread, and those of the next slot in another
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert found == [numbers().tobytes()] * 2
 
 
 @pytest.mark.parametrize("spinning", [True, False])

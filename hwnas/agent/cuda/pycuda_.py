@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Iterator, List, Sequence, Tuple
@@ -15,11 +16,12 @@ from .base import Cuda, DeviceBuffer, Event, GpuFacts, Graph, PinnedArray, Strea
 _NON_BLOCKING = 1
 _SCHEDULE_SPIN, _SCHEDULE_BLOCKING_SYNC = 1, 4
 _DRIVER = "libcuda.so.1"
+_this_thread = threading.local()
 _NO_GRAPHS = "PyCUDA has no CUDA graphs; install cuda-python for them"
 
 
 def open_pycuda() -> Cuda:
-    """The GPU in its primary context, which libcudart and torch use as well.
+    """The GPU in its primary context, which libcudart and torch use as well, current in this thread until it ends.
 
     Raises:
         ImportError: PyCUDA is not installed, or there is no driver.
@@ -27,10 +29,35 @@ def open_pycuda() -> Cuda:
     """
     driver = importlib.import_module("pycuda.driver")
     try:
-        context = importlib.import_module("pycuda.autoprimaryctx")
+        device = _device_of_this_thread(driver)
     except (driver.Error, RuntimeError) as error:
         raise AgentError(ErrorKind.NO_DEVICE, " ".join(str(error).split())) from error
-    return PyCuda(driver, context.device)
+    return PyCuda(driver, device)
+
+
+def _device_of_this_thread(driver: Any) -> Any:
+    if threading.current_thread() is threading.main_thread():
+        return importlib.import_module("pycuda.autoprimaryctx").device
+    if not hasattr(_this_thread, "entered"):
+        _this_thread.entered = _Entered(driver)
+    return _this_thread.entered.device
+
+
+class _Entered:
+    """The primary context, current in one thread; PyCUDA aborts the process if it still is when the thread ends."""
+
+    def __init__(self, driver: Any) -> None:
+        driver.init()
+        self.device = importlib.import_module("pycuda.tools").make_default_context(self._push)
+        self._pop = driver.Context.pop
+
+    @staticmethod
+    def _push(device: Any) -> Any:
+        device.retain_primary_context().push()
+        return device
+
+    def __del__(self) -> None:
+        self._pop()  # the thread lets go of what is its own just before it ends
 
 
 class PyCuda(Cuda):

@@ -8,6 +8,7 @@ import enum
 import os
 import subprocess
 import sys
+import threading
 from ctypes import byref, c_char, c_char_p, c_float, c_int, c_long, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -88,6 +89,8 @@ def install(stub: Stub, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sys.modules, "pycuda.driver", driver)
     context: Any = SimpleNamespace(device=FakeDevice(driver))
     patch.setitem(sys.modules, "pycuda.autoprimaryctx", context)
+    tools: Any = SimpleNamespace(make_default_context=lambda maker: maker(FakeDevice(driver)))
+    patch.setitem(sys.modules, "pycuda.tools", tools)
     patch.setattr(pycuda_, "_DRIVER", str(stub.path.with_name("libcuda.so.1")))
 
 
@@ -250,8 +253,19 @@ class FakePyCuda:
 
     def __init__(self, stub: Stub) -> None:
         self._library = stub.library
+        self._contexts = threading.local()
+        self.Context = SimpleNamespace(pop=lambda: setattr(self._contexts, "current", False))
+
+    def init(self) -> None: ...
+
+    def push(self) -> None:
+        """Make the primary context current in this thread."""
+        self._contexts.current = True
 
     def call(self, name: str, *arguments: Any) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        if not main and not getattr(self._contexts, "current", False):
+            raise self.LogicError("explicit_context_dependent failed: no currently active context?")
         error = getattr(self._library, name)(*arguments)
         if error:
             text = c_char_p()
@@ -308,6 +322,9 @@ class FakeDevice:
 
     def __init__(self, driver: FakePyCuda) -> None:
         self._driver = driver
+
+    def retain_primary_context(self) -> Any:
+        return SimpleNamespace(push=self._driver.push)
 
     def name(self) -> str:
         return "Stub GPU"
