@@ -7,6 +7,7 @@ import getpass
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec
@@ -40,6 +41,8 @@ AcceptNewOption = Annotated[
 
 _drawn: list[Progress] = []
 """Progress bars on the terminal."""
+_asking = threading.Lock()
+"""Boards are seen to in threads, and there is one terminal."""
 
 
 class _Rate(ProgressColumn):
@@ -126,12 +129,13 @@ class Terminal:
 
 @contextmanager
 def _bars_stopped() -> Iterator[None]:
-    """Nothing is drawn over a question."""
-    for progress in _drawn:
-        progress.stop()
-    yield
-    for progress in _drawn:
-        progress.start()
+    """Nothing is drawn over a question, and nobody else asks one meanwhile."""
+    with _asking:
+        for progress in _drawn:
+            progress.stop()
+        yield
+        for progress in _drawn:
+            progress.start()
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,8 @@ from hwnas.questions import answered_by
 if TYPE_CHECKING:
     from hwnas.deploy.board import SlotsStatus
 
+_TOLD_APART = ("time", "event", "health")
+
 app = typer.Typer(help="See to the bundles that are installed on boards.", no_args_is_help=True)
 
 
@@ -38,8 +40,8 @@ def status(
     for name, (one, events) in found.items():
         _print_status(name, one)
         for event in events:
-            told = ", ".join(f"{key} {value}" for key, value in event.items() if key not in ("at", "event", "health"))
-            out.print(Text(f"  {event.get('at', '')} {event.get('event', '')}: {told}"), soft_wrap=True)
+            told = ", ".join(f"{key} {value}" for key, value in event.items() if key not in _TOLD_APART)
+            out.print(Text(f"  {event['time']} {event['event']}{': ' + told if told else ''}"), soft_wrap=True)
 
 
 @command
@@ -104,11 +106,13 @@ def _print_status(name: str, one: SlotsStatus) -> None:
             f"{slot.name}-v{slot.version}",
             slot.state + _role(digest, one),
             f"{slot.bytes / 1e6:.1f} MB",
-            slot.reason or "",
         ]
         for digest, slot in one.slots.items()
     ]
-    print_table(f"{name}, {one.root}", ["slot", "bundle", "state", "size", "why"], rows)
+    print_table(f"{name}, {one.root}", ["slot", "bundle", "state", "size"], rows)
+    for digest, slot in one.slots.items():
+        if slot.reason is not None:
+            out.print(Text(f"  {digest[:12]} {slot.state}: {slot.reason}"), soft_wrap=True)
     trusted = ", ".join(key.comment or key.keyid[:16] for key in one.trusted) or "nobody; see `hwnas keys trust`"
     out.print(Text(f"  trusts {trusted}; {one.disk_free_bytes / 1e6:.0f} MB free"), soft_wrap=True)
     service = one.service

@@ -16,6 +16,7 @@ from hwnas.deploy.fleet.journal import Journal, RolloutInputs
 from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.errors import BadFileError, UserError
 from hwnas.progress import Silent
+from hwnas.questions import Nobody, answered_by, answering
 
 
 class DiedError(BaseException):
@@ -121,6 +122,21 @@ def test_a_failed_wave_gets_back_what_it_had_and_the_waves_before_keep_theirs(tm
     assert fleet.installed == {"b000", "b001"}
     assert result.untouched == ["b004", "b005", *boards[6:]]
     assert result.outcomes["b002"].why == "wave 2 of the rollout failed"
+
+
+def test_whoever_answers_questions_answers_them_for_every_board(tmp_path: Path) -> None:
+    class Asking(FakeFleet):
+        def flash(self, board: str) -> Outcome:
+            assert answering().trusts(board, "its key")
+            return super().flash(board)
+
+    class Trusting(Nobody):
+        def trusts(self, host: str, fingerprint: str) -> bool:
+            return True
+
+    with answered_by(Trusting()):
+        result = roll_out(Asking({}), [names(3)], "0", Journal(tmp_path / "log", inputs(names(3))), 2)
+    assert result.stopped_in is None
 
 
 def test_boards_that_had_the_bundle_before_keep_it_when_their_wave_fails(tmp_path: Path) -> None:

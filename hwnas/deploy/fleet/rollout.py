@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,7 +116,8 @@ class Rollout:
                     board = next(waiting, None)
                     if board is None:
                         break
-                    under_way.add(pool.submit(act, board))
+                    # Who answers questions is told by context; each board's thread gets a copy.
+                    under_way.add(pool.submit(copy_context().run, act, board))
                 if not under_way:
                     return
                 ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
