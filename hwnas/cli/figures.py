@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hwnas.cli.console import out, print_table, share
+from hwnas.cli.console import out, percent, print_table, share
 from hwnas.cli.labels import EMULATED
 
 if TYPE_CHECKING:
@@ -27,6 +27,26 @@ def print_figures(table: LatencyTable) -> None:
         _print(f"{table.validation.n} held-out networks, p50, capability (gated){date}", table.validation)
     if table.proposed is not None:
         _print(f"{table.proposed.n} networks proposed by a search, likewise", table.proposed)
+
+
+def print_boards(table: LatencyTable) -> None:
+    """Which boards measured the table together, if they were several."""
+    if not table.boards:
+        return
+    rows = [
+        [
+            board.name or "this machine",
+            "–" if board.factor is None else f"{100 * (board.factor - 1):+.2f} %",
+            "–" if board.spread is None else f"± {100 * board.spread:.2f} %",
+            str(board.blocks),
+            str(board.networks),
+            board.left or "",
+        ]
+        for board in table.boards
+    ]
+    between = f"; a board of the kind differs by {percent(table.board_spread)} (standard deviation)"
+    header = ["board", "its times", "", "builds of blocks", "of networks", "left, because"]
+    print_table(f"Boards, and how they differ from their mean{between}", header, rows)
 
 
 def _print(title: str, found: ValidationFigures) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, err, out, print_json
-from hwnas.cli.figures import print_figures
+from hwnas.cli.figures import print_boards, print_figures
 from hwnas.questions import answered_by
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def profile(
     lock_clocks: Annotated[
         bool, typer.Option("--lock-clocks", help="Keep the device's clocks still while it is measured.")
     ] = False,
+    ssh: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where a board of the target is: USER@HOST:PORT, the host alone if the rest is usual. Several boards, "
+            "each with an --ssh of its own, measure side by side."
+        ),
+    ] = None,
     accept_new: AcceptNewOption = False,
     plan: Annotated[
         Path | None,
@@ -72,16 +80,15 @@ def profile(
 ) -> None:
     """Measure blocks and whole networks on a device, and say how well the table predicts held-out networks.
 
-    Killed or interrupted, the same command goes on where it stopped.
+    Killed or interrupted, the same command goes on where it stopped, also with other boards of the kind.
     """
     from hwnas.cli.checks import check_statistic
 
     percentile = check_statistic(statistic)
 
-    from hwnas.devices import DeviceSettings, RuntimeChoice, load_target, open_device
+    from hwnas.devices import DeviceSettings, RuntimeChoice, boards_at, load_target, open_device
     from hwnas.errors import UserError
-    from hwnas.latency import ProfileOptions
-    from hwnas.latency import profile as measure
+    from hwnas.latency import Board, ProfileOptions, profile_together
     from hwnas.spaces import get_space
 
     chosen = None
@@ -104,17 +111,21 @@ def profile(
     )
     settings = DeviceSettings(power_mode, lock_clocks)
     if plan is not None:
+        if ssh:
+            raise UserError("--plan is for a board that nobody may log in to, so no --ssh belongs to it.")
         _write_plan(described, get_space(space, classes), options, settings, plan, json=json)
         return
-    with (
-        answered_by(Terminal(accept_new)),
-        open_device(described) as device,
-        device.changed(settings, options.compile) as changed,
-        bars() as progress,
-    ):
-        if settings.any:
-            err.print(f"Set on {target}: {changed}. It is set back in the end.", soft_wrap=True, highlight=False)
-        table, path = measure(device, get_space(space, classes), tables, options, progress)
+    with answered_by(Terminal(accept_new)), ExitStack() as stack:
+        boards = []
+        for each in boards_at(described, ssh) if ssh else [described]:
+            device = stack.enter_context(open_device(each))
+            changed = stack.enter_context(device.changed(settings, options.compile))
+            if settings.any:
+                where = each.address if ssh else target
+                err.print(f"Set on {where}: {changed}. It is set back in the end.", soft_wrap=True, highlight=False)
+            boards.append(Board(each.address, device, interrupt=device.interrupt))
+        progress = stack.enter_context(bars())
+        table, path = profile_together(boards, get_space(space, classes), tables, options, progress)
     if json:
         figures = table.validation.model_dump(mode="json") if table.validation else None
         print_json(
@@ -122,12 +133,14 @@ def profile(
                 "table": str(path),
                 "blocks": len(table.blocks),
                 "networks": len(table.networks),
+                "boards": [board.model_dump(mode="json") for board in table.boards],
                 "missing": table.missing.model_dump(mode="json"),
                 "validation": figures,
             }
         )
         return
     out.print(f"[bold]{path}[/]: {len(table.blocks)} blocks and {len(table.networks)} networks", soft_wrap=True)
+    print_boards(table)
     print_figures(table)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from hwnas.cli.conditions import print_conditions
 from hwnas.cli.console import JsonOption, command, out, percent, print_json, print_table, readable
-from hwnas.cli.figures import print_figures
+from hwnas.cli.figures import print_boards, print_figures
 from hwnas.cli.labels import labels, print_hygiene, statistic
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def show(
         out.print(f"[bold]{path}[/]", soft_wrap=True)
         _print_facts(table)
         print_conditions(table)
+        print_boards(table)
         _print_scatter(table)
         print_hygiene(table)
         _print_picture(table, resolution or table.resolutions[len(table.resolutions) // 2])

@@ -61,7 +61,7 @@ class Device:
         self._connection = connection
         self._agent: AgentProcess | None = None
         self._requests = 0
-        self._requester = self._interrupted = 0
+        self._interrupted_by: int | None = None
         self._fast_states_ms: dict[tuple[str, str | None, str], float] = {}
         self._changed: Callable[[], ChangedSettings] | None = None
         self.tell: Callable[[str], None] = unheard
@@ -83,8 +83,8 @@ class Device:
         self._connection.close()
 
     def interrupt(self) -> None:
-        """End the request that another thread waits for, and refuse any further one of that thread."""
-        self._interrupted = self._requester
+        """End the request that another thread waits for; from now on only the thread that called this may make one."""
+        self._interrupted_by = threading.get_ident()
         self._connection.give_up()
         if self._agent is not None:
             self._agent.kill()
@@ -472,13 +472,12 @@ class Device:
         raise AgentLostError(self._lost(agent, doing, "it answered something else"))
 
     def _running_agent(self) -> AgentProcess:
-        self._requester = threading.get_ident()
-        if self._requester == self._interrupted:
-            raise AgentLostError(f"the agent on '{self.target.name}' was interrupted.")
+        self._require_uninterrupted()
         if self._agent is None or not self._agent.alive:
             if self._agent is not None:
                 self._agent.stop()
             self._agent = self._connection.start_agent()
+            self._require_uninterrupted()
             version = self._request("hello", "greeting its agent", _SHORT_S, lambda reply: reply["protocol"])
             if version != protocol.VERSION:
                 self._agent.stop()
@@ -489,6 +488,10 @@ class Device:
             if self._changed is not None:  # what the agent before had set was set back as it ended
                 self._changed()
         return self._agent
+
+    def _require_uninterrupted(self) -> None:
+        if self._interrupted_by not in (None, threading.get_ident()):
+            raise AgentLostError(f"the agent on '{self.target.name}' was interrupted.")
 
     def _lost(self, agent: AgentProcess, doing: str, what: str) -> str:
         words = agent.last_words().strip().splitlines()[-5:]
