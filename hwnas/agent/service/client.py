@@ -63,7 +63,7 @@ class ServiceClient:
         record = find_service(self._root)
         if record is None:
             raise AgentError(ErrorKind.BUSY, "no service lives in %s" % self._root)
-        connection = _connection(parse_address(record["address"]), self._timeout_s)
+        connection = connection_to(parse_address(record["address"]), self._timeout_s)
         try:
             connection.request(method, path, body, {"Authorization": "Bearer " + record["token"]})
             response = connection.getresponse()
@@ -89,7 +89,8 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _connection(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+def connection_to(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to a service, wherever it listens."""
     if address.path is not None:
         return _UnixConnection(address.path, timeout_s)
     return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
