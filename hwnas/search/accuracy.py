@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from scipy.stats import kendalltau
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from hwnas.search.budget import Floats
 from hwnas.search.record import Evaluation
@@ -57,7 +58,7 @@ class GaussianProcess:
         self._mean, self._std = float(top1.mean()), float(_positive(top1.std()))
         self._model = GaussianProcessRegressor(self._kernel, random_state=0)
         # One thread: the order of summation, and with it the last bits, depend on their number.
-        with threadpool_limits(1), warnings.catch_warnings():
+        with _threads().limit(limits=1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is a usable parameter
             self._model.fit((features - self._offset) / self._scale, (top1 - self._mean) / self._std)
         # The spread wanted is that of the accuracy itself, not of another noisy evaluation of it.
@@ -65,7 +66,7 @@ class GaussianProcess:
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Posterior mean and standard deviation of the noise-free accuracy."""
-        with threadpool_limits(1):
+        with _threads().limit(limits=1):
             mean, std = self._model.predict((self._features(genomes) - self._offset) / self._scale, return_std=True)
         noiseless = np.sqrt(np.maximum(std**2 - self._noise, 0.0))
         return mean * self._std + self._mean, noiseless * self._std
@@ -73,6 +74,12 @@ class GaussianProcess:
     def _features(self, genomes: Genomes) -> Floats:
         sizes = np.stack([np.log(self._space.macs(genomes)), np.log(self._space.params(genomes))], axis=1)
         return np.hstack([(genomes + 1) / self._sizes, sizes])
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Of the linear algebra that scikit-learn has loaded; looking for its libraries takes longer than a prediction."""
+    return ThreadpoolController()
 
 
 def taught(space: Space, evaluations: Sequence[Evaluation]) -> GaussianProcess | None:
