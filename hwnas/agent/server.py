@@ -33,7 +33,7 @@ from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_forma
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
 from .settings import Settings, Wish
-from .slots.requests import slot_requests
+from .slots.requests import SlotRequests
 from .trtexec import TrtexecKnobs
 
 _GRACE_SECONDS = 5.0
@@ -43,7 +43,8 @@ _GRACE_SECONDS = 5.0
 class Agent:
     """What the requests act upon: blobs and engines on disk, canaries and sensors in memory."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, slots: Optional[SlotRequests] = None) -> None:
+        """``slots``: how installed bundles are seen to; a simulated board has its own way."""
         self._blobs = BlobStore(home / "blobs")
         self._engines = EngineStore(home / "engines")
         self._canaries: Dict[Tuple[str, str, str], Canary] = {}
@@ -71,7 +72,7 @@ class Agent:
             "peak-memory": self._peak_memory,
             "release": self._release,
             "quit": self._quit,
-            **slot_requests(),
+            **(slots or SlotRequests()).handlers(),
         }
 
     def close(self) -> None:

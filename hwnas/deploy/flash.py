@@ -14,7 +14,7 @@ from typing import Any
 from hwnas.agent.protocol import ErrorKind
 from hwnas.deploy.board import BoardSlots, SlotsStatus
 from hwnas.deploy.bundle import Bundle, archive_path, write_bundle_archive
-from hwnas.deploy.outcome import Outcome
+from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.deploy.preflight import PreflightCheck, compile_options, preflight
 from hwnas.deploy.signing import PublicKey
 from hwnas.deploy.verification import verify_bundle
@@ -91,7 +91,6 @@ def flash(board: str, sent: Parcel, slots: BoardSlots, progress: Progress, *, al
             told = {"fate": "unreachable", "why": str(error)}
             break
         except AgentLostError as error:
-            told = {"fate": "unreachable", "why": str(error)}
             if attempt == _ATTEMPTS - 1:
                 told = flashing.given_up(str(error))
         except HwnasError as error:
@@ -163,33 +162,33 @@ class _Flashing:
     def failed(self, error: HwnasError) -> dict[str, Any]:
         """The outcome's fields after a refusal; a switch that was not confirmed is taken back."""
         kind = error.kind if isinstance(error, RefusedError) else None
-        never = isinstance(error, _PreflightError) or kind in _NEVER_ARRIVED or isinstance(error, UserError)
-        try:
-            current = self._taken_back(str(error))
-        except DeviceError as lost:
-            return {"fate": "unreachable", "why": f"{error} Then: {lost}"}
-        if self._before is not None and current != self._as_it_was(self._before):
-            return {"fate": "broken", "why": str(error), "digest": current}
-        return {"fate": "refused" if never else "rolled-back", "why": str(error), "digest": current}
+        never = isinstance(error, UserError) or kind in _NEVER_ARRIVED
+        return self._taken_back(str(error), "refused" if never else "rolled-back")
 
     def given_up(self, why: str) -> dict[str, Any]:
         """The outcome's fields after the agent was lost too often: what a model that takes the board's memory does."""
+        return self._taken_back(why, "rolled-back")
+
+    def _taken_back(self, why: str, fate: Fate) -> dict[str, Any]:
+        """Leave the bundle's slot if it is current and was never confirmed."""
         try:
-            current = self._taken_back(why)
-        except DeviceError:
-            return {"fate": "unreachable", "why": why}
-        return {"fate": "rolled-back", "why": why, "digest": current}
+            status = self._slots.status()
+            current = status.current
+            if current == self._digest:
+                if status.state_of(current) == _CONFIRMED:
+                    return {"fate": "updated", "digest": current}
+                current = self._slots.roll_back(why)
+        except RefusedError as error:
+            return {"fate": "unconfirmed", "why": f"{why} Then: {error}", "digest": self._digest}
+        except DeviceError as error:
+            return {"fate": "unreachable", "why": f"{why} Then: {error}"}
+        if self._before is not None and current != self._as_it_was(self._before):
+            fate = "broken"
+        return {"fate": fate, "why": why, "digest": current}
 
     def _as_it_was(self, before: SlotsStatus) -> str | None:
         """The slot that must be current if the bundle's is not; an earlier attempt may have switched already."""
         return before.previous if before.current == self._digest else before.current
-
-    def _taken_back(self, why: str) -> str | None:
-        """The slot that is current; the bundle's is left if it was never confirmed."""
-        status = self._slots.status()
-        if status.current == self._digest and status.state_of(self._digest) != _CONFIRMED:
-            return self._slots.roll_back(why)
-        return status.current
 
 
 class _PreflightError(UserError):

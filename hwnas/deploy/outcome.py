@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Fate = Literal["updated", "unchanged", "rolled-back", "refused", "unreachable", "broken"]
+Fate = Literal["updated", "unchanged", "rolled-back", "refused", "unconfirmed", "unreachable", "broken"]
 """``updated``: it runs the bundle. ``unchanged``: it did so before. ``rolled-back``: the bundle was not fit, and what
-ran before runs. ``refused``: it never got so far. ``unreachable``: nobody answers, or no longer. ``broken``: neither
-the bundle nor what ran before is whole there."""
+ran before runs. ``refused``: it never got so far. ``unconfirmed``: it runs the bundle and can neither confirm it nor go
+back at the moment; it goes back when it starts anew. ``unreachable``: nobody answers, or no longer. ``broken``: it runs
+neither the bundle nor what ran before."""
 SUCCESSES: tuple[Fate, ...] = ("updated", "unchanged")
 
 

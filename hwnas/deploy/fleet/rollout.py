@@ -10,8 +10,10 @@ from typing import Protocol
 
 from hwnas.deploy.fleet.journal import Journal
 from hwnas.deploy.fleet.stages import FailureLimit
-from hwnas.deploy.outcome import Outcome
+from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.progress import Progress
+
+_HAVE_IT: tuple[Fate, ...] = ("updated", "unconfirmed")
 
 
 class Fleet(Protocol):
@@ -97,7 +99,7 @@ class Rollout:
         """What the wave's boards had before; boards that had the bundle already keep it."""
         why = f"wave {number + 1} of the rollout failed"
         known = self._journal.outcomes
-        had = [board for board in wave if board in known and known[board].fate == "updated"]
+        had = [board for board in wave if board in known and known[board].fate in _HAVE_IT]
         progress.start("rolling back", len(had), unit="boards")
         for outcome in self._each(had, lambda board: self._fleet.roll_back(board, why), lambda: True):
             self._journal.rolled_back(outcome)
