@@ -61,13 +61,14 @@ class _Process:
         self._token = secrets.token_hex(16)
         self._thermal = Thermal(options.thermal)
         self._notifier = Notifier()
-        metrics = Metrics()
-        self._service = Service(root, metrics, Governor(options.step_s, options.cool_s))
-        self._watcher = Watcher(root, self._service, metrics)
+        self._metrics = Metrics()
+        self._service = Service(root, self._metrics, Governor(options.step_s, options.cool_s))
+        self._watcher = Watcher(root, self._service, self._metrics)
         most_bytes = options.body_mib << 20
         admission = Admission(options.queue, most_bytes=4 * most_bytes)
-        self._server = HttpServer(listening, Routes(self._service, metrics, admission, most_bytes, self._token))
+        self._server = HttpServer(listening, Routes(self._service, self._metrics, admission, most_bytes, self._token))
         self._stopping = threading.Event()
+        self._known: Dict[str, Any] = {}
         self._said: Dict[str, Any] = {}
         self._next_heat = self._next_word = 0.0
         self._ready = False
@@ -99,18 +100,22 @@ class _Process:
     def _say(self, now: float) -> None:
         """Write the record when something else serves, and otherwise now and then."""
         state = self._service.state()
+        known = {name: state.get(name) for name in ("digest", "model", "since", "problem")}
+        if known == self._known and now < self._next_word:
+            return
+        self._known, self._next_word = known, now + _SAY_EVERY_S
         record = {
             "pid": os.getpid(),
             "address": str(self._address),
             "token": self._token,
-            **{name: state.get(name) for name in ("digest", "model", "since", "problem", "p99_ms")},
+            **known,
+            "p99_ms": self._metrics.p99_ms(),
         }
-        changed = {**record, "p99_ms": None} != {**self._said, "p99_ms": None}
-        if changed or (now >= self._next_word and record != self._said):
-            self._next_word = now + _SAY_EVERY_S
-            self._said = record
-            self._presence.say(record)
-            self._notifier.tell(STATUS=state["problem"] or "serving %s" % state["model"])
+        if record == self._said:
+            return
+        self._said = record
+        self._presence.say(record)
+        self._notifier.tell(STATUS=state["problem"] or "serving %s" % state["model"])
 
     def _end(self) -> int:
         self._notifier.tell(STOPPING="1")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from typing import Deque, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 
-from ..judging import summarise
+from ..judging import LEAST_SAMPLES, order_statistic
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 RECENT = 1000
@@ -67,7 +67,7 @@ class Metrics:
         """Of the last :data:`RECENT` requests that were met; ``None`` while they are too few to state one."""
         with self._lock:
             recent = list(self._recent)
-        return summarise(recent).p99
+        return order_statistic(recent, 0.99) if len(recent) >= LEAST_SAMPLES[0.99] else None
 
     def render(self, state: Iterable[Metric]) -> str:
         """All counters, and what ``state`` adds of the present."""

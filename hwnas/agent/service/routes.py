@@ -110,7 +110,7 @@ class Routes:
         return Reply(HTTPStatus.OK, npy.CONTENT_TYPE, content, headers)
 
     def _health(self, _: Request) -> Reply:
-        state = {**self._service.state(), "waiting": self._admission.waiting}
+        state = {**self._service.state(), "p99_ms": self._metrics.p99_ms(), "waiting": self._admission.waiting}
         return json_reply(state, HTTPStatus.OK if state["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _exposition(self, _: Request) -> Reply:

@@ -162,7 +162,6 @@ class Service:
             "problem": self.problem,
             "budget_ms": self._budget_ms,
             "throttled": slowed_by,
-            "p99_ms": self._metrics.p99_ms(),
         }
         if serving is None:
             return {**known, "digest": None, "model": None}
