@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hwnas.deploy.keys import KeyStore
 from hwnas.deploy.signing import BUNDLE_TYPE, PublicKey, sign, verify
@@ -16,6 +17,7 @@ from hwnas.devices.errors import RefusedError
 from hwnas.errors import BadFileError, UnknownNameError, UserError
 from hwnas.questions import answered_by
 from tests.deploy.commands import hwnas, told
+from tests.sshd import Sshd
 
 
 class Typing:
@@ -193,3 +195,21 @@ def test_the_commands_make_list_trust_and_revoke(tmp_path: Path, monkeypatch: py
     assert (listed["keyid"], listed["revoked"]["reason"]) == (made["keyid"], "lost")
     assert "was revoked on" in hwnas("keys", "trust", "ops", "--yes", *board, status=2)
     assert "there is none" in hwnas("keys", "new", "lab", "--passphrase", status=2)
+
+
+def test_no_board_is_given_a_key_over_a_way_that_nobody_vouches_for(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_KEYS", str(tmp_path / "keys"))
+    key, target = told("keys", "new", "ops"), tmp_path / "camera.yaml"
+    described = {"schema": 1, "name": "camera", "extends": "host-cpu", "description": "a camera", "kind": "cpu"}
+    target.write_text(yaml.safe_dump(described | {"connection": sshd.settings().model_dump(exclude_none=True)}))
+    board = ["--target", target, "--root", root_of(tmp_path)]
+    (sshd.home / "known_hosts").write_text("")
+    try:
+        assert "was never seen before" in hwnas("keys", "trust", "ops", "--yes", *board, status=1)
+    finally:
+        sshd.remember_host()
+    assert told("keys", "list", *board)["trusted"] == []
+    hwnas("keys", "trust", "ops", "--yes", *board)
+    assert told("keys", "list", *board)["trusted"] == [key["keyid"]]
