@@ -8,6 +8,7 @@ import typer
 
 from hwnas import __version__
 from hwnas.cli import (
+    agent,
     bench,
     build,
     bundle,
@@ -51,6 +52,7 @@ app.command("status")(slots.status)
 app.command("rollback")(slots.rollback)
 app.add_typer(slots.app, name="slots")
 app.command("publish")(publish.publish)
+app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
 app.add_typer(targets.app, name="targets")
 app.add_typer(tables.app, name="tables")

@@ -18,6 +18,7 @@ from hwnas.agent.service import service as module
 from hwnas.agent.service.choice import Governor
 from hwnas.agent.service.metrics import Metrics
 from hwnas.agent.service.service import Service
+from tests.agent.service.board import until
 
 IMAGES = np.zeros((1, 2), np.float32)
 
@@ -79,6 +80,8 @@ def test_no_request_meets_a_slot_that_is_gone(service: Service) -> None:
         asked = [clients.submit(ask) for _ in range(3)]
         for number in range(40):
             load(service, 1 + number % 2)
+            answers = len(found)
+            until(lambda answers=answers: len(found) > answers + 3)  # so that one came for this slot
         stop.set()
         for client in asked:
             client.result()
