@@ -31,6 +31,7 @@ FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
 TIES, TIE_BUILDS = 6, 2
 """Of several boards each measures so many networks that the others measure too, and builds each so often."""
+_LOST = (AgentLostError, UnreachableError)
 _DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds", "temperature_limit_c"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
@@ -241,11 +242,14 @@ class Sitting:
             for canary, seconds in learning_s.items():
                 device.learn_fast_state(seconds, options, canary)
             engine = device.compile(unit_model(unit, self._knobs.batch, options), options)
+            measurement = None
             try:
-                return _Outcome(unit, device.measure(engine, asked))
+                measurement = device.measure(engine, asked)
             finally:
-                with contextlib.suppress(AgentLostError, UnreachableError):  # what was measured is not lost with it
+                # What was measured is not lost with the board; where nothing was, its loss is why.
+                with contextlib.suppress(*(_LOST if measurement else ())):
                     device.release(engine)
+            return _Outcome(unit, measurement)
         except DeviceError as error:
             return _Outcome(unit, error=error)
 

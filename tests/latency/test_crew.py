@@ -17,7 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from hwnas.cli.main import app
+from hwnas.devices import AgentLostError, Engine, Measurement, MeasureOptions
+from hwnas.devices.errors import UnreachableError
 from hwnas.errors import DeviceError, UserError
 from hwnas.files import read_json_lines
 from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journal_path, load_table
@@ -142,7 +146,7 @@ def test_how_far_boards_differ_is_in_the_error_and_in_the_spread(tmp_path: Path)
     assert table.validation.coverage_95 is not None and table.validation.coverage_95 >= 0.85
 
 
-@pytest.mark.parametrize("moment", range(1, 26, 3))
+@pytest.mark.parametrize("moment", range(1, 26, 4))
 def test_a_board_that_dies_at_any_request_loses_nothing(moment: int, alone: LatencyTable, tmp_path: Path) -> None:
     table, path = together(mates("a", "b") | {"dying": Mate(dies_at=moment)}, tmp_path)
     assert farthest(alone, table) < 1e-12
@@ -365,3 +369,45 @@ def test_jobs_come_back_in_the_order_of_the_boards_clocks() -> None:
         found = [result for _, result in crew.results(job_for)]  # type: ignore[arg-type]
         assert crew.now_s() == 10.0
     assert found == ["quick 1", "quick 3", "slow 5", "quick 6", "quick 7", "slow 10"]
+
+
+def test_a_board_lost_while_it_measures_costs_no_try_of_the_unit(alone: LatencyTable, tmp_path: Path) -> None:
+    class Lost(Mate):
+        def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
+            self.requests += 1
+            if self.requests >= self.dies_at:
+                raise AgentLostError("the wire broke.")
+            return super().measure(engine, options)
+
+        def release(self, engine: Engine) -> None:
+            if self.requests >= self.dies_at:
+                raise UnreachableError("it cannot be reached.")
+
+    table, path = together(mates("a", "b") | {"lost": Lost(dies_at=8)}, tmp_path)
+    assert farthest(alone, table) < 1e-12
+    assert not [line for line in read_json_lines(journal_path(path)) if line.get("error")]
+    assert all(entry.builds >= 2 for entry in table.networks)
+
+
+def test_boards_are_shown(tmp_path: Path) -> None:
+    boards = {"me@a": Mate(1.03), "me@b": Mate(), "me@c": Mate(), "me@dead": Mate(dies_at=0)}
+    _, path = together(boards, tmp_path)
+    shown = CliRunner().invoke(app, ["tables", "show", str(path)], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    lines = {line.split()[1]: line for line in shown.output.splitlines() if " me@" in line}
+    assert "+1.99 %" in lines["me@a"] and "-0.99 %" in lines["me@b"] and "cannot be reached" in lines["me@dead"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--ssh", "a", "--ssh", "a"], "Board a is named 2 times"),
+        (["--ssh", "a b"], "A host is named"),
+        (["--ssh", "a", "--plan", "plan.json"], "no --ssh belongs to it"),
+    ],
+)
+def test_wrong_boards_are_refused_in_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["profile", "--tables", str(tmp_path), *arguments], env={"COLUMNS": "200"})
+    assert found.exit_code == 2
+    assert sentence in found.output
+    assert not list(tmp_path.iterdir())
