@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.agent import runtimes, server
+from hwnas.agent import runtimes
+from hwnas.agent.__main__ import main
 from hwnas.agent.arrays import Array
 from hwnas.agent.runtimes import Engine, Runtime, RuntimeOptions, TensorInfo
 
@@ -81,4 +82,4 @@ class FaultyRuntime(Runtime):
 
 if __name__ == "__main__":
     runtimes.RUNTIMES["faulty"] = "__main__:FaultyRuntime"
-    sys.exit(server.main())
+    sys.exit(main())

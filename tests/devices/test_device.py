@@ -1,4 +1,4 @@
-"""A device and its agent: what works, and what a broken agent costs."""
+"""A device and its agent; what a broken agent costs, tests/conformance/test_broken_agents.py says."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from hwnas.agent.canary import canary_onnx
 from hwnas.agent.protocol import CHUNK_BYTES, ErrorKind
 from hwnas.devices import (
     AgentLostError,
-    AgentTimeoutError,
     CompileOptions,
     Device,
     Measurement,
@@ -32,21 +29,15 @@ from hwnas.devices import (
 )
 from hwnas.devices.local import LocalConnection
 from hwnas.errors import DeviceError
+from tests.agents import eventually, gone
 
 HERE = Path(__file__).parent
-FAULTY = CompileOptions(runtime="faulty", timeout_s=60)
 QUICK = MeasureOptions(min_samples=8, max_seconds=10.0)
 
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[Device]:
     with open_device(load_target("host-cpu")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def faulty() -> Iterator[Device]:
-    with connected([sys.executable, str(HERE / "faulty_agent.py")]) as opened:
         yield opened
 
 
@@ -203,81 +194,6 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence(
     assert device.fingerprint(), "the agent lives on"
 
 
-def test_an_agent_killed_in_the_midst_costs_one_request_and_no_engine(device: Device) -> None:
-    engine = device.compile(canary_onnx())
-    pid = pid_of(device)
-    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.5); os.kill({pid}, 9)"])
-    with pytest.raises(AgentLostError, match="was lost while measuring an engine: it was killed by SIGKILL"):
-        device.measure(engine, MeasureOptions(min_samples=10**9, max_seconds=10**4))
-    assert killer.wait() == 0
-    assert device.measure(engine, QUICK).ungated.n >= 8
-    assert pid_of(device) != pid
-
-
-@pytest.mark.parametrize("when", ["compile", "run"])
-def test_an_agent_that_hangs_is_killed_in_time(faulty: Device, when: str) -> None:
-    pid = pid_of(faulty)
-    with pytest.raises(AgentTimeoutError, match="did not answer within 1 s"):
-        engine = faulty.compile(f"{when}:hang".encode(), CompileOptions(runtime="faulty", timeout_s=1))
-        faulty.measure(engine, MeasureOptions(timeout_s=1))
-    assert gone(pid)
-    assert faulty.compile(b"fine", FAULTY).outputs[0].shape == (1, 2)
-
-
-def test_what_a_hanging_agent_started_is_killed_too(faulty: Device) -> None:
-    pid = pid_of(faulty)
-    with pytest.raises(AgentTimeoutError):
-        faulty.compile(b"compile:descend", CompileOptions(runtime="faulty", timeout_s=1))
-    assert eventually(lambda: not living_members(pid))
-
-
-def test_the_last_words_of_an_agent_are_told(faulty: Device) -> None:
-    with pytest.raises(AgentLostError, match="killed by SIGKILL; its last words: about to be killed") as lost:
-        faulty.compile(b"compile:kill", FAULTY)
-    assert "while compiling a model" in str(lost.value)
-    assert faulty.fingerprint()
-
-
-def test_noise_on_stdout_does_not_reach_the_protocol(faulty: Device) -> None:
-    engine = faulty.compile(b"run:chatter", FAULTY)
-    assert faulty.measure(engine, MeasureOptions(min_samples=4, max_seconds=0.1)).ungated.n >= 4
-
-
-@pytest.mark.parametrize(("what", "kind"), [("memory", ErrorKind.OUT_OF_MEMORY), ("bug", ErrorKind.INTERNAL)])
-def test_the_agent_outlives_what_a_runtime_raises(faulty: Device, what: str, kind: str) -> None:
-    pid = pid_of(faulty)
-    with pytest.raises(RefusedError) as refused:
-        faulty.compile(f"compile:{what}".encode(), FAULTY)
-    assert refused.value.kind == kind
-    assert pid_of(faulty) == pid
-
-
-@pytest.mark.parametrize(
-    ("answer", "sentence"),
-    [
-        ("garbage", "it answered something else"),
-        ("other", "it answered something else"),
-        ("list", "it answered something else"),
-        ("torn", "it ended with exit code 0|killed by SIGKILL"),
-        ("hollow", "it answered something else"),
-        ("version", "speaks protocol 99"),
-    ],
-)
-def test_an_agent_that_answers_nonsense_is_given_up(answer: str, sentence: str) -> None:
-    with connected([sys.executable, str(HERE / "lying_agent.py"), answer]) as device:
-        for _ in range(2):
-            with pytest.raises(DeviceError, match=sentence):
-                device.fingerprint()
-
-
-def test_an_agent_that_answers_twice_is_not_believed_the_second_time() -> None:
-    with connected([sys.executable, str(HERE / "lying_agent.py"), "twice"]) as device:
-        assert device.fingerprint().identity == {}
-        with pytest.raises(AgentLostError, match="something else"):
-            device.fingerprint()
-        assert device.fingerprint().identity == {}
-
-
 def test_an_agent_that_cannot_start_is_explained() -> None:
     with (
         connected([sys.executable, "-c", "raise SystemExit('no NumPy here')"]) as device,
@@ -329,35 +245,3 @@ def test_the_environment_of_the_agent_is_undisturbed(monkeypatch: pytest.MonkeyP
         device.fingerprint()
     assert "HWNAS_KEPT" in str(told.value)
     assert not {"OMP_NUM_THREADS", "PYTHONSTARTUP", "LD_PRELOAD_X", "ORT_LOGGING"} & set(str(told.value).split())
-
-
-def pid_of(device: Device) -> int:
-    """The process id of the device's agent."""
-    return int(device._request("hello", "greeting it", 60, dict)["pid"])
-
-
-def living_members(group: int) -> list[int]:
-    """The processes of a process group that are not zombies."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields: Any = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            members.append(int(entry.name))
-    return members
-
-
-def gone(pid: int) -> bool:
-    return not living_members(pid)
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether ``condition`` comes true within a generous time."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False

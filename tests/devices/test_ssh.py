@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncssh
@@ -34,6 +33,7 @@ from hwnas.errors import DeviceError, UserError
 from hwnas.latency import ProfileOptions, profile
 from hwnas.questions import Nobody
 from hwnas.spaces import get_space
+from tests.agents import eventually, gone, pid_of
 from tests.sshd import Sshd, free_port, make_key, serving
 
 QUICK = MeasureOptions(min_samples=8, max_seconds=1.0)
@@ -66,26 +66,6 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 def board(settings: Ssh, questions: Answers | None = None) -> Device:
     target = load_target("host-cpu").model_copy(update={"connection": settings})
     return Device(target, SshConnection(settings, questions, returns_within_s=EVENTUALLY_S))
-
-
-def pid_of(device: Device) -> int:
-    """The process id of the agent, which lives on this very machine."""
-    return int(device._request("hello", "greeting it", 60, dict)["pid"])
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + EVENTUALLY_S
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def gone(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return " (zombie)" in Path(f"/proc/{pid}/status").read_text()
-    return True
 
 
 def refusal(settings: Ssh, questions: Answers | None = None) -> str:

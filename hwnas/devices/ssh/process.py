@@ -18,6 +18,7 @@ _LINES_KEPT = 40
 _LONGEST_LINE = 500
 _STARTS_WITHIN_S = 30.0
 _LEAVES_WITHIN_S = 5.0
+_CLOSED = "the SSH connection was closed"
 
 
 class RemoteProcess:
@@ -83,7 +84,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     def __init__(self) -> None:
         self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.ended = threading.Event()
-        self.end = "the SSH connection was closed"
+        self.end = _CLOSED
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -120,20 +121,25 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self.lines.put(b"".join(self._pieces) + b"\n")
             self._pieces, self._size = [piece], len(piece)
         if self._size > MAX_LINE_BYTES and self._channel is not None:
-            self.end = "it answered without end"
+            self._ended("it answered without end")
             self._channel.abort()
 
     def eof_received(self) -> bool:
         return True  # the exit status comes after it
 
     def exit_status_received(self, status: int) -> None:
-        self.end = f"it ended with exit code {status}"
+        self._ended(f"it ended with exit code {status}")
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: ARG002
-        self.end = f"it was killed by SIG{signal}"
+        self._ended(f"it was killed by SIG{signal}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self.end = f"the SSH connection broke ({exc})"
+            self._ended(f"the SSH connection broke ({exc})")
         self.ended.set()
         self.lines.put(None)
+
+    def _ended(self, how: str) -> None:
+        """Keep the first cause: others follow from it."""
+        if self.end == _CLOSED:
+            self.end = how
