@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ..measuring import Measurement
 from ..protocol import AgentError
@@ -111,7 +111,7 @@ class Health:
         engines = [files.engine(model) for files in (candidate, current) if files for model in files.manifest.models]
         return [*found, checks.memory_together(engines, self._available_bytes())]
 
-    def _computing(self, candidate: SlotFiles, model: Model) -> "tuple[List[Check], bool]":
+    def _computing(self, candidate: SlotFiles, model: Model) -> Tuple[List[Check], bool]:
         """What a model computes, how fast, and whether it was alone on the board meanwhile."""
         built = candidate.engine(model)
         try:
@@ -129,7 +129,7 @@ class Health:
         finally:
             engine.close()
 
-    def _latency(self, engine: Engine, model: Model, sensors: Sensors, readings: List[Clocks]) -> "tuple[Check, bool]":
+    def _latency(self, engine: Engine, model: Model, sensors: Sensors, readings: List[Clocks]) -> Tuple[Check, bool]:
         """Measure in slices, with the service held back in each of them."""
 
         def read() -> Clocks:

@@ -19,6 +19,7 @@ from hwnas.agent.environment import undisturbed
 from hwnas.agent.protocol import encode
 from hwnas.agent.server import Agent
 from hwnas.agent.slots import command, health
+from hwnas.agent.slots.installing import reported, take
 from hwnas.agent.slots.layout import default_root
 from hwnas.agent.slots.requests import SlotRequests
 from hwnas.agent.slots.slots import Slots
@@ -195,6 +196,11 @@ def test_before_a_boot_an_unconfirmed_slot_is_reverted_unless_an_installer_is_at
     assert slots.current() == TWO.digest
 
 
+def test_an_archive_that_is_not_there(slots: Slots, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reported(lambda: pytest.fail(take(slots, Path("none.tar.gz")))) == 1
+    assert capsys.readouterr().err == "none.tar.gz: No such file or directory\n"
+
+
 def test_nothing_is_confirmed_where_nothing_is_active(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["confirm", "--root", str(tmp_path / "root")]) == 1
     assert "no slot is active" in capsys.readouterr().err
@@ -221,16 +227,15 @@ def test_the_agent_s_archive_installs_and_pulls_as_programs(tmp_path: Path) -> N
         line = [sys.executable, str(agent), *arguments, "--root", str(root)]
         return subprocess.run(line, capture_output=True, text=True, check=False, env=undisturbed(os.environ))
 
-    assert run("slots", "trust", public_hex(make_key())).returncode == 0
+    slots = board(root)
     installed = run("slots", "install", str(first.write(tmp_path)))
     assert (installed.returncode, installed.stdout) == (0, f"{first.digest} confirmed\n"), installed.stderr
-    assert run("slots", "install", str(tmp_path / "none.tar.gz")).returncode == 1
     wrong = tiny_bundle(version=2, golden_error=1.0)
     publish(place, wrong, published="2020-01-01T00:00:00Z", expires="2100-01-01T00:00:00Z")
     pulled = run("pull", str(place))
     assert pulled.returncode == 1
     assert "model m0: golden outputs differ by 1 at most" in pulled.stderr
-    assert json.loads(run("slots", "status").stdout)["current"] == first.digest
+    assert slots.current() == first.digest
 
 
 def test_the_agent_s_commands_on_a_board() -> None:
