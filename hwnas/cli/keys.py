@@ -72,9 +72,8 @@ def trust(
     The way there is an SSH connection to a host whose key is known or was confirmed; that the board shall trust this
     key is asked for besides, unless --yes is given.
     """
+    from hwnas.deploy.board import BoardSlots
     from hwnas.deploy.keys import KeyStore
-    from hwnas.deploy.trust import trust as send
-    from hwnas.deploy.trust import trusted_keys
     from hwnas.devices import load_target, open_device
     from hwnas.errors import UserError
 
@@ -82,14 +81,15 @@ def trust(
     key.require_valid()
     for board in _boards(target):
         with open_device(load_target(board)) as device:
-            before = trusted_keys(device, root)
+            slots = BoardSlots(device, root)
+            before = [trusted.keyid for trusted in slots.status().trusted]
             if key.keyid in before:
                 out.print(f"{board} trusts {name} already.")
                 continue
             others = f"{len(before)} other keys" if before else "no key yet"
             if not yes and not _confirmed(f"{board} trusts {others}. Shall it run what {name} ({key.keyid}) signs?"):
                 raise UserError(f"{board} trusts {name} only if somebody confirms it; answer, or give --yes.")
-            send(device, key.record.key, key.record.comment or name, root)
+            slots.trust(key.record.key, key.record.comment or name)
         out.print(f"{board} trusts {name} now.")
 
 
@@ -102,15 +102,15 @@ def revoke(
     root: RootOption = None,
 ) -> None:
     """Have nobody believe a key any more: here, and on the boards that are named.  It cannot be undone."""
+    from hwnas.deploy.board import BoardSlots
     from hwnas.deploy.keys import KeyStore
-    from hwnas.deploy.trust import revoke as send
     from hwnas.devices import load_target, open_device
 
     key = KeyStore().revoke(name, reason)
     out.print(f"{name} signs nothing any more.")
     for board in target or ():
         with open_device(load_target(board)) as device:
-            send(device, key.record.key, reason, root)
+            BoardSlots(device, root).revoke(key.record.key, reason)
         out.print(f"{board} takes nothing of {name} any more.")
 
 
@@ -142,13 +142,13 @@ def _confirmed(question: str) -> bool:
 
 
 def _list_trusted(target: str, root: str | None, names: dict[str, str], *, json: bool) -> None:
-    from hwnas.deploy.trust import trusted_keys
+    from hwnas.deploy.board import BoardSlots
     from hwnas.devices import load_target, open_device
 
     with open_device(load_target(target)) as device:
-        trusted = trusted_keys(device, root)
+        trusted = [key.keyid for key in BoardSlots(device, root).status().trusted]
     if json:
-        print_json({"target": target, "trusted": list(trusted)})
+        print_json({"target": target, "trusted": trusted})
         return
     if not trusted:
         err.print(f"{target} trusts no key; `hwnas keys trust NAME --target {target}` sends it one.", soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwnas.agent.protocol import CHUNK_BYTES
+from hwnas.deploy.signing import PublicKey
 from hwnas.devices import Device
 from hwnas.errors import UserError
 from hwnas.progress import Progress
@@ -138,6 +139,18 @@ class BoardSlots:
     def collect(self, keep: int) -> list[str]:
         """Remove slots that are neither current nor previous until ``keep`` are left; gives them."""
         return [str(digest) for digest in self._ask("collect", "removing slots", keep=keep)["removed"]]
+
+    def trust(self, key: PublicKey, comment: str) -> None:
+        """Have bundles taken that a key has signed; whoever calls this has confirmed that they may be.
+
+        Raises:
+            RefusedError: the key was revoked there.
+        """
+        self._ask("trust", "trusting a key", public=key.public, comment=comment, confirmed=True)
+
+    def revoke(self, key: PublicKey, reason: str) -> None:
+        """Have nothing of a key taken any more, not even what is installed; that cannot be undone."""
+        self._ask("revoke", "revoking a key", keyid=key.keyid, reason=reason)
 
     def find(self, prefix: str) -> str:
         """The slot whose digest begins so.

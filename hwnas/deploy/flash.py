@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from hwnas.deploy.board import BoardSlots, SlotsStatus
 from hwnas.deploy.bundle import Bundle, archive_path, write_bundle_archive
 from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.deploy.preflight import PreflightCheck, compile_options, preflight
-from hwnas.deploy.signing import PublicKey
+from hwnas.deploy.signing import PublicKey, signers
 from hwnas.deploy.verification import verify_bundle
 from hwnas.devices.errors import AgentLostError, RefusedError, UnreachableError
 from hwnas.errors import DeviceError, HwnasError, UserError
@@ -39,7 +38,7 @@ class Parcel:
     @property
     def signers(self) -> frozenset[str]:
         """Ids of the keys that signed it."""
-        return frozenset(str(one["keyid"]) for one in json.loads(self.bundle.envelope)["signatures"])
+        return frozenset(signers(self.bundle.envelope, f"bundle {self.archive}"))
 
 
 @contextmanager

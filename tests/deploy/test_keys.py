@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hwnas.deploy.board import BoardSlots
 from hwnas.deploy.keys import KeyStore
 from hwnas.deploy.signing import BUNDLE_TYPE, PublicKey, sign, verify
-from hwnas.deploy.trust import revoke, trust, trusted_keys
 from hwnas.devices import Device, load_target, open_device
 from hwnas.devices.errors import RefusedError
 from hwnas.errors import BadFileError, UnknownNameError, UserError
@@ -166,16 +166,16 @@ def root_of(tmp_path: Path) -> str:
 
 
 def test_a_board_takes_keys_and_gives_them_up_for_good(board: Device, store: KeyStore, tmp_path: Path) -> None:
-    root, first, second = root_of(tmp_path), store.new("first"), store.new("second")
-    assert trusted_keys(board, root) == ()
-    trust(board, first.record.key, "first", root)
-    trust(board, second.record.key, "second", root)
-    trust(board, second.record.key, "second", root)
-    assert set(trusted_keys(board, root)) == {first.keyid, second.keyid}
-    revoke(board, first.record.key, "lost", root)
-    assert trusted_keys(board, root) == (second.keyid,)
+    slots, first, second = BoardSlots(board, root_of(tmp_path)), store.new("first"), store.new("second")
+    assert slots.status().trusted == []
+    for key in (first, second, second):
+        slots.trust(key.record.key, key.name)
+    assert {key.keyid for key in slots.status().trusted} == {first.keyid, second.keyid}
+    slots.revoke(first.record.key, "lost")
+    assert [(key.keyid, key.comment) for key in slots.status().trusted] == [(second.keyid, "second")]
+    assert [(key.keyid, key.reason) for key in slots.status().revoked] == [(first.keyid, "lost")]
     with pytest.raises(RefusedError, match="revoked"):
-        trust(board, first.record.key, "first", root)
+        slots.trust(first.record.key, "first")
 
 
 def test_the_commands_make_list_trust_and_revoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
