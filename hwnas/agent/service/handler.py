@@ -22,7 +22,6 @@ class Handler(BaseHTTPRequestHandler, Request):
     """Requests follow each other on a connection, unless one was not read to its end."""
 
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "hwnas", ""
     timeout = _IDLE_S
     wbufsize = -1  # an answer leaves in one piece
     server: "HttpServer"
@@ -54,6 +53,16 @@ class Handler(BaseHTTPRequestHandler, Request):
         """Its first line has come: it will be answered, even if the service ends."""
         self.server.connections.works(self.connection)
         return super().parse_request()
+
+    def version_string(self) -> str:
+        """What answers call the service."""
+        return "hwnas"
+
+    def handle_expect_100(self) -> bool:
+        """Tell a client that asks first, as curl does with large bodies, to go on."""
+        told = super().handle_expect_100()
+        self.wfile.flush()
+        return told
 
     def __getattr__(self, name: str) -> Any:
         """What http.server calls for a request, ``do_`` and its method: here the same for all."""

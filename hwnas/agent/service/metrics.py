@@ -67,7 +67,7 @@ class Metrics:
         """Of the last :data:`RECENT` requests that were met; ``None`` while they are too few to state one."""
         with self._lock:
             recent = list(self._recent)
-        return order_statistic(recent, 0.99) if len(recent) >= LEAST_SAMPLES[0.99] else None
+        return round(order_statistic(recent, 0.99), 3) if len(recent) >= LEAST_SAMPLES[0.99] else None
 
     def render(self, state: Iterable[Metric]) -> str:
         """All counters, and what ``state`` adds of the present."""

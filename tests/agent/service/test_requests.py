@@ -175,6 +175,16 @@ def test_what_is_no_http_is_refused_or_hung_up_on(
     board.client.health()
 
 
+def test_a_client_that_asks_first_is_told_to_go_on(board: Board) -> None:
+    head = b"POST /infer HTTP/1.1\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(BODY)
+    with contextlib.closing(board.connect()) as connection:
+        connection.connect()
+        connection.sock.sendall(head)
+        assert connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sock.sendall(BODY)
+        assert connection.sock.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_a_client_that_leaves_in_the_midst_leaves_no_trace(board: Board) -> None:
     with contextlib.closing(board.connect()) as connection:
         connection.putrequest("POST", "/infer")
