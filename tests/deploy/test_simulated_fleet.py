@@ -99,10 +99,9 @@ def test_a_rollout_to_real_slots_stops_and_gives_the_wave_back(served: Path, sen
         shutil.copytree(served, tmp_path / name, symlinks=True)
     entries = [{"name": name, "target": "host-cpu", "root": str(tmp_path / name)} for name in names]
     group = Group.model_validate({"schema": 1, "group": "g", "boards": entries})
-    troubles = iter([*[None] * 6, Trouble("unhealthy"), *[None] * 30])
 
-    def opened(target: Target) -> Device:
-        return Device(target, InstallingBoard(next(troubles)))
+    def opened(board: str, target: Target) -> Device:
+        return Device(target, InstallingBoard(Trouble("unhealthy") if board == "b06" else None))
 
     fleet = GroupFleet(group, tmp_path, sent, opener=opened)
     inputs = RolloutInputs(

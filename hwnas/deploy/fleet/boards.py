@@ -14,14 +14,19 @@ from hwnas.devices import Device, Target, open_device
 from hwnas.errors import DeviceError, HwnasError
 from hwnas.progress import Silent
 
-Opener = Callable[[Target], AbstractContextManager[Device]]
+Opener = Callable[[str, Target], AbstractContextManager[Device]]
+"""From a board's name and the target as which it is reached."""
+
+
+def _opened(_: str, target: Target) -> AbstractContextManager[Device]:
+    return open_device(target)
 
 
 class GroupFleet:
     """A bundle's way to the boards of a group; see :class:`~hwnas.deploy.fleet.rollout.Fleet`."""
 
     def __init__(
-        self, group: Group, directory: Path, sent: Parcel, *, allow_stale: bool = False, opener: Opener = open_device
+        self, group: Group, directory: Path, sent: Parcel, *, allow_stale: bool = False, opener: Opener = _opened
     ) -> None:
         """
         Args:
@@ -63,7 +68,7 @@ class GroupFleet:
     @contextmanager
     def _slots(self, board: str) -> Iterator[BoardSlots]:
         entry: BoardEntry = self._entries[board]
-        with self._opener(self._targets[board]) as device:
+        with self._opener(board, self._targets[board]) as device:
             yield BoardSlots(device, entry.root)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,22 +60,23 @@ class InstallingBoard(Connection):
         self.trouble = trouble
         self.heard = 0
         """Requests, over all agents."""
-        self._home = tempfile.TemporaryDirectory(prefix="hwnas-board-")
+        self._home = Path(tempfile.mkdtemp(prefix="hwnas-board-"))
         self._losses = 1
 
     def start_agent(self) -> AgentProcess:
         """An agent in this process."""
         if self.silent:
             raise UnreachableError("the simulated board cannot be reached: nobody answers.")
+        self._home.mkdir(mode=0o700, exist_ok=True)
         disk = _TroubledDisk(self._disk_trouble())
         requests = SlotRequests(
             lambda: disk, lambda: _Builder(self.trouble), lambda root, _: _Health(root, self.trouble)
         )
-        return _InProcess(self, Agent(Path(self._home.name), requests))
+        return _InProcess(self, Agent(self._home, requests))
 
     def close(self) -> None:
         """Remove what its agents kept beside the slots."""
-        self._home.cleanup()
+        shutil.rmtree(self._home, ignore_errors=True)
 
     @property
     def silent(self) -> bool:
