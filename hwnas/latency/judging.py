@@ -141,8 +141,11 @@ class Judge:
         canary = next(iter(canaries or self._common_canaries), "")
         return board_speeds(
             {board: states[board].get(canary) for board in sorted(states)},
-            [self._medians_by_board(unit) for unit in networks],
+            [self._medians_by_board(unit) for unit in networks if len(self._boards_of(unit)) > 1],
         )
+
+    def _boards_of(self, unit: str) -> set[str]:
+        return {build.board for build in self.journal.builds[unit]}
 
     def _medians_by_board(self, unit: str) -> dict[str, float]:
         """In ms, each in the time scale of its board."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hwnas.latency.base import Floats
 
@@ -45,33 +46,16 @@ def board_speeds(canary_ms: Mapping[str, float | None], networks_ms: Sequence[Ma
     boards = list(canary_ms)
     if len(boards) < 2:
         return {board: Speed(1.0, 0.0) for board in boards}
-    told = [canary_ms[board] for board in boards]
-    known = all(told)
-    prior = np.log([ms if known and ms else 1.0 for ms in told])
-    prior -= prior.mean()
-    precision = np.eye(len(boards)) / (_CANARY_TELLS if known else _UNKNOWN) ** 2
-    ties = [[boards.index(board) for board in network] for network in networks_ms]
-    logs = [np.log(list(network.values())) for network in networks_ms]
-    tied = [i for i, at in enumerate(ties) if len(at) > 1]
-    factors, covariance = prior, np.linalg.inv(precision)
-    weights = [np.ones(len(ties[i])) for i in tied]
-    variance = _NOISE**2
-    for _ in range(_ROUNDS if tied else 0):
-        information, pull = precision.copy(), precision @ prior
-        for i, weight in zip(tied, weights, strict=True):
-            # The network's own term, known by nothing else, is projected out.
-            inner = (np.diag(weight) - np.outer(weight, weight) / weight.sum()) / variance
-            information[np.ix_(ties[i], ties[i])] += inner
-            pull[ties[i]] += inner @ logs[i]
-        covariance = np.linalg.inv(information)
-        factors = covariance @ pull
-        residuals = [_residuals(logs[i] - factors[ties[i]], weight) for i, weight in zip(tied, weights, strict=True)]
-        variance = _variance(residuals, weights, len(boards) - 1)
-        weights = [(_FREEDOM + 1) / (_FREEDOM + each**2 / variance) for each in residuals]
-    factors = factors - factors.mean()
+    ties = [
+        _Tie(np.array([boards.index(board) for board in network]), np.log(list(network.values())))
+        for network in networks_ms
+        if len(network) > 1
+    ]
+    logs, covariance = _fitted(*_told_by_canaries(list(canary_ms.values())), ties)
     centre = np.eye(len(boards)) - 1 / len(boards)
     spreads = np.sqrt(np.diag(centre @ covariance @ centre))
-    return {board: Speed(math.exp(f), float(s)) for board, f, s in zip(boards, factors, spreads, strict=True)}
+    factors = np.exp(logs - logs.mean())
+    return {board: Speed(float(f), float(s)) for board, f, s in zip(boards, factors, spreads, strict=True)}
 
 
 def between_boards(speeds: Mapping[str, Speed]) -> float:
@@ -101,11 +85,57 @@ def furthest_off(speeds: Mapping[str, Speed]) -> tuple[tuple[str, ...], float]:
     return tuple(logs) if two else (worst,), math.expm1(off)
 
 
-def _residuals(logs: Floats, weight: Floats) -> Floats:
-    return np.asarray(logs - np.average(logs, weights=weight), np.float64)
+@dataclass(frozen=True)
+class _Tie:
+    """A network that several boards measured."""
+
+    boards: npt.NDArray[np.intp]
+    logs: Floats
+    """Of its latencies, [boards]."""
+
+    def information(self, weights: Floats) -> Floats:
+        """What it says of its boards, [boards, boards]: its own term, known by nothing else, is projected out."""
+        return np.asarray(np.diag(weights) - np.outer(weights, weights) / weights.sum(), np.float64)
+
+    def residuals(self, factors: Floats, weights: Floats) -> Floats:
+        """[boards]."""
+        relative = self.logs - factors[self.boards]
+        return np.asarray(relative - np.average(relative, weights=weights), np.float64)
+
+
+def _told_by_canaries(canary_ms: Sequence[float | None]) -> tuple[Floats, Floats]:
+    """The logarithms of the factors that are expected beforehand, [boards], and their precision, [boards, boards]."""
+    known = [ms for ms in canary_ms if ms is not None]
+    if len(known) < len(canary_ms):
+        return np.zeros(len(canary_ms)), np.eye(len(canary_ms)) / _UNKNOWN**2
+    logs = np.log(known)
+    return logs - logs.mean(), np.eye(len(known)) / _CANARY_TELLS**2
+
+
+def _fitted(prior: Floats, precision: Floats, ties: Sequence[_Tie]) -> tuple[Floats, Floats]:
+    """The logarithms of the factors and their covariance; noise and weights are estimated in turn with them."""
+    logs = prior
+    weights = [np.ones(len(tie.boards)) for tie in ties]
+    variance = _NOISE**2
+    for _ in range(_ROUNDS if ties else 0):
+        information, pull = precision.copy(), precision @ prior
+        for tie, weight in zip(ties, weights, strict=True):
+            told = tie.information(weight) / variance
+            information[np.ix_(tie.boards, tie.boards)] += told
+            pull[tie.boards] += told @ tie.logs
+        logs = np.asarray(np.linalg.solve(information, pull), np.float64)
+        residuals = [tie.residuals(logs, weight) for tie, weight in zip(ties, weights, strict=True)]
+        variance = _variance(residuals, weights, len(prior))
+        weights = [(_FREEDOM + 1) / (_FREEDOM + each**2 / variance) for each in residuals]
+    information = precision.copy()
+    for tie in ties:
+        # Of Student's distribution, in expectation (Lange, Little and Taylor 1989, Sec. 4).
+        expected = (_FREEDOM + 1) / (_FREEDOM + 3) * tie.information(np.ones(len(tie.boards))) / variance
+        information[np.ix_(tie.boards, tie.boards)] += expected
+    return logs, np.asarray(np.linalg.inv(information), np.float64)
 
 
 def _variance(residuals: Sequence[Floats], weights: Sequence[Floats], boards: int) -> float:
     squares = sum(float(weight @ each**2) for each, weight in zip(residuals, weights, strict=True))
-    freedom = sum(len(each) - 1 for each in residuals) - boards
-    return float((squares + _NOISE_WEIGHT * _NOISE**2) / (max(0, freedom) + _NOISE_WEIGHT))
+    freedom = max(0, sum(len(each) - 1 for each in residuals) - (boards - 1))
+    return float((squares + _NOISE_WEIGHT * _NOISE**2) / (freedom + _NOISE_WEIGHT))

@@ -395,7 +395,7 @@ def test_boards_are_shown(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["tables", "show", str(path)], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     lines = {line.split()[1]: line for line in shown.output.splitlines() if " me@" in line}
-    assert "+1.99 %" in lines["me@a"] and "-0.99 %" in lines["me@b"] and "cannot be reached" in lines["me@dead"]
+    assert "+1.99 %" in lines["me@a"] and "-0.98 %" in lines["me@b"] and "cannot be reached" in lines["me@dead"]
 
 
 @pytest.mark.parametrize(
