@@ -12,6 +12,8 @@ HYSTERESIS_C = 5.0
 MOST_PAUSE_S = 600.0
 """A device that is as hot after such a pause does not cool down by waiting."""
 _POLL_S = 2.0
+_INSTANT_S = 0.01
+"""So little time is none."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ def cool_down(
         return None
     began, start = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), clock()
     waited = 0.0
-    while not heat.is_cool(limit_c) and waited < most_s:
+    while not heat.is_cool(limit_c) and most_s - waited > _INSTANT_S:
         tell("paused to cool down: " + (heat.why_pause(limit_c) or "%.1f °C" % (heat.temperature_c or 0.0)))
         sleep(min(_POLL_S, most_s - waited))
         heat, waited = read(), clock() - start
     still = heat.why_pause(limit_c)
-    if still and waited >= MOST_PAUSE_S:
+    if still and most_s >= MOST_PAUSE_S:
         raise TooHotError("after a pause of %.0f s it is still too hot (%s); see to its cooling" % (waited, still))
     return Pause(began, round(waited, 3), first.temperature_c, heat.temperature_c, why, heat.is_cool(limit_c))

@@ -57,7 +57,7 @@ class MeasuringProtocol:
     """The batches between two readings that differ by more than this fraction, or one of which says that the device
     throttles, do not count and are redone."""
     temperature_limit_c: float = 0.0
-    """A measurement ends before it has enough, after one batch at least, when what computes is so hot; 0: it goes on."""
+    """When what computes is so hot at a reading of the clocks, the measurement ends before it has enough; 0: never."""
     transfer_runs: int = 8
     seed: int = 0
     """Of the inputs' content."""

@@ -32,7 +32,7 @@ from .queries import measure_queries, time_loading
 from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
-from .settings import Settings, Wish
+from .settings import ENDS_WITHIN_S, Settings, Wish
 from .slots.requests import SlotRequests
 from .trtexec import TrtexecKnobs
 
@@ -241,7 +241,7 @@ class Agent:
 
     def _restore_settings(self, _: Fields) -> Message:
         self._close_sensors()
-        return {"restored": self._settings.restore() + self._settings.restore_left()}
+        return {"restored": self._settings.restore() + self._settings.restore_left(ENDS_WITHIN_S)}
 
     def _infer(self, fields: Fields) -> Message:
         engine = self._engines.open(fields.text("engine"))

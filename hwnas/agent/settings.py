@@ -31,7 +31,7 @@ from .sysfs import read_text
 
 _ROOT = Path("/")
 _LOCK, _BEFORE = "lock", "before.json"
-_ENDS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 60.0
 """How long a keeper or another agent may take to set back what it changed."""
 
 Setting = Union[PowerModeSetting, JetsonClocks, CardClocks, CpuClocks]
@@ -114,8 +114,8 @@ class Settings:
         with self._busy:
             return [] if self._lock is None else self._restore()
 
-    def restore_left(self) -> List[str]:
-        """Set back what a process changed that is no more; where none did, or it lives, nothing is done.
+    def restore_left(self, patience_s: float = 0.0) -> List[str]:
+        """Set back what a process changed that is no more; where none did, or it lives so long, nothing is done.
 
         Raises:
             AgentError: something could not be set back.
@@ -124,7 +124,7 @@ class Settings:
             return []
         with self._busy:
             try:
-                self._acquire(patience_s=0.0)
+                self._acquire(patience_s)
             except AgentError:
                 return []
             return self._restore()
@@ -217,7 +217,7 @@ class Settings:
         finally:
             os.close(descriptor)
 
-    def _acquire(self, patience_s: float = _ENDS_WITHIN_S) -> None:
+    def _acquire(self, patience_s: float = ENDS_WITHIN_S) -> None:
         """Take the lock, which the kernel gives free when this process ends.
 
         Raises:

@@ -401,7 +401,14 @@ class Device:
 
     def _restore_settings(self) -> None:
         self._changed = None
-        self._request("restore-settings", "setting its settings back", _SETTING_S, dict)
+
+        def restore() -> None:
+            self._request("restore-settings", "setting its settings back", _SETTING_S, dict)
+
+        try:
+            restore()
+        except AgentLostError:  # another one does what it left
+            restore()
 
     @property
     def _limit_c(self) -> float | None:

@@ -115,8 +115,8 @@ class FakeJetson:
         self.root, self.programs = root, root / "usr/bin"
         places = {"board": root, "gpu": _GPU, "restarting": TAKES_RESTART}
         for name, script in (("nvpmodel", _NVPMODEL), ("jetson_clocks", _JETSON_CLOCKS)):
-            self._write(f"usr/bin/{name}", script.format(**places))
-            (self.programs / name).chmod(0o755)
+            self.install(name, script.format(**places))
+        self.install("sudo", '#!/bin/sh\n[ "$1" = -n ] || exit 9\nshift\nexec "$@"\n')
         modes = [
             f"# {number} {khz} {hz}\n< POWER_MODEL ID={number} NAME={name} >\nCPU_ONLINE CORE_0 1\nGPU MAX_FREQ {hz}\n"
             for name, (number, khz, hz) in MODES.items()
@@ -137,6 +137,11 @@ class FakeJetson:
     def path(self) -> str:
         """For the variable ``PATH``."""
         return f"{self.programs}{os.pathsep}/usr/bin{os.pathsep}/bin"
+
+    def install(self, name: str, script: str) -> None:
+        """Put a program on the path."""
+        self._write(f"usr/bin/{name}", script)
+        (self.programs / name).chmod(0o755)
 
     def state(self) -> dict[str, str]:
         """All that settings change, by file."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from hwnas.agent import sensors, thermal
+from hwnas.agent.cooling import Heat
 from hwnas.agent.sensors import Clocks, Sensors, read_clocks
 
 CPU = "sys/devices/system/cpu"
@@ -320,3 +321,32 @@ def test_memory_lines_are_in_kib(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nVmHWM:\t    1728 kB\n")
     assert sensors.memory_bytes("VmHWM", status) == 1728 * 1024
+
+
+def test_the_hottest_zone_of_what_computes_is_told(kernel: Kernel) -> None:
+    zones = {"cpu-thermal": 61_500, "gpu-thermal": 64_000, "PMIC-Die": 100_000, "tj-thermal": 63_000, "acpitz": 99_000}
+    for number, (kind, temperature) in enumerate(zones.items()):
+        kernel.write(f"{THERMAL}/thermal_zone{number}", type=kind, temp=temperature)
+    assert kernel.read().temperature_c == 64.0
+    with Sensors(kernel.root) as found:
+        assert found.heat() == Heat(64.0)
+        kernel.write(f"{THERMAL}/cooling_device0", type="cpufreq-cpu0", cur_state=2, max_state=9)
+    with Sensors(kernel.root) as found:
+        assert found.heat() == Heat(64.0, ("cooling device cpufreq-cpu0 at 2 of 9",))
+
+
+def test_a_graphics_cards_own_temperature_counts_where_it_computes(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WarmPynvml(RecentPynvml):
+        def nvmlDeviceGetTemperature(self, gpu: str, sensor: int) -> int:  # noqa: N802
+            assert sensor == 0
+            return int(self._answer("temperature", 83))
+
+    kernel.write(f"{THERMAL}/thermal_zone0", type="x86_pkg_temp", temp=91_000)
+    monkeypatch.setitem(sys.modules, "pynvml", WarmPynvml(reasons=0x4 | 0x40))
+    with Sensors(kernel.root, gpu=True, tegrastats="no such program") as found:
+        assert found.read().temperature_c == 83.0
+        assert found.heat() == Heat(83.0, ("GPU: hardware thermal slowdown",)), "a power cap is no heat"
+    with Sensors(kernel.root) as found:
+        assert found.heat() == Heat(91.0)

@@ -160,7 +160,6 @@ def test_settings_of_a_living_process_are_left_alone(
     first.change(FASTEST)
     changed = jetson.state()
     assert second.restore_left() == []
-    monkeypatch.setattr(settings, "_ENDS_WITHIN_S", 0.0)
     monkeypatch.setattr(Settings._acquire, "__defaults__", (0.0,))
     with pytest.raises(AgentError, match="another session") as refused:
         second.change(Wish(lock_clocks=True))
@@ -275,18 +274,6 @@ def keeper_of(kept: Path) -> int:
     raise AssertionError("no keeper runs")
 
 
-@pytest.fixture
-def sudo(jetson: FakeJetson, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes this user somebody else than root, and the board's sudo do as a script says."""
-    monkeypatch.setattr(privileged, "_is_root", lambda: False)
-
-    def make(script: str) -> None:
-        (jetson.programs / "sudo").write_text(f'#!/bin/sh\n[ "$1" = -n ] || exit 9\n{script}\n')
-        (jetson.programs / "sudo").chmod(0o755)
-
-    return make
-
-
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     "script",
@@ -297,17 +284,14 @@ def sudo(jetson: FakeJetson, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     ],
 )
 def test_a_user_without_roots_rights_is_told_so_and_nothing_is_changed(
-    jetson: FakeJetson,
-    kept: Path,
-    sudo: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-    script: str | None,
+    jetson: FakeJetson, kept: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
 ) -> None:
-    before = jetson.state()
+    monkeypatch.setattr(privileged, "_is_root", lambda: False)
+    jetson.install("sudo", f"#!/bin/sh\n{script}\n")
     if script is None:  # there is no sudo
+        (jetson.programs / "sudo").unlink()
         monkeypatch.setenv("PATH", str(jetson.programs))
-    else:
-        sudo(script)
+    before = jetson.state()
     with pytest.raises(AgentError, match=r"root's rights.*sudo.*NOPASSWD") as refused:
         on(jetson, kept).change(FASTEST)
     assert refused.value.kind == ErrorKind.NOT_PERMITTED
@@ -317,9 +301,9 @@ def test_a_user_without_roots_rights_is_told_so_and_nothing_is_changed(
 
 @pytest.mark.usefixtures("alone")
 def test_sudo_that_asks_nobody_serves_as_well_as_root(
-    jetson: FakeJetson, kept: Path, sudo: Callable[[str], None]
+    jetson: FakeJetson, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sudo('shift; exec "$@"')
+    monkeypatch.setattr(privileged, "_is_root", lambda: False)
     before, here = jetson.state(), on(jetson, kept)
     here.change(FASTEST)
     assert jetson.state() != before

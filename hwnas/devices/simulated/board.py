@@ -100,7 +100,7 @@ class SimulatedBoard:
         """
         self._require_known(options)
         identity = {"cpu": f"simulated {self._seed}", "power_mode": self._mode, "runtime": {"name": RUNTIME}}
-        clocks = self.machine.read_clocks().as_record()
+        clocks = {**self.machine.read_clocks().as_record(), "throttled": list(self.machine.heat().slowed_by)}
         return Fingerprint(identity=identity, context={"clocks": clocks, "settings": dict(self._settings)})
 
     @contextlib.contextmanager
