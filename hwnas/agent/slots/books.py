@@ -106,8 +106,8 @@ class Books:
 
     def _is_noted(self, event: Dict[str, Any]) -> bool:
         """Whether the event is the audit's last line."""
-        lines = durable.whole_lines(durable.read(self._disk, self._layout.audit) or b"")
-        return bool(lines) and json.loads(lines[-1].decode("utf-8")).get("number") == event["number"]
+        line = durable.last_line(self._disk, self._layout.audit)
+        return bool(line) and bool(json.loads(line.decode("utf-8")).get("number") == event["number"])
 
     def _note(self, event: Dict[str, Any]) -> None:
         durable.append_line(self._disk, self._layout.audit, json.dumps(event, sort_keys=True).encode("utf-8"))

@@ -29,6 +29,14 @@ class Disk:
         """At most ``size`` bytes; none at the end."""
         return os.read(descriptor, size)
 
+    def read_at(self, descriptor: int, size: int, offset: int) -> bytes:
+        """At most ``size`` bytes from ``offset`` on."""
+        return os.pread(descriptor, size, offset)
+
+    def size(self, descriptor: int) -> int:
+        """Of an open file."""
+        return os.fstat(descriptor).st_size
+
     def write(self, descriptor: int, data: Union[bytes, memoryview]) -> None:
         """All of ``data``."""
         rest = memoryview(data)

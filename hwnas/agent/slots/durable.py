@@ -12,6 +12,8 @@ from .disk import Disk, is_directory
 
 PIECE = 1 << 20
 """Bytes of a file in memory at once."""
+_LOOK_BACK = 1 << 16
+"""Bytes of a log that are read at once to find its last line."""
 
 
 @contextlib.contextmanager
@@ -115,16 +117,38 @@ def append_line(disk: Disk, path: Path, line: bytes) -> None:
     """Append ``line`` to a log, durably; a torn line that a kill left behind is cut off first."""
     new = disk.status(path) is None
     with opened(disk, path, os.O_RDWR | os.O_CREAT) as descriptor:
-        disk.truncate(descriptor, sum(map(len, whole_lines(b"".join(pieces(disk, descriptor))))))
+        disk.truncate(descriptor, _end_of_line_before(disk, descriptor, disk.size(descriptor)))
         disk.write(descriptor, line + b"\n")
         disk.fsync(descriptor)
     if new:
         sync(disk, path.parent)
 
 
+def last_line(disk: Disk, path: Path) -> bytes:
+    """The last whole line of a log, nothing if there is none: a log may be long."""
+    try:
+        with opened(disk, path, os.O_RDONLY) as descriptor:
+            end = _end_of_line_before(disk, descriptor, disk.size(descriptor))
+            start = _end_of_line_before(disk, descriptor, end - 1)
+            return disk.read_at(descriptor, end - start, start)
+    except FileNotFoundError:
+        return b""
+
+
 def whole_lines(content: bytes) -> List[bytes]:
-    """The lines of a log, each with its end; a torn last one is not there."""
-    return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    """The lines of a log; a torn last one is not there."""
+    return content.split(b"\n")[:-1]
+
+
+def _end_of_line_before(disk: Disk, descriptor: int, place: int) -> int:
+    """Where the last line ends that does so before ``place``; 0 if none does."""
+    while place > 0:
+        start = max(0, place - _LOOK_BACK)
+        newline = disk.read_at(descriptor, place - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        place = start
+    return 0
 
 
 def remove(disk: Disk, path: Path) -> None:

@@ -61,19 +61,19 @@ class Pull:
             AgentError: ``untrusted``, ``bad-bundle``, ``too-old``; ``unhealthy`` for what is not tried again;
                 ``timeout`` when the source breaks off; what the steps of an installation raise.
         """
+        channel = self._channel(name)
+        offer = channel.offer
+        known = self._slots.status()["slots"].get(offer.digest)
+        if known and self._slots.current() == offer.digest and known["state"] == CONFIRMED:
+            return Outcome(offer.digest, UNCHANGED)
+        if known and known["state"] in (FAILED, ROLLED_BACK) and not again:
+            raise AgentError(
+                ErrorKind.UNHEALTHY,
+                "version %d of '%s' is %s here (%s); publish another, or say --again"
+                % (known["version"], known["name"], known["state"], known["reason"]),
+            )
+        self._download(offer)  # which may take hours, in which the board can be rolled back
         with self._slots.held():
-            channel = self._channel(name)
-            offer = channel.offer
-            known = self._slots.status()["slots"].get(offer.digest)
-            if known and self._slots.current() == offer.digest and known["state"] == CONFIRMED:
-                return Outcome(offer.digest, UNCHANGED)
-            if known and known["state"] in (FAILED, ROLLED_BACK) and not again:
-                raise AgentError(
-                    ErrorKind.UNHEALTHY,
-                    "version %d of '%s' was %s here (%s); publish another, or say --again"
-                    % (known["version"], known["name"], known["state"], known["reason"]),
-                )
-            self._download(offer)
             self._require_offered(channel)
             return install(self._slots, offer.sha256, self._builder, self._health, self._progress)
 

@@ -122,8 +122,7 @@ class Slots:
             try:
                 records = build_engines(self._disk, files, builder)
             except AgentError as refusal:
-                if refusal.kind != ErrorKind.DISK and not current:
-                    self._enter(digest, FAILED, reason=refusal.message)
+                self._fail(digest, refusal)
                 raise
             new = any(record["new"] for record in records.values())
             if not current and (new or self.slot(digest).state not in (BUILT, CHECKED)):
@@ -137,7 +136,11 @@ class Slots:
             if digest != self._books.current():
                 self._require(digest, BUILT, CHECKED, FAILED)
             candidate, current = self._open(digest), self._books.current()
-            result = health.check(candidate, self._loadable(current) if current != digest else None)
+            try:
+                result = health.check(candidate, self._beside(current) if current != digest else None)
+            except AgentError as refusal:
+                self._fail(digest, refusal)
+                raise
             if digest != current:
                 reason = None if result["healthy"] else unhealthy_reason(result)
                 self._enter(digest, FAILED if reason else CHECKED, reason=reason, health=result)
@@ -178,7 +181,8 @@ class Slots:
             if target == current:
                 return current
             if target is not None:
-                self._require_loadable(target)
+                self._require_confirmed(target)
+                self._whole(target)
             self._books.switch(Switch(ROLLBACK, current, target, reason))
             return target
 
@@ -221,6 +225,11 @@ class Slots:
         changes.setdefault("reason", None)
         self._books.record(self._books.state().with_slot(digest, state=state, **changes), state, slot=digest, **told)
 
+    def _fail(self, digest: str, refusal: AgentError) -> None:
+        """Write down why a candidate cannot be served; a full disk is not its fault."""
+        if refusal.kind != ErrorKind.DISK and digest != self._books.current():
+            self._enter(digest, FAILED, reason=refusal.message)
+
     def _require(self, digest: str, *states: str) -> None:
         found = self.slot(digest).state
         if found not in states:
@@ -228,22 +237,26 @@ class Slots:
                 ErrorKind.BAD_REQUEST, "slot %s is %s; it must be %s first" % (digest[:12], found, states[0])
             )
 
-    def _require_loadable(self, digest: str) -> None:
+    def _require_confirmed(self, digest: str) -> None:
         if digest not in self._books.state().history:
             raise AgentError(
                 ErrorKind.BAD_REQUEST,
                 "slot %s is not on this board, or was never confirmed; install its bundle" % digest[:12],
             )
+
+    def _whole(self, digest: str) -> SlotFiles:
+        """A slot whose engines are those that were built."""
         files = self._open(digest)
         for model in files.manifest.models:
             files.engine(model)
+        return files
 
-    def _loadable(self, digest: Optional[str]) -> Optional[SlotFiles]:
-        """A slot, if there is one; one whose key was revoked is loaded no more, and must not keep others out."""
+    def _beside(self, digest: Optional[str]) -> Optional[SlotFiles]:
+        """The slot beside which a candidate is judged; a damaged or a revoked one must not keep others out."""
         try:
-            return None if digest is None else self._open(digest)
+            return None if digest is None else self._whole(digest)
         except AgentError as error:
-            if error.kind != ErrorKind.UNTRUSTED:
+            if error.kind == ErrorKind.DISK:
                 raise
             return None
 

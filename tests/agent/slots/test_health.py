@@ -172,6 +172,16 @@ def test_an_array_that_would_have_to_be_unpickled_is_none(slots: Slots) -> None:
         slots.check(digest, Health(slots.root))
 
 
+@pytest.mark.usefixtures("memory_enough")
+def test_samples_that_do_not_fit_the_network(slots: Slots) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((8, 1, 2, 2), np.float32))
+    digest = built(slots, with_file(tiny_bundle(), "samples/images.npy", buffer.getvalue()))
+    with pytest.raises(AgentError, match="the engine takes"):
+        slots.check(digest, Health(slots.root))
+    assert slots.slot(digest).state == "failed"
+
+
 def prebuilt(identity: str, content: bytes, version: int = 1) -> TinyBundle:
     """A bundle with an engine that was built elsewhere."""
     bundle = with_file(tiny_bundle(version=version), "models/m0/engines/0.engine", content)

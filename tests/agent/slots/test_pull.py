@@ -176,7 +176,7 @@ def test_another_bundle_than_the_channel_vouches_for(slots: Slots, place: Path, 
 def test_what_failed_is_not_tried_again_and_again(slots: Slots, place: Path) -> None:
     publish(place, ONE)
     assert pull(slots, place, health=FakeHealth(complaint="too slow")).outcome == "unhealthy"
-    assert "was failed here (model m0: too slow)" in refused(ErrorKind.UNHEALTHY, slots, place)
+    assert "is failed here (model m0: too slow)" in refused(ErrorKind.UNHEALTHY, slots, place)
     assert pull(slots, place, again=True).outcome == "confirmed"
 
 

@@ -313,6 +313,12 @@ def test_what_a_revoked_key_has_signed_is_not_gone_back_to(slots: Slots) -> None
     refused(ErrorKind.UNTRUSTED, open_slot, slots.root, ONE.digest)
 
 
+def test_a_damaged_current_slot_does_not_keep_the_next_one_out(slots: Slots) -> None:
+    deliver(slots, ONE)
+    (slots.root / "current" / "built" / "m0" / "engine").write_bytes(b"")
+    assert deliver(slots, TWO).outcome == "confirmed"
+
+
 def test_a_slot_that_changed_on_the_disk(slots: Slots) -> None:
     send(slots, ONE.archive, ONE.sha256)
     slots.verify(ONE.sha256)
@@ -375,6 +381,16 @@ def test_a_torn_line_of_the_audit_is_cut_off(slots: Slots) -> None:
     deliver(slots, TWO)
     assert slots.audit()[: len(events)] == events
     assert [event["number"] for event in slots.audit()] == list(range(1, len(slots.audit()) + 1))
+
+
+def test_a_long_audit_is_not_read_whole(slots: Slots) -> None:
+    """Nor is a line that is longer than what is read at once taken for a torn one."""
+    slots.revoke("0" * 64, "r" * 200_000)
+    slots.revoke("1" * 64, "r")
+    with (slots.root / "audit.jsonl").open("ab") as log:
+        log.write(b"x" * 200_000)
+    slots.revoke("2" * 64, "r")
+    assert [event["number"] for event in slots.audit()] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
