@@ -262,6 +262,26 @@ def test_the_next_agent_does_it_where_the_keeper_was_killed_too(
     assert on(jetson, kept).restore_left() == []
 
 
+@pytest.mark.usefixtures("alone")
+def test_a_board_is_as_it_was_before_its_lease_is_another_sessions(
+    jetson: FakeJetson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before, agent = jetson.state(), Settings(jetson.root)
+    agent.change(FASTEST)
+    agent._release()  # as by its end
+    done = subprocess.run(
+        [sys.executable, "-m", "hwnas.agent", "hold", "session", "me"],
+        input=b"end\n",
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "HWNAS_LOCK": str(tmp_path / "lease")},
+    )
+    assert done.stdout.splitlines() == 2 * [b'{"ready": true}']
+    assert jetson.state() == before
+
+
 def keeper_of(kept: Path) -> int:
     """The process that was started to set things back."""
     for folder in Path("/proc").glob("[0-9]*"):
