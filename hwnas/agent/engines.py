@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -29,14 +30,23 @@ class EngineStore:
         directory.mkdir(mode=0o700, exist_ok=True)
 
     def build(self, runtime: Runtime, onnx: bytes, options: RuntimeOptions) -> str:
-        """Compile ``onnx`` and enter the engine into the ledger; gives its id."""
+        """Compile ``onnx`` and enter the engine into the ledger; gives its id.
+
+        Raises:
+            AgentError: what the runtime says when it refuses; ``disk`` when there is no room for the engine.
+        """
         identity = secrets.token_hex(8)
         path = self._file(identity)
         try:
             runtime.compile(onnx, options, path)
             content = path.read_bytes()
-        except BaseException:
+        except BaseException as error:
+            full = shutil.disk_usage(str(self._directory)).free < len(onnx)
             self._remove(path)
+            if full and isinstance(error, AgentError):  # runtimes say anything but that
+                raise AgentError(
+                    ErrorKind.DISK, "the device's disk is full; free some space there (%s)" % error
+                ) from error
             raise
         entry = {
             "sha256": hashlib.sha256(content).hexdigest(),

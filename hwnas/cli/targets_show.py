@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from hwnas.cli.console import JsonOption, command, out, print_json, print_table, readable
+from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, command, out, print_json, print_table, readable
 
 if TYPE_CHECKING:
     from hwnas.devices import FactsOnly, Fingerprint, Target
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 def show(
     name: Annotated[str, typer.Argument(help="Name of a target or its YAML file.")],
     live: Annotated[bool, typer.Option("--live", help="Probe the device, too, and show its fingerprint.")] = False,
+    accept_new: AcceptNewOption = False,
     json: JsonOption = False,
 ) -> None:
     """Show a target: its facts, each with its source, and how it is reached."""
     from hwnas.devices import load_description, load_target, open_device
+    from hwnas.questions import answered_by
 
     target = load_target(name) if live else load_description(name)
     fingerprint = None
     if live:
-        with open_device(load_target(name)) as device:
+        with answered_by(Terminal(accept_new)), open_device(load_target(name)) as device:
             fingerprint = device.fingerprint()
     if json:
         found = {"identity8": fingerprint.identity8, **fingerprint.model_dump(mode="json")} if fingerprint else {}

@@ -120,7 +120,10 @@ def test_a_board_is_added_over_ssh(server: Sshd, home: Path) -> None:
     written = yaml.safe_load((home / "targets" / "box.yaml").read_text())
     assert written["connection"] == {"kind": "ssh", "host": "box", "config": str(config), "python": sys.executable}
     assert written["facts"]["memory_gib"]["source"].startswith("/proc/meminfo, 20")
-    shown = json.loads(run("show", "box", "--live", "--json").stdout)
+    (server.home / "known_hosts").write_text("")
+    unknown = run("show", "box", "--live", "--json")
+    assert unknown.exit_code == 1 and "give it --accept-new" in words(unknown.stderr)
+    shown = json.loads(run("show", "box", "--live", "--accept-new", "--json").stdout)
     assert shown["target"]["name"] == "box" and len(shown["identity8"]) == 8
 
 

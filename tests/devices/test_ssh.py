@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import pytest
 from hwnas.agent.canary import canary_onnx
 from hwnas.agent.lease import HeldError, Lease
 from hwnas.agent.lodging import LEASE_S, RETURN_S
-from hwnas.devices import AgentLostError, Device, MeasureOptions, load_target
+from hwnas.agent.protocol import ErrorKind
+from hwnas.devices import AgentLostError, Device, MeasureOptions, RefusedError, load_target
 from hwnas.devices.device import CONNECTIONS
 from hwnas.devices.errors import UnreachableError
 from hwnas.devices.ssh import SshConnection
@@ -122,6 +124,36 @@ def test_a_wrong_password_is_one_sentence(tmp_path: Path) -> None:
             assert len(asked.asked) == 3
 
 
+@pytest.fixture
+def somebody() -> Iterator[tuple[str, str]]:
+    """A user of this machine with a password, for as long as the test runs."""
+    name, password = f"hwnas-{os.getpid()}", secrets.token_hex(8)
+    if os.geteuid() != 0 or shutil.which("useradd") is None or shutil.which("chpasswd") is None:
+        pytest.skip("needs root, useradd and chpasswd for a user with a password")
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    try:
+        subprocess.run(["chpasswd"], input=f"{name}:{password}".encode(), check=True)
+        yield name, password
+    finally:
+        subprocess.run(["userdel", name], check=True)
+
+
+def test_a_right_password_after_a_wrong_one_lets_in_and_is_used_again(
+    tmp_path: Path, somebody: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    name, password = somebody
+    caplog.set_level("DEBUG")
+    with serving(tmp_path, "PasswordAuthentication yes\n") as server:
+        (tmp_path / "user").unlink()
+        asked, loop = Answers(secrets=("wrong", password)), LoopThread()
+        dialler = Dialler(loop, server.settings(), asked)
+        for _ in range(2):
+            hang_up(loop, dialler.dial(Hop("box", name)))
+        loop.close()
+    assert asked.asked == [f"Password of {name}@[127.0.0.1]:{server.port}"] * 2
+    assert password not in caplog.text
+
+
 def test_a_password_is_asked_once_and_used_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Against a server of asyncssh, which lets nobody in that the system would have to know."""
 
@@ -158,6 +190,22 @@ def test_a_password_is_asked_once_and_used_again(tmp_path: Path, caplog: pytest.
 
     loop.run(end())  # in its own thread: a server of asyncio closes itself with its last connection
     loop.close()
+
+
+def test_an_identity_of_the_configuration_that_is_missing_or_none_is_left_out_as_openssh_does(server: Sshd) -> None:
+    broken = server.home / "broken"
+    broken.write_text("no key")
+    named = f"IdentityFile {server.home}/gone\nIdentityFile {broken}\nIdentityFile none\n"
+    whole = server.config.read_text()
+    server.config.write_text(whole.replace("IdentityFile", f"{named}IdentityFile"))
+    openssh = subprocess.run(["ssh", "-F", server.config, "box", "true"], capture_output=True, check=False)
+    assert openssh.returncode == 0, openssh.stderr
+    loop = LoopThread()
+    hang_up(loop, Dialler(loop, server.settings(), Answers()).dial(Hop("box")))
+    loop.close()
+    server.config.write_text(whole.replace(f"IdentityFile {server.home}/user\nIdentitiesOnly yes\n", named))
+    said = refusal(server.settings())
+    assert f"accepted no key ({server.home}/gone: No such file or directory; {broken}: " in said
 
 
 def test_keys_come_from_files_with_a_passphrase_or_from_the_ssh_agent_which_is_not_forwarded(
@@ -235,6 +283,12 @@ def test_a_board_without_a_fit_python_is_one_sentence(tmp_path: Path) -> None:
         assert "there is no /no/python" in refusal(server.settings(python="/no/python"))
 
 
+def test_a_board_without_any_python_is_one_sentence(tmp_path: Path) -> None:
+    with serving(tmp_path, environment={"PATH": str(tmp_path)}) as server:
+        said = refusal(server.settings(python=None))
+    assert "has no Python 3.8 or newer with NumPy, which the agent needs (there is no python3)" in said
+
+
 def test_a_shell_that_prints_is_one_sentence(tmp_path: Path) -> None:
     with serving(tmp_path, "ForceCommand echo Welcome to the board\n") as server:
         assert "says 'Welcome to the board' where only a program's output is expected" in refusal(server.settings())
@@ -244,6 +298,19 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, small_disk: Path) -> None:
     with serving(tmp_path, environment={"XDG_CACHE_HOME": str(small_disk)}) as server:
         said = refusal(server.settings())
     assert "cannot take the agent" in said and "No space left on device" in said
+
+
+def test_a_disk_that_fills_up_later_costs_one_request(tmp_path: Path, small_disk: Path) -> None:
+    (tmp_path / "cache" / "hwnas").mkdir(parents=True)
+    (tmp_path / "cache" / "hwnas" / "sessions").symlink_to(small_disk)
+    with serving(tmp_path) as server, board(server.settings()) as device:
+        pid = pid_of(device)
+        with pytest.raises(RefusedError, match=r"compiling a model: the device's disk is full; free .*") as refused:
+            for _ in range(2):  # so that there is no room for both engines
+                device.compile(canary_onnx())
+        assert refused.value.kind == ErrorKind.DISK
+        assert device.fingerprint()
+        assert pid_of(device) == pid
 
 
 def test_the_agent_is_sent_once_and_an_upload_goes_on_where_it_broke_off(

@@ -10,7 +10,7 @@ from typing import Any, Self
 import asyncssh
 
 from hwnas.devices.errors import UnreachableError
-from hwnas.devices.ssh.keys import read_key
+from hwnas.devices.ssh.keys import read_key, usable_identities
 from hwnas.devices.ssh.known_hosts import KnownHosts, address
 from hwnas.devices.ssh.loop import LoopThread
 from hwnas.devices.target import Ssh
@@ -56,6 +56,8 @@ class Dialler:
         self._loop, self._settings, self._questions = loop, settings, questions
         self._passwords: dict[Hop, str] = {}
         self._keys: list[asyncssh.SSHKey] | None = None
+        self._left_out: list[str] = []
+        """Identities of the client configuration that could not be used, and why."""
 
     def dial(self, hop: Hop, jumps: list[Hop] | None = None) -> list[asyncssh.SSHClientConnection]:
         """Connections to the hosts on the way to ``hop`` and to itself, which is the last.
@@ -83,25 +85,36 @@ class Dialler:
         return way
 
     def _options(self, hop: Hop) -> asyncssh.SSHClientConnectionOptions:
-        asked: dict[str, Any] = {"host": hop.host}
+        asked: dict[str, Any] = {
+            "host": hop.host,
+            "agent_forwarding": False,
+            "x11_forwarding": False,
+            "connect_timeout": _CONNECTS_WITHIN_S,
+            "login_timeout": _LOGS_IN_WITHIN_S,
+        }
         if hop.user is not None:
             asked["username"] = hop.user
         if hop.port is not None:
             asked["port"] = hop.port
         if self._settings.config is not None:
             asked["config"] = str(Path(self._settings.config).expanduser())
-        if self._settings.keys:
-            asked["client_keys"] = self._client_keys()
         try:
-            return asyncssh.SSHClientConnectionOptions(
-                **asked,
-                agent_forwarding=False,
-                x11_forwarding=False,
-                connect_timeout=_CONNECTS_WITHIN_S,
-                login_timeout=_LOGS_IN_WITHIN_S,
-            )
+            keys = {"client_keys": self._client_keys()} if self._settings.keys else self._identities(asked)
+            return asyncssh.SSHClientConnectionOptions(**asked, **keys)
         except (OSError, ValueError) as error:  # asyncssh's own errors of keys and configurations are ValueErrors
             raise UserError(f"The SSH client configuration cannot be used ({error}); mend it.") from error
+
+    def _identities(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The options for the keys that the client configuration names, if it names any."""
+        config = asyncssh.SSHClientConnectionOptions(**asked, client_keys=None).config
+        named: Any = config.get("IdentityFile")
+        if not named:
+            return {}
+        only = bool(config.get("IdentitiesOnly"))
+        usable, self._left_out = usable_identities(named, only)
+        if usable or not only:
+            return {"client_keys": usable, "ignore_encrypted": True}
+        return {"client_keys": [], "agent_path": None}
 
     def _client_keys(self) -> list[asyncssh.SSHKey]:
         if self._keys is None:
@@ -128,7 +141,7 @@ class Dialler:
             except asyncssh.PermissionDenied as error:
                 refused = self._passwords.pop(hop, None)
                 if asked == _TRIES or not (client.takes_passwords and self._ask_password(hop, where)):
-                    raise DeviceError(_denied(where, refused is not None, client.takes_passwords)) from error
+                    raise DeviceError(self._denied(where, refused is not None, client.takes_passwords)) from error
                 asked += 1
             except asyncssh.KeyExchangeFailed as error:
                 raise DeviceError(
@@ -158,10 +171,17 @@ class Dialler:
             )
         if not self._questions.trusts(where, fingerprint):
             raise DeviceError(
-                f"{where} was never seen before and nobody said that its key {fingerprint} is right; run "
-                "the command on a terminal and compare, or `hwnas targets add` or `hwnas profile` with --accept-new."
+                f"{where} was never seen before and nobody said that its key {fingerprint} is right; run the command "
+                "on a terminal and compare, or give it --accept-new (`hwnas targets show NAME --live` has it)."
             )
         known.add(key)
+
+    def _denied(self, where: str, had_password: bool, takes_passwords: bool) -> str:
+        if had_password:
+            return f"{where} did not accept the password; check it and the user's name."
+        ways = "no key of the SSH agent or of a file, and no password was given" if takes_passwords else "no key"
+        left_out = f" ({'; '.join(self._left_out)})" if self._left_out else ""
+        return f"{where} accepted {ways}{left_out}; ssh-copy-id puts a key there, or check the user's name."
 
     def _ask_password(self, hop: Hop, where: str) -> bool:
         """Whether there is a password to try."""
@@ -223,13 +243,6 @@ def hang_up(loop: LoopThread, way: list[asyncssh.SSHClientConnection], timeout_s
             loop.run(connection.wait_closed(), timeout_s)
         except TimeoutError:
             loop.call(connection.abort)
-
-
-def _denied(where: str, had_password: bool, takes_passwords: bool) -> str:
-    if had_password:
-        return f"{where} did not accept the password; check it and the user's name."
-    ways = "no key of the SSH agent or of a file, and no password was given" if takes_passwords else "no key"
-    return f"{where} accepted {ways}; ssh-copy-id puts a key there, or check the user's name."
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
@@ -10,6 +11,7 @@ from hwnas.errors import UserError
 from hwnas.questions import Questions
 
 _TRIES = 3
+_NO_IDENTITY = "none"
 
 
 def read_key(path: Path, questions: Questions) -> asyncssh.SSHKey:
@@ -33,3 +35,23 @@ def read_key(path: Path, questions: Questions) -> asyncssh.SSHKey:
         if passphrase is None:
             break
     raise UserError(f"The key {path} is encrypted and was not opened; add it to the SSH agent (ssh-add {path}).")
+
+
+def usable_identities(names: Sequence[str], only: bool) -> tuple[list[str], list[str]]:
+    """The ``IdentityFile`` entries of a client configuration: those that can be used, and why others cannot.
+
+    As with OpenSSH one that is missing or is no key is no error: the next one may do.  ``only``: as ``IdentitiesOnly``
+    says, when public keys name keys of the SSH agent.
+    """
+    usable, left_out = [], []
+    for name in names:
+        if name == _NO_IDENTITY:
+            continue
+        try:
+            asyncssh.load_keypairs([name], skip_public=only, ignore_encrypted=True)
+            usable.append(name)
+        except OSError as error:
+            left_out.append(f"{name}: {error.strerror}")
+        except asyncssh.KeyImportError as error:
+            left_out.append(f"{name}: {error}")
+    return usable, left_out
