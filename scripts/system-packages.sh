@@ -3,11 +3,17 @@
 #   chromium                 opens the report as a browser shows it
 #   dataset-fashion-mnist    the full training set, to which the embedded sample is compared
 #   openssh-server           lets workers be started over SSH on the loopback interface; it is not started as a service
+# With the argument arm64-board, also what scripts/arm64_board.sh makes an emulated board with, for slow tests:
+#   debootstrap, qemu-user-static
 set -euo pipefail
 packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 [ -d /usr/share/datasets/fashion-mnist ] || packages+=(dataset-fashion-mnist)
 command -v /usr/sbin/sshd >/dev/null || packages+=(openssh-client openssh-server)
+if [ "${1:-}" = arm64-board ]; then
+    command -v debootstrap >/dev/null || packages+=(debootstrap)
+    command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)
+fi
 if [ ${#packages[@]} -gt 0 ]; then
     # Debian starts what it installs, unless this program says no.
     if [ ! -e /usr/sbin/policy-rc.d ]; then

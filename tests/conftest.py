@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.agent.cuda.stub import Stub
+    from tests.arm64 import Arm64Board
     from tests.sshd import Sshd
 
 # One thread each: the suite's child processes must not fight over the cores.
@@ -41,6 +42,15 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
     with serving(tmp_path_factory.mktemp("sshd")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def arm64_board() -> Iterator[Arm64Board]:
+    """A board of another architecture, emulated; for slow tests."""
+    from tests.arm64 import serving
+
+    with serving() as board:
+        yield board
 
 
 @pytest.fixture(scope="session")
