@@ -7,6 +7,7 @@ same network:
 * FP32: other orders of summation and fused kernels.
 * FP16, and FP32 on TensorRT, which computes in TF32 by default: both keep 11 bits of every product, so that the
   difference is that of FP16 from FP32.
+* BF16: 8 bits of every product, whose rounding is eight times as coarse.
 * INT8: integer kernels against Q and DQ as they are written, and pixels that differ by what FP16 rounds: a value that
   lies at the border of two steps falls to either side, and later layers carry that on.
 
@@ -26,14 +27,14 @@ from hwnas.errors import UserError
 Array = npt.NDArray[Any]
 
 EXACT, ELEVEN_BITS, STEPS = 1e-3, 0.02, 0.6
+EIGHT_BITS = 8 * ELEVEN_BITS
 _DIGITS = 3
 
 
 def tolerated_share(runtime: str, precision: str) -> float:
     """How far outputs may lie from the golden ones, as a share of these' root mean square."""
-    if precision == "int8":
-        return STEPS
-    return ELEVEN_BITS if precision == "fp16" or runtime == "tensorrt" else EXACT
+    exact = ELEVEN_BITS if runtime == "tensorrt" else EXACT
+    return {"fp32": exact, "fp16": ELEVEN_BITS, "bf16": EIGHT_BITS}.get(precision, STEPS)
 
 
 @dataclass(frozen=True)

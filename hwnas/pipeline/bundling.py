@@ -20,6 +20,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 
 import hwnas
+from hwnas.agent.runtimes import model_format
 from hwnas.data import Dataset
 from hwnas.deploy.bundle import BundleContent, BundledModel, PrebuiltEngine
 from hwnas.deploy.golden import Answers, LabelledSamples, accuracy, least_accuracy, tolerated_share
@@ -137,10 +138,15 @@ def bundle_content(
         provenance: what is known of it; see :class:`hwnas.deploy.manifest.Provenance`.
 
     Raises:
-        UserError: a model has no static input, other inputs than the others, or does not fit the data set.
+        UserError: a model has no static input, other inputs than the others, or does not fit the data set; or the
+            runtime does not take ONNX.
         DeviceError: an engine could not be built.
     """
     options, progress = options or BundleOptions(), progress or Silent()
+    if model_format(compile_options.runtime) != "onnx":
+        raise UserError(
+            f"A board builds from ONNX, which runtime {compile_options.runtime} does not take; choose another --runtime."
+        )
     first = networks[0]
     if any((other.input, other.outputs) != (first.input, first.outputs) for other in networks):
         raise UserError(

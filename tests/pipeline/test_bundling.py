@@ -310,6 +310,10 @@ def test_golden_inputs_fill_whole_batches(loose: Path, dataset: Dataset) -> None
         (["{loose}"], "An ONNX file does not say what it is for; give --target."),
         (["{loose}", "--target", "host-cpu", "--pareto", "2"], "--pareto chooses among the networks of a run"),
         (["{loose}", "--target", "host-cpu", "--precision", "int4"], "has no precision"),
+        (
+            ["{loose}", "--target", "host-cpu", "--runtime", "torch"],
+            "which runtime torch does not take; choose another",
+        ),
         (["{loose}", "--target", "host-cpu", "--statistic", "p90"], "--statistic is p50 or p99, not 'p90'."),
         (["{loose}", "--target", "host-cpu", "--name", "A b"], "field 'name'"),
         (["{loose}", "--target", "host-cpu", "--key", "none"], "There is no key 'none'"),
