@@ -145,7 +145,7 @@ def bundle_content(
     options, progress = options or BundleOptions(), progress or Silent()
     if model_format(compile_options.runtime) != "onnx":
         raise UserError(
-            f"A board builds from ONNX, which runtime {compile_options.runtime} does not take; choose another --runtime."
+            f"A board builds from ONNX, which runtime {compile_options.runtime} does not take; choose another."
         )
     first = networks[0]
     if any((other.input, other.outputs) != (first.input, first.outputs) for other in networks):
