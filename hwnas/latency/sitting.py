@@ -74,10 +74,10 @@ class _Seat:
     soak_s: float
     learned: set[str] = field(default_factory=set)
     """Canaries whose fast state it has learned."""
-    fruitless: list[Unit] = field(default_factory=list)
-    """Units in a row that came to nothing."""
-    failure: DeviceError | None = None
-    """Of the last of them."""
+    failed: list[str] = field(default_factory=list)
+    """Units that it did not measure, in a row."""
+    uncounted: list[str] = field(default_factory=list)
+    """Units of which it measured nothing that counts, in a row."""
 
 
 class Sitting:
@@ -278,21 +278,24 @@ class Sitting:
 
     def _take_to_heart(self, board: Board, seat: _Seat, outcome: _Outcome) -> None:
         """Whether it is the board and not the unit, when one unit after the other comes to nothing."""
-        measurement = outcome.measurement
-        if measurement is not None:
-            # A board alone waits for its fast state; beside others it takes their time.
-            fruitful = len(self._crew.boards) == 1 or self._judge.counts(board.name, measurement)
-            error = DeviceError(f"nothing that it measures counts: {_why(measurement)}.")
-        else:
-            assert outcome.error is not None
-            fruitful, error = False, outcome.error
-        if fruitful:
-            seat.fruitless.clear()
+        if outcome.error is not None:
+            seat.failed.append(outcome.unit.key)
+            if len(seat.failed) >= FAILURES_IN_A_ROW:
+                self._spoilt.update(seat.failed)
+                self._dismiss(board, outcome.error)
             return
-        seat.fruitless.append(outcome.unit)
-        if len(seat.fruitless) >= FAILURES_IN_A_ROW:
-            self._spoilt.update(unit.key for unit in seat.fruitless)
-            self._dismiss(board, error)
+        seat.failed.clear()
+        assert outcome.measurement is not None
+        if self._judge.counts(board.name, outcome.measurement):
+            seat.uncounted.clear()
+            return
+        seat.uncounted.append(outcome.unit.key)
+        # Where none is in its fast state, all wait for it.
+        others = [self._seats[other.name] for other in self._crew.boards if other is not board]
+        if len(seat.uncounted) >= FAILURES_IN_A_ROW and any(not other.uncounted for other in others):
+            self._spoilt.update(seat.uncounted)
+            why = _why_uncounted(outcome.measurement)
+            self._dismiss(board, DeviceError(f"nothing that it measures counts: {why}."))
 
     def _dismiss(self, board: Board, error: DeviceError, void: str | None = None) -> None:
         """Go on without a board; ``void`` is why nothing of what it measured counts.
@@ -376,11 +379,13 @@ class Sitting:
             self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds(unit)), note)
 
 
-def _why(measurement: Measurement) -> str:
+def _why_uncounted(measurement: Measurement) -> str:
     throttled = next((reading.throttled for reading in measurement.clocks if reading.throttled), ())
     if throttled:
         return f"throttled, {', '.join(throttled)}"
-    return "its clocks do not keep still" if all(measurement.clocks_moved) else "it never runs in its fast state"
+    if all(measurement.clocks_moved):
+        return "its clocks do not keep still"
+    return "something else runs on it" if all(measurement.preempted) else "it never runs in its fast state"
 
 
 def _how(protocol: dict[str, Any]) -> dict[str, Any]:
