@@ -1,6 +1,6 @@
 """A latency model and an accuracy made of formulas; as a program, a search with them:
 
-python fakes.py DIRECTORY STRATEGY SECONDS_PER_EVALUATION
+python fakes.py DIRECTORY STRATEGY
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hwnas.spaces import Architecture, Genomes, Space, get_space
 
 Floats = npt.NDArray[np.float64]
 SMALL = get_space("mobilenet_v3/small")
+FOREVER_S = 600.0
 
 
 class AdditiveLatency:
@@ -36,16 +37,27 @@ class AdditiveLatency:
 
 
 class SyntheticAccuracy:
-    """Accuracy that saturates with size, with a seeded weight for every choice, and noise fixed by architecture."""
+    """Accuracy that saturates with size, with a seeded weight for every choice, and noise fixed by architecture.
+
+    An evaluation takes ``seconds``; the one after ``stuck_after`` others does not end.
+    """
 
     identity = "synthetic"
 
-    def __init__(self, space: Space = SMALL, seed: int = 0, noise: float = 0.002, seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        space: Space = SMALL,
+        seed: int = 0,
+        noise: float = 0.002,
+        seconds: float = 0.0,
+        stuck_after: int | None = None,
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.space = space
         self.weights = [np.sort(rng.uniform(0, 1, len(c.values))) * rng.uniform(0, 1) for c in space.choices]
         self.noise = noise
         self.seconds = seconds
+        self.stuck_after = stuck_after
         self.visited: list[str] = []
 
     def true(self, genomes: Genomes) -> Floats:
@@ -56,7 +68,7 @@ class SyntheticAccuracy:
         return np.asarray(0.93 - 0.05 * np.exp(-0.25 * quality - 0.35 * (np.log(self.space.macs(genomes)) - 14)))
 
     def __call__(self, architecture: Architecture) -> float:
-        time.sleep(self.seconds)
+        time.sleep(self.seconds if len(self.visited) != self.stuck_after else FOREVER_S)
         self.visited.append(architecture.id)
         noise = np.random.default_rng(zlib.crc32(architecture.id.encode())).normal(0, self.noise)
         return float(np.clip(self.true(self.space.encode([architecture]))[0] + noise, 0, 1))
@@ -69,11 +81,12 @@ def budget_at(percentile: float, latency: AdditiveLatency) -> Budget:
     return Budget("fake", "latency_ms", float(np.percentile(mean + 1.645 * std, percentile)))
 
 
-def main(directory: Path, strategy: str, seconds: float) -> None:
-    latency = AdditiveLatency()
+def main(directory: Path, strategy: str, **evaluations: float) -> None:
+    """A search; ``evaluations`` are the last two arguments of :class:`SyntheticAccuracy`."""
+    latency, accuracy = AdditiveLatency(), SyntheticAccuracy(**evaluations)
     options = SearchOptions(strategy=strategy, evaluations=30, initial=10, batch=5, seed=3)
-    run_search(SMALL, latency, budget_at(30, latency), SyntheticAccuracy(seconds=seconds), directory, options)
+    run_search(SMALL, latency, budget_at(30, latency), accuracy, directory, options)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2])

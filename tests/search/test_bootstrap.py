@@ -37,7 +37,7 @@ def runs(
 def test_the_interval_holds_the_true_median_about_as_often_as_it_says(
     between: float, alike: float, builds: int
 ) -> None:
-    held, trials = 0, 150
+    held, trials = 0, 100
     for trial in range(trials):
         sampled = runs(np.random.default_rng(trial), builds=builds, between=between, within=0.01, alike=alike)
         low, high = percentile_interval(sampled, 0.5, replicates=200, seed=trial) or (0.0, 0.0)

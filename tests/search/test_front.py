@@ -53,7 +53,7 @@ def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int, int]])
 
 def search(directory: Path, objective: str, seed: int, accuracy: SyntheticAccuracy) -> SearchResult:
     latency = AdditiveLatency()
-    options = SearchOptions.model_validate({"objective": objective, "evaluations": 64, "seed": seed})
+    options = SearchOptions.model_validate({"objective": objective, "evaluations": 32, "initial": 8, "seed": seed})
     return run_search(SMALL, latency, budget_at(90, latency), accuracy, directory, options)
 
 
@@ -68,7 +68,7 @@ def best_below(result: SearchResult, accuracy: SyntheticAccuracy, limits: np.nda
 
 def test_a_front_is_better_all_along_than_what_the_search_for_one_winner_leaves(tmp_path: Path) -> None:
     gains = []
-    for seed in range(3):
+    for seed in range(2):
         accuracy = SyntheticAccuracy(seed=seed)
         results = {name: search(tmp_path / f"{name}{seed}", name, seed, accuracy) for name in ("front", "accuracy")}
         latency = AdditiveLatency()
@@ -84,11 +84,11 @@ def test_a_front_under_several_budgets_keeps_all(tmp_path: Path) -> None:
     latency = AdditiveLatency()
     limit = float(np.median(SMALL.params(SMALL.sample(np.random.default_rng(0), 500))))
     others = [architecture_constraint(SMALL, "params", limit)]
-    options = SearchOptions(objective="front", evaluations=32, initial=8)
+    options = SearchOptions(objective="front", evaluations=16, initial=8, batch=4)
     budget = budget_at(60, latency)
     result = run_search(SMALL, latency, budget, SyntheticAccuracy(), tmp_path, options, others=others)
     genomes = SMALL.encode([e.architecture for e in result.evaluations])
-    assert len(genomes) == 32 == len({e.architecture.id for e in result.evaluations})
+    assert len(genomes) == 16 == len({e.architecture.id for e in result.evaluations})
     assert (SMALL.params(genomes) <= limit).all()
     assert budget.keeps(*latency.predict(genomes)).all()
 
