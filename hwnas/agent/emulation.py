@@ -18,7 +18,7 @@ def emulator(proc: Path = _PROC) -> Optional[str]:
     ``None`` is no proof: a whole emulated machine has a kernel of its own, which knows nothing of it.
     """
     try:
-        believed, run = (Path(os.readlink(str(proc / who / "exe"))) for who in ("self", "thread-self"))  # noqa: PTH115
+        believed, run = (Path(os.readlink(str(proc / who / "exe"))) for who in ("self", "thread-self"))
     except OSError:  # not Linux, or older than 3.17
         return None
     return None if run == believed else run.name

@@ -153,11 +153,6 @@ def test_the_agent_works_alone_from_a_zip_file(agents: list[Running], tmp_path: 
     assert agent.result("peak-memory", engine=engine)["peak_bytes"] > 0
 
 
-@pytest.mark.parametrize("path", sorted(AGENT.rglob("*.py")), ids=lambda path: str(path.relative_to(AGENT)))
-def test_the_agent_is_written_in_python_3_8(path: Path) -> None:
-    ast.parse(path.read_text(), feature_version=(3, 8))
-
-
 def test_the_agent_imports_neither_the_rest_of_hwnas_nor_a_runtime_before_it_is_asked_for() -> None:
     code = "import sys, hwnas.agent.server as s; print([m for m in sys.modules if m.startswith(('hwnas', 'onnx'))])"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT).stdout

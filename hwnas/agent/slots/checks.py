@@ -105,7 +105,7 @@ def memory_together(engines: Sequence[BuiltEngine], available_bytes: Optional[in
 
 def throttling(model: Model, readings: Sequence[Clocks]) -> Check:
     """Whether the board throttled while latency was measured."""
-    pairs = zip(readings, readings[1:])  # noqa: RUF007  # pairwise is there from Python 3.10 on
+    pairs = zip(readings, readings[1:])  # pairwise is there from Python 3.10 on
     throttled = [later for earlier, later in pairs if later.throttled_since(earlier)]
     words = sorted({word for reading in readings for word in reading.throttled})
     says = "nothing that this board tells says that it throttled"

@@ -93,7 +93,7 @@ class Disk:
     def readlink(self, path: Path) -> Optional[str]:
         """Where a symlink points; ``None`` if there is none."""
         try:
-            return os.readlink(str(path))  # noqa: PTH115  # pathlib has it from Python 3.9 on
+            return os.readlink(str(path))  # pathlib has it from Python 3.9 on
         except FileNotFoundError:
             return None
 

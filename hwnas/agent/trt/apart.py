@@ -15,7 +15,7 @@ from ..processes import module_command, module_environment
 from ..protocol import AgentError, ErrorKind, Message
 from ..sensors import memory_bytes
 
-_CHILD = __package__ + ".child"
+_CHILD = __name__.rpartition(".")[0] + ".child"  # in a zipapp Python 3.8 knows __package__ only later
 _POLL_SECONDS = 0.02
 
 
