@@ -29,7 +29,8 @@ from hwnas.agent.protocol import AgentError
 from hwnas.agent.slots.slots import Slots
 from hwnas.cli.console import bars, print_table
 from hwnas.deploy.board import BoardSlots
-from hwnas.deploy.bundle import Bundle, BundleContent, BundledModel, write_bundle
+from hwnas.deploy.bundle import Bundle, write_bundle
+from hwnas.deploy.content import BundleContent, BundledModel
 from hwnas.deploy.flash import Parcel, flash, parcel
 from hwnas.deploy.fleet import FailureLimit, Rollout, Stages
 from hwnas.deploy.fleet.boards import GroupFleet

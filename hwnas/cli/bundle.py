@@ -80,7 +80,7 @@ def make(
     from hwnas.deploy.bundle import archive_path, write_bundle
     from hwnas.deploy.keys import KeyStore
     from hwnas.devices import RuntimeChoice
-    from hwnas.pipeline.bundled_run import BundleRequest
+    from hwnas.pipeline.bundle_request import BundleRequest
     from hwnas.pipeline.bundling import BundleOptions
 
     private = KeyStore().unlocked(key)

@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ValidationError
 
 from hwnas.deploy.archive import SUFFIX, manifest_first, write_archive
 from hwnas.deploy.canonical import canonical
-from hwnas.deploy.golden import Answers, LabelledSamples
-from hwnas.deploy.manifest import (
-    LABELS_FILE,
-    MANIFEST_FILE,
-    PREPROCESSING_FILE,
-    UNIT_FILE,
-    Checked,
-    EngineEntry,
-    EngineFingerprint,
-    Golden,
-    Labels,
-    Limits,
-    Manifest,
-    ModelEntry,
-    Preprocessing,
-    Provenance,
-    SamplesEntry,
-    TensorEntry,
-    file_entry,
-    identity_hash,
-)
+from hwnas.deploy.content import BundleContent
+from hwnas.deploy.manifest import MANIFEST_FILE, Manifest
 from hwnas.deploy.signing import BUNDLE_TYPE, sign
 from hwnas.errors import UserError
-from hwnas.files import describe, explain_os_errors, fsync_directory
-
-SAMPLE_IMAGES, SAMPLE_LABELS = "samples/images.npy", "samples/labels.npy"
+from hwnas.files import explain_os_errors, fsync_directory
 
 
 @dataclass(frozen=True)
@@ -70,88 +43,6 @@ class Bundle:
         return hashlib.sha256(self.payload).hexdigest()
 
 
-@dataclass(frozen=True)
-class PrebuiltEngine:
-    """An engine, and the device that it was built for.
-
-    Attributes:
-        identity: of the device's fingerprint.
-        options: the request that it was built by.
-    """
-
-    content: bytes
-    runtime: str
-    identity: dict[str, Any]
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class BundledModel:
-    """One network of a bundle."""
-
-    id: str
-    onnx: bytes
-    input: TensorEntry
-    outputs: tuple[TensorEntry, ...]
-    golden: Answers
-    limits: Limits
-    accuracy: float | None = None
-    expected_ms: float | None = None
-    engines: tuple[PrebuiltEngine, ...] = ()
-
-
-@dataclass(frozen=True)
-class BundleContent:
-    """Everything that stands in a bundle, but its version and its signatures.
-
-    Attributes:
-        runtime: the fields of the request by which a board builds.
-        models: in any order; the bundle has the most accurate first.
-        unit: of systemd, that runs the service.
-    """
-
-    name: str
-    runtime: dict[str, Any]
-    models: tuple[BundledModel, ...]
-    labels: Labels
-    preprocessing: Preprocessing
-    provenance: Provenance
-    samples: LabelledSamples | None = None
-    checked: Checked | None = None
-    unit: bytes | None = None
-
-    @cached_property
-    def files(self) -> dict[str, bytes]:
-        """All files by their paths in the bundle."""
-        return _files(self)
-
-    def manifest(self, version: int) -> Manifest:
-        """What is signed.
-
-        Raises:
-            UserError: the parts do not go together.
-        """
-        ordered = sorted(self.models, key=lambda model: (-(model.accuracy or 0.0), model.id))
-        samples = self.samples and SamplesEntry(
-            images=SAMPLE_IMAGES, labels=SAMPLE_LABELS, least_accuracy=self.samples.least_accuracy
-        )
-        try:
-            return Manifest(
-                name=self.name,
-                version=version,
-                files={name: file_entry(content) for name, content in self.files.items()},
-                runtime=self.runtime,
-                models=tuple(map(_entry, ordered)),
-                samples=samples,
-                labels=LABELS_FILE,
-                preprocessing=PREPROCESSING_FILE,
-                checked=self.checked,
-                provenance=self.provenance,
-            )
-        except ValidationError as error:
-            raise UserError(f"This makes no bundle: {describe(error)}.") from error
-
-
 def write_bundle(
     content: BundleContent, version: int | None, directory: Path, keys: Sequence[Ed25519PrivateKey]
 ) -> Bundle:
@@ -167,11 +58,11 @@ def write_bundle(
     manifest = content.manifest(version or next_version(directory, content.name))
     payload = canonical(manifest)
     envelope = sign(payload, BUNDLE_TYPE, keys)
-    path = directory / manifest.stem
+    path, files = directory / manifest.stem, {MANIFEST_FILE: envelope, **content.files}
     if path.exists():
-        _require_unchanged(path, envelope)
+        _require_unchanged(path, files)
     else:
-        _write_directory(path, {**content.files, MANIFEST_FILE: envelope})
+        _write_directory(path, files)
     bundle = Bundle(path, manifest, payload, envelope)
     write_bundle_archive(bundle, archive_path(path))
     return bundle
@@ -196,86 +87,12 @@ def next_version(directory: Path, name: str) -> int:
     return max(found, default=0) + 1
 
 
-def _entry(model: BundledModel) -> ModelEntry:
-    own = _Paths(model.id)
-    return ModelEntry(
-        id=model.id,
-        onnx=own.onnx,
-        input=model.input,
-        outputs=model.outputs,
-        engines=tuple(
-            EngineEntry(
-                file=own.engine(number),
-                runtime=engine.runtime,
-                identity=identity_hash(engine.identity),
-                fingerprint=EngineFingerprint(identity=engine.identity),
-                options=engine.options,
+def _require_unchanged(path: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        if not (path / name).is_file() or (path / name).read_bytes() != content:
+            raise UserError(
+                f"{path} is there already, and its {name} is another; a version never changes, so give a new one."
             )
-            for number, engine in enumerate(model.engines)
-        ),
-        golden=Golden(
-            inputs=own.golden_inputs,
-            outputs=own.golden_outputs,
-            absolute=model.golden.absolute,
-            relative=model.golden.relative,
-        ),
-        accuracy=model.accuracy,
-        expected_ms=model.expected_ms,
-        budget=model.limits,
-    )
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """Where the files of a model lie."""
-
-    id: str
-
-    @property
-    def onnx(self) -> str:
-        return f"models/{self.id}/model.onnx"
-
-    @property
-    def golden_inputs(self) -> str:
-        return f"models/{self.id}/golden-inputs.npy"
-
-    @property
-    def golden_outputs(self) -> str:
-        return f"models/{self.id}/golden-outputs.npy"
-
-    def engine(self, number: int) -> str:
-        return f"models/{self.id}/engines/{number}.engine"
-
-
-def _files(content: BundleContent) -> dict[str, bytes]:
-    files = {LABELS_FILE: _json(content.labels), PREPROCESSING_FILE: _json(content.preprocessing)}
-    for model in content.models:
-        own = _Paths(model.id)
-        files[own.onnx] = model.onnx
-        files[own.golden_inputs] = _npy(model.golden.inputs)
-        files[own.golden_outputs] = _npy(model.golden.outputs)
-        files |= {own.engine(number): engine.content for number, engine in enumerate(model.engines)}
-    if content.samples is not None:
-        files |= {SAMPLE_IMAGES: _npy(content.samples.images), SAMPLE_LABELS: _npy(content.samples.labels)}
-    if content.unit is not None:
-        files[UNIT_FILE] = content.unit
-    return files
-
-
-def _json(document: BaseModel) -> bytes:
-    return canonical(document) + b"\n"
-
-
-def _npy(array: npt.NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _require_unchanged(path: Path, envelope: bytes) -> None:
-    there = path / MANIFEST_FILE
-    if not there.is_file() or there.read_bytes() != envelope:
-        raise UserError(f"{path} is there already and is another bundle; a version never changes, so give a new one.")
 
 
 def _write_directory(path: Path, files: dict[str, bytes]) -> None:

@@ -1,39 +1,31 @@
-"""What a run directory, or an ONNX file with a target, gives to a bundle."""
+"""What the directory of a finished run gives to a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
 
 from hwnas.data import Dataset, load_dataset
-from hwnas.deploy.bundle import BundleContent
+from hwnas.deploy.content import BundleContent
 from hwnas.deploy.manifest import Checked, Limits
 from hwnas.devices import CompileOptions, RuntimeChoice, load_target
-from hwnas.errors import BadFileError, UserError
+from hwnas.errors import BadFileError
 from hwnas.export.metadata import load_model
-from hwnas.export.scoring import hits, logits
 from hwnas.files import read_bytes, read_model, sha256_of
 from hwnas.latency import load_table
-from hwnas.pipeline.bundling import (
-    BundledNetwork,
-    BundleOptions,
-    bundle_content,
-    network_id,
-    validation_sample,
-)
+from hwnas.pipeline.bundled_network import BundledNetwork
+from hwnas.pipeline.bundling import BundleOptions, bundle_content
 from hwnas.pipeline.config import CONFIG_FILE, RunConfig
 from hwnas.pipeline.documents import ExportRecord, Summary, WinnerDocument
 from hwnas.pipeline.networks import export_subnet, open_supernet
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import require_supernet
-from hwnas.progress import Progress, Silent
+from hwnas.progress import Progress
 from hwnas.search.pareto import pareto_front
 from hwnas.search.record import Evaluation, read_evaluations
 from hwnas.spaces import Architecture, Space, get_space
@@ -161,103 +153,6 @@ class FinishedRun:
         return bundle_content(
             name, networks, self.compile_options, self.dataset, provenance, checked, options, progress
         )
-
-
-@dataclass(frozen=True)
-class LooseModels:
-    """ONNX files without a run, and the target that they are for.
-
-    Attributes:
-        choice: how they are run there.
-        limits: of each.
-        dataset: that they were trained for, ``None``: it is not at hand.
-        table: latency table that the limits were checked against.
-    """
-
-    paths: Sequence[Path]
-    target: str
-    choice: RuntimeChoice
-    limits: Limits
-    dataset: Dataset | None = None
-    table: Path | None = None
-
-    def content(
-        self, name: str, options: BundleOptions | None = None, progress: Progress | None = None
-    ) -> BundleContent:
-        """A bundle of the models; with a data set, their accuracy is that on its validation images."""
-        target = load_target(self.target)
-        compile_options = target.limited(self.choice.options(target))
-        networks = [self._network(path, progress or Silent()) for path in self.paths]
-        architectures = {each.id: found for each in networks if (found := each.says("architecture")) is not None}
-        spaces = {each["space"] for each in architectures.values()}
-        provenance: dict[str, Any] = {
-            "space": spaces.pop() if len(spaces) == 1 else None,
-            "architectures": architectures,
-            "accuracy_of": None if self.dataset is None else f"validation images of {self.dataset.name}",
-        }
-        checked = None if self.table is None else checked_by(self.table)
-        return bundle_content(name, networks, compile_options, self.dataset, provenance, checked, options, progress)
-
-    def _network(self, path: Path, progress: Progress) -> BundledNetwork:
-        load_model(path)  # a file that is no model is refused by its name
-        network = BundledNetwork(network_id(path.stem), read_bytes(path, what="model"), self.limits)
-        if self.dataset is None:
-            return network
-        sample = validation_sample(network, self.dataset)
-        found = hits(logits(network.model, sample, progress, f"accuracy of {network.id}"), sample)
-        return replace(network, accuracy=float(found.mean()))
-
-
-@dataclass(frozen=True)
-class BundleRequest:
-    """What is to be bundled, as a user says it; ``None`` is what was not said.
-
-    Attributes:
-        sources: a run's directory, or ONNX files.
-        pareto: networks of a run.
-        target, choice, data, data_root, budget_ms, statistic, table: of ONNX files; a run knows them.
-    """
-
-    sources: Sequence[Path]
-    name: str | None = None
-    pareto: int | None = None
-    memory_mib: float | None = None
-    target: str | None = None
-    choice: RuntimeChoice = field(default_factory=RuntimeChoice)
-    data: str | None = None
-    data_root: Path | None = None
-    budget_ms: float | None = None
-    statistic: Literal["p50", "p99"] | None = None
-    table: Path | None = None
-
-    def content(self, options: BundleOptions | None = None, progress: Progress | None = None) -> BundleContent:
-        """Compute what the bundle holds.
-
-        Raises:
-            UserError: something was said that does not apply, or is missing.
-        """
-        first = self.sources[0]
-        name = network_id(first.resolve().name if first.is_dir() else first.stem) if self.name is None else self.name
-        if any(source.is_dir() for source in self.sources):
-            return self._run().content(name, self.pareto or 1, self.memory_mib, options, progress)
-        return self._models().content(name, options, progress)
-
-    def _run(self) -> FinishedRun:
-        if len(self.sources) > 1:
-            raise UserError("One bundle is of one run's directory, or of ONNX files; give one or the other.")
-        of_models = (self.target, self.data, self.data_root, self.budget_ms, self.statistic, self.table)
-        if any(said is not None for said in of_models) or self.choice != RuntimeChoice():
-            raise UserError("A run knows its target, data, budget and table; these options are for ONNX files alone.")
-        return FinishedRun(self.sources[0])
-
-    def _models(self) -> LooseModels:
-        if self.pareto is not None:
-            raise UserError("--pareto chooses among the networks of a run; give several ONNX files instead.")
-        if self.target is None:
-            raise UserError("An ONNX file does not say what it is for; give --target.")
-        dataset = None if self.data is None else load_dataset(self.data, root=self.data_root)
-        limits = Limits(statistic=self.statistic or "p99", latency_ms=self.budget_ms, memory_mib=self.memory_mib)
-        return LooseModels(self.sources, self.target, self.choice, limits, dataset, self.table)
 
 
 def checked_by(path: Path) -> Checked:

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import ModelProto, ValueInfoProto, helper
 
 import hwnas
 from hwnas.agent.runtimes import model_format
 from hwnas.data import Dataset
-from hwnas.deploy.bundle import BundleContent, BundledModel, PrebuiltEngine
+from hwnas.deploy.content import BundleContent, BundledModel, PrebuiltEngine
 from hwnas.deploy.golden import Answers, LabelledSamples, accuracy, least_accuracy, tolerated_share
 from hwnas.deploy.manifest import (
     UNIT_FILE,
     Checked,
     Labels,
-    Limits,
     Preprocessing,
     Provenance,
     Resize,
-    TensorEntry,
 )
 from hwnas.devices import CompileOptions, Device, load_target, open_device
-from hwnas.errors import BadFileError, UserError
-from hwnas.export.metadata import PREFIX
+from hwnas.errors import UserError
 from hwnas.export.samples import spread
-from hwnas.export.scoring import Sample, session
+from hwnas.export.scoring import session
+from hwnas.pipeline.bundled_network import BundledNetwork, validation_sample
 from hwnas.progress import Progress, Silent
 
 Array = npt.NDArray[Any]
@@ -48,55 +41,6 @@ MOST_SAMPLE_BYTES = 16 << 20
 """Of all labelled samples together, unless their number is given."""
 _NOISE_SEED = 0
 _AT_ONCE = 250
-
-
-@dataclass(frozen=True)
-class BundledNetwork:
-    """A network that is to be bundled: its ONNX file's content, and what is known of it."""
-
-    id: str
-    content: bytes
-    limits: Limits
-    accuracy: float | None = None
-    expected_ms: float | None = None
-
-    @cached_property
-    def model(self) -> ModelProto:
-        """The ONNX model."""
-        return onnx.load_model_from_string(self.content)
-
-    @property
-    def input(self) -> TensorEntry:
-        """Its one static input.
-
-        Raises:
-            UserError: it has several, or one of unknown size.
-        """
-        inputs = [_tensor(value) for value in self.model.graph.input]
-        if len(inputs) != 1 or inputs[0] is None:
-            raise UserError(f"model {self.id} does not have one input of static shape; export it with such.")
-        return inputs[0]
-
-    @property
-    def outputs(self) -> tuple[TensorEntry, ...]:
-        """Its outputs, which are static as well."""
-        outputs = [_tensor(value) for value in self.model.graph.output]
-        if None in outputs:
-            raise UserError(f"model {self.id} has an output of unknown shape; export it with static shapes.")
-        return tuple(output for output in outputs if output is not None)
-
-    def says(self, name: str) -> Any:
-        """What the model says of itself (``class_names``, ``mean`` …), ``None`` where it does not.
-
-        Raises:
-            BadFileError: that is not JSON.
-        """
-        properties = {entry.key: entry.value for entry in self.model.metadata_props}
-        text = properties.get(PREFIX + name)
-        try:
-            return None if text is None else json.loads(text)
-        except ValueError as error:
-            raise BadFileError(f"model {self.id}: {PREFIX}{name} is not JSON ({error}); export it again.") from error
 
 
 @dataclass(frozen=True)
@@ -196,12 +140,6 @@ def bundle_content(
     )
 
 
-def network_id(text: str) -> str:
-    """A name for a model that a bundle takes: of an architecture's id or a file's stem."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64].rstrip("-")
-    return plain or "model"
-
-
 def git_revision() -> str | None:
     """Of the checkout that this program runs from, ``-dirty`` where something was changed; ``None``: it has none."""
     directory = Path(hwnas.__file__).resolve().parents[1]
@@ -217,33 +155,6 @@ def git_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return told.stdout.strip() or None
-
-
-def _tensor(value: ValueInfoProto) -> TensorEntry | None:
-    kind = value.type.tensor_type
-    shape = tuple(dimension.dim_value for dimension in kind.shape.dim)
-    if not shape or 0 in shape:
-        return None
-    return TensorEntry(name=value.name, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape=shape)
-
-
-def validation_sample(network: BundledNetwork, dataset: Dataset) -> Sample:
-    """A data set's validation images as a network takes them.
-
-    Raises:
-        UserError: it takes no pictures, or has another number of classes.
-    """
-    shape = network.input.shape
-    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-        raise UserError(f"model {network.id} takes {list(shape)}, not pictures [batch, 3, r, r]; leave --data out.")
-    classes = network.outputs[0].shape[-1]
-    if classes != dataset.num_classes:
-        raise UserError(
-            f"model {network.id} has {classes} classes, data set {dataset.name} {dataset.num_classes}; give the data "
-            "set that it was trained for."
-        )
-    mean, std = network.says("mean") or dataset.mean, network.says("std") or dataset.std
-    return Sample("validation", dataset.validation, tuple(mean), tuple(std))
 
 
 def _labelled(network: BundledNetwork, dataset: Dataset, count: int | None) -> tuple[Array, npt.NDArray[np.int64]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hwnas.deploy.bundle import Bundle, BundleContent, BundledModel, PrebuiltEngine, write_bundle
+from hwnas.deploy.bundle import Bundle, write_bundle
+from hwnas.deploy.content import BundleContent, BundledModel, PrebuiltEngine
 from hwnas.deploy.golden import Answers, LabelledSamples
 from hwnas.deploy.manifest import Checked, Labels, Limits, Preprocessing, Provenance, Resize, TensorEntry
 from hwnas.deploy.signing import PublicKey

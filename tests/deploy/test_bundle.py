@@ -131,8 +131,13 @@ def test_versions_grow_and_never_change(tmp_path: Path) -> None:
     first = archive_path(tmp_path / "cameras-v1").read_bytes()
     write_bundle(content(), 1, tmp_path, [KEY])
     assert archive_path(tmp_path / "cameras-v1").read_bytes() == first
-    with pytest.raises(UserError, match=r"cameras-v1 is there already and is another bundle; .*give a new one"):
+    with pytest.raises(
+        UserError, match=r"cameras-v1 is there already, and its manifest.* is another; .*give a new one"
+    ):
         write_bundle(content(model(accuracy=0.1)), 1, tmp_path, [KEY])
+    (tmp_path / "cameras-v1" / "labels.json").write_bytes(b"{}")
+    with pytest.raises(UserError, match=r"its labels.json is another"):
+        write_bundle(content(), 1, tmp_path, [KEY])
     (tmp_path / "cameras-v12.tar.gz").touch()
     (tmp_path / "cameras-v99x").mkdir()
     (tmp_path / "other-v50").mkdir()

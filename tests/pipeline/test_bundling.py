@@ -20,8 +20,9 @@ from hwnas.deploy.verification import verify_bundle
 from hwnas.devices import CompileOptions
 from hwnas.errors import BadFileError, UserError
 from hwnas.files import append_json_line, write_json
+from hwnas.pipeline.bundled_network import BundledNetwork, network_id
 from hwnas.pipeline.bundled_run import FinishedRun
-from hwnas.pipeline.bundling import BundledNetwork, BundleOptions, bundle_content, network_id
+from hwnas.pipeline.bundling import BundleOptions, bundle_content
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.documents import ExportRecord, Summary, WinnerDocument
 from hwnas.pipeline.networks import export_subnet, open_supernet
