@@ -13,6 +13,7 @@ from typing import Any, Literal
 from hwnas.agent.judging import LEAST_SAMPLES
 from hwnas.devices import CompileOptions, MeasureOptions, informed
 from hwnas.errors import BadFileError, DeviceError, UserError
+from hwnas.latency.agenda import TIES, Knobs
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
 from hwnas.latency.conditions import conditions_of, contexts
@@ -35,7 +36,7 @@ from hwnas.latency.plan import (
     validation_networks,
 )
 from hwnas.latency.revalidation import carry_over
-from hwnas.latency.sitting import TIES, Knobs, Sitting
+from hwnas.latency.sitting import Sitting
 from hwnas.latency.speeds import between_boards
 from hwnas.latency.store import TableKey, load_table, save_table, table_path
 from hwnas.latency.table import BlockEntry, BoardEntry, LatencyTable, Missing, NetworkEntry

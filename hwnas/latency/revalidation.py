@@ -12,6 +12,7 @@ from typing import Any
 from hwnas.devices import Arrival, CompileOptions, Fingerprint, MeasureOptions, fast_state_ms
 from hwnas.errors import DeviceError, UserError
 from hwnas.files import write_json
+from hwnas.latency.agenda import Knobs
 from hwnas.latency.base import LatencyModel, TimingDevice
 from hwnas.latency.crew import Board, Clock
 from hwnas.latency.figures import FEWEST
@@ -19,7 +20,7 @@ from hwnas.latency.journal import Journal, open_journal
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit, fresh_networks, network_builds, network_protocol, validation_networks
 from hwnas.latency.registry import fit_latency_model
-from hwnas.latency.sitting import Knobs, Sitting
+from hwnas.latency.sitting import Sitting
 from hwnas.latency.store import check_fingerprint, load_table, mode_of
 from hwnas.latency.table import LatencyTable, NetworkEntry, Revalidation, Role
 from hwnas.latency.validation import validated

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from hwnas.devices import CompileOptions, Measurement, MeasureOptions
+from hwnas.devices import Measurement, MeasureOptions
 from hwnas.devices.errors import AgentLostError, TooHotError, UnreachableError
 from hwnas.errors import DeviceError, UserError
+from hwnas.latency.agenda import Agenda, Knobs
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.journal import Departure, JournalRecord
 from hwnas.latency.judging import Judge
@@ -23,39 +23,12 @@ from hwnas.progress import Progress
 
 LEARNING_S, LEARNING_SHARE = 2.0, 0.05
 """How long the canary runs alone before the first measurement, and no more than this share of the time there is."""
-FURTHER_BUILDS = 3
-"""A unit is built and measured again until enough of its samples count, but no more often than this."""
-FAILURES_AT_MOST = 2
-"""A unit that the device refused so often is given up."""
 FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
-TIES, TIE_BUILDS = 6, 2
-"""Of several boards each measures so many networks that the others measure too, and builds each so often."""
 _LOST = (AgentLostError, UnreachableError)
 _DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds", "temperature_limit_c"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """How units are built and measured, and for how long in all."""
-
-    minutes: float | None
-    block_builds: int
-    network_builds: int
-    batch: int
-    compile: CompileOptions
-    blocks: MeasureOptions
-    networks: MeasureOptions
-
-    def of(self, unit: Unit) -> MeasureOptions:
-        """The measuring protocol of a unit."""
-        return self.blocks if unit.architecture is None else self.networks
-
-    def builds(self, unit: Unit) -> int:
-        """How often a unit is built and measured."""
-        return self.block_builds if unit.architecture is None else self.network_builds
 
 
 @dataclass(frozen=True)
@@ -74,6 +47,8 @@ class _Seat:
     soak_s: float
     learned: set[str] = field(default_factory=set)
     """Canaries whose fast state it has learned."""
+    tied: bool = False
+    """Whether its speed was compared with the others' already."""
     failed: list[str] = field(default_factory=list)
     """Units that it did not measure, in a row."""
     uncounted: list[str] = field(default_factory=list)
@@ -101,7 +76,7 @@ class Sitting:
             expected_builds: for the progress bar of a sitting that time does not bound.
             progress: of the whole.
             doing: names it.
-            ties: what each of several boards measures :data:`TIE_BUILDS` times, so that their speeds can be compared.
+            ties: what each of several boards measures, so that their speeds can be compared.
         """
         self._crew = Crew[_Outcome](boards)
         self._judge, self._knobs, self._journal = judge, knobs, judge.journal
@@ -109,15 +84,11 @@ class Sitting:
         self._mark_s = 0.0
         self._seen: dict[str, Unit] = {}
         self._seats = {board.name: _Seat(board.device.target.promise_soak_s) for board in boards}
-        self._at: dict[str, str] = {}
-        """Which unit each board is at."""
-        self._spoilt: Counter[str] = Counter()
-        """Tries of units that were the fault of a board that left."""
         self._pauses = 0
         for board in boards:
             board.device.tell = partial(self._hear, board)
         together = len({*self._seats, *self._journal.boards}) > 1
-        self._ties = tuple(ties) if together else ()
+        self._agenda = Agenda(judge, knobs, ties if together else ())
 
     def __enter__(self) -> Self:
         """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
@@ -175,7 +146,9 @@ class Sitting:
     def _job(self, units: Sequence[Unit], most_builds: int, board: Board) -> Callable[[], _Outcome] | None:
         """What a free board does next."""
         seconds_left = self._seconds_left()
-        unit = self._next(units, most_builds, board) if seconds_left > 0 else None
+        if seconds_left <= 0:
+            return None
+        unit = self._agenda.begin(units, most_builds, board.name, [each.name for each in self._crew.boards])
         if unit is None:
             return None
         seat, knobs = self._seats[board.name], self._knobs.of(unit)
@@ -194,46 +167,8 @@ class Sitting:
             soak_seconds=soak_s,
             most_pause_s=min(knobs.most_pause_s, max(0.0, seconds_left)),
         )
-        self._at[board.name] = unit.key
         seat.learned.update(new)
         return partial(self._try, board, unit, asked, dict.fromkeys(new, learning_s))
-
-    def _next(self, units: Sequence[Unit], most_builds: int, board: Board) -> Unit | None:
-        for unit in self._ties:
-            if self._journal.tries(unit.key, board.name) < TIE_BUILDS and not self._given_up(unit):
-                return unit
-        for tries in range(most_builds):
-            for unit in units:
-                if (
-                    self._tries(unit) <= tries < self._knobs.builds(unit)
-                    and not self._given_up(unit)
-                    and self._may_measure(board, unit)
-                ):
-                    return unit
-        lacking = [unit for unit in units if self._lacks_samples(unit, most_builds) and self._may_measure(board, unit)]
-        return min(lacking, key=lambda unit: self._judge.count(unit.key), default=None)
-
-    def _tries(self, unit: Unit) -> int:
-        """How often the unit was tried, those included that are under way."""
-        return self._journal.tries(unit.key) - self._spoilt[unit.key] + list(self._at.values()).count(unit.key)
-
-    def _may_measure(self, board: Board, unit: Unit) -> bool:
-        """A held-out network is measured by one board alone, as whoever uses the table has one board."""
-        if unit.role in (None, "calibration"):
-            return True
-        holders = {build.board for build in self._journal.builds[unit.key]}
-        holders |= {name for name, key in self._at.items() if key == unit.key}
-        at_work = holders & {other.name for other in self._crew.boards}
-        return not at_work or board.name in at_work
-
-    def _given_up(self, unit: Unit) -> bool:
-        return len(self._journal.failures(unit.key)) - self._spoilt[unit.key] >= FAILURES_AT_MOST
-
-    def _lacks_samples(self, unit: Unit, most_builds: int) -> bool:
-        builds = min(most_builds, self._knobs.builds(unit)) + FURTHER_BUILDS
-        if self._given_up(unit) or unit.key in self._at.values() or self._tries(unit) >= builds:
-            return False
-        return self._judge.count(unit.key) < self._knobs.of(unit).min_samples
 
     def _try(self, board: Board, unit: Unit, asked: MeasureOptions, learning_s: dict[str, float]) -> _Outcome:
         """In the board's own thread, which touches nothing but the board."""
@@ -255,7 +190,7 @@ class Sitting:
 
     def _take(self, board: Board, outcome: _Outcome) -> None:
         seat, unit, error = self._seats[board.name], outcome.unit, outcome.error
-        del self._at[board.name]
+        self._agenda.end(board.name)
         if isinstance(error, (UnreachableError, TooHotError)):
             self._dismiss(board, error)
             return
@@ -273,7 +208,8 @@ class Sitting:
         self._pauses += outcome.measurement is not None and outcome.measurement.pause is not None
         self._advance_progress(unit, seconds)
         self._take_to_heart(board, seat, outcome)
-        if unit in self._ties and all(self._journal.tries(tie.key, board.name) >= TIE_BUILDS for tie in self._ties):
+        if len(self._seats) > 1 and not seat.tied and self._agenda.is_tied(board.name):
+            seat.tied = True
             self._leave_out_the_furthest()
 
     def _take_to_heart(self, board: Board, seat: _Seat, outcome: _Outcome) -> None:
@@ -281,7 +217,7 @@ class Sitting:
         if outcome.error is not None:
             seat.failed.append(outcome.unit.key)
             if len(seat.failed) >= FAILURES_IN_A_ROW:
-                self._spoilt.update(seat.failed)
+                self._agenda.forgive(seat.failed)
                 self._dismiss(board, outcome.error)
             return
         seat.failed.clear()
@@ -293,7 +229,7 @@ class Sitting:
         # Where none is in its fast state, all wait for it.
         others = [self._seats[other.name] for other in self._crew.boards if other is not board]
         if len(seat.uncounted) >= FAILURES_IN_A_ROW and any(not other.uncounted for other in others):
-            self._spoilt.update(seat.uncounted)
+            self._agenda.forgive(seat.uncounted)
             why = _why_uncounted(outcome.measurement)
             self._dismiss(board, DeviceError(f"nothing that it measures counts: {why}."))
 
@@ -303,7 +239,7 @@ class Sitting:
         Raises:
             DeviceError: it was the last.
         """
-        self._at.pop(board.name, None)
+        self._agenda.end(board.name)
         self._crew.dismiss(board)
         if len(self._seats) > 1 or void:
             reason = void or str(error).rstrip(".")

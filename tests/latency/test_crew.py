@@ -25,9 +25,9 @@ from hwnas.devices.errors import UnreachableError
 from hwnas.errors import DeviceError, UserError
 from hwnas.files import read_json_lines
 from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journal_path, load_table
+from hwnas.latency.agenda import TIE_BUILDS
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.difference import table_difference
-from hwnas.latency.sitting import TIE_BUILDS
 
 sys.path.insert(0, str(Path(__file__).parent))
 import crews
@@ -198,8 +198,11 @@ def test_a_board_that_throttles_for_good_leaves_and_a_lonely_one_waits(alone: La
     assert all(entry.builds >= 2 for entry in table.networks)
     (hot,) = [board for board in table.boards if board.name == "hot"]
     assert hot.left == "nothing that it measures counts: its clocks do not keep still"
-    with pytest.raises(UserError, match="too few"):
-        together({"": Mate(throttles_at=0)}, tmp_path / "one")
+    for crew in ({"": Mate(throttles_at=0)}, {"a": Mate(throttles_at=0), "b": Mate(throttles_at=0)}):
+        with pytest.raises(UserError, match="too few"):
+            together(crew, tmp_path / str(len(crew)))
+        for journal in (tmp_path / str(len(crew))).rglob("*.jsonl"):
+            assert not [line for line in read_json_lines(journal) if "void" in line], "none is better than the other"
 
 
 def test_a_board_on_which_everything_fails_leaves_and_its_units_are_not_given_up(
