@@ -28,8 +28,13 @@ class Heat:
     def why_pause(self, limit_c: Optional[float]) -> Optional[str]:
         """Why measuring must pause, as a clause; ``None`` where it need not."""
         if limit_c is not None and self.temperature_c is not None and self.temperature_c >= limit_c:
-            return "%.1f °C, and the limit is %g °C" % (self.temperature_c, limit_c)
+            return "limit of %g °C reached" % limit_c
         return "; ".join(self.slowed_by) or None
+
+    def told(self, limit_c: Optional[float]) -> str:
+        """How hot it is, and why measuring pauses if it must, for people."""
+        degrees = None if self.temperature_c is None else "%.1f °C" % self.temperature_c
+        return ", ".join(filter(None, (degrees, self.why_pause(limit_c))))
 
     def is_cool(self, limit_c: Optional[float]) -> bool:
         """Whether measuring may go on after a pause."""
@@ -87,10 +92,10 @@ def cool_down(
     began, start = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), clock()
     waited = 0.0
     while not heat.is_cool(limit_c) and most_s - waited > _INSTANT_S:
-        tell("paused to cool down: " + (heat.why_pause(limit_c) or "%.1f °C" % (heat.temperature_c or 0.0)))
+        tell("paused to cool down: " + heat.told(limit_c))
         sleep(min(_POLL_S, most_s - waited))
         heat, waited = read(), clock() - start
-    still = heat.why_pause(limit_c)
-    if still and most_s >= MOST_PAUSE_S:
-        raise TooHotError("after a pause of %.0f s it is still too hot (%s); see to its cooling" % (waited, still))
+    if heat.why_pause(limit_c) and most_s >= MOST_PAUSE_S:
+        still = (waited, heat.told(limit_c))
+        raise TooHotError("after a pause of %.0f s it is still too hot (%s); see to its cooling" % still)
     return Pause(began, round(waited, 3), first.temperature_c, heat.temperature_c, why, heat.is_cool(limit_c))

@@ -43,8 +43,8 @@ def test_a_device_at_its_limit_is_waited_for_until_it_is_well_below() -> None:
     pause = device.wait(LIMIT_C)
     assert pause is not None
     assert (pause.from_c, pause.to_c, pause.seconds, pause.cooled) == (90.0, 74.0, 16.0, True)
-    assert pause.why == "90.0 °C, and the limit is 80 °C"
-    assert device.told[0] == "paused to cool down: 90.0 °C, and the limit is 80 °C"
+    assert pause.why == "limit of 80 °C reached"
+    assert device.told[0] == "paused to cool down: 90.0 °C, limit of 80 °C reached"
     assert device.told[-1] == "paused to cool down: 76.0 °C", "below the limit, and not yet cool"
 
 
@@ -64,7 +64,9 @@ def test_a_device_that_slows_down_for_heat_is_waited_for_whatever_its_limit() ->
 
 def test_a_device_that_stays_too_hot_is_given_up() -> None:
     device = Cooling(lambda _: Heat(91.5, SLOW))
-    with pytest.raises(TooHotError, match=r"after a pause of 600 s it is still too hot \(91.5 °C, and the limit is 80"):
+    with pytest.raises(
+        TooHotError, match=r"after a pause of 600 s it is still too hot \(91.5 °C, limit of 80 °C reached"
+    ):
         device.wait(LIMIT_C)
     assert device.now_s == 100.0 + MOST_PAUSE_S
 

@@ -86,7 +86,7 @@ def test_the_table_is_shown_with_its_pauses(hot: tuple[LatencyTable, Heard, Path
     state = hot[0].conditions
     assert state is not None
     assert f"{len(state.pauses)} pauses to cool down" in shown.output
-    assert "and the limit is 80" in shown.output
+    assert "limit of 80 °C reached" in shown.output
     assert "fastest core, MHz" in shown.output and "temperature, °C" in shown.output
 
 

@@ -105,7 +105,7 @@ def test_a_hot_board_pauses_and_writes_it_down(capsys: pytest.CaptureFixture[str
     assert first["measurement"]["pause"] is None
     pause = second["measurement"]["pause"]
     assert (pause["from_c"], pause["to_c"], pause["seconds"], pause["cooled"]) == (81.0, 74.0, 4.0, True)
-    assert "paused to cool down: 81.0 °C, and the limit is 80 °C" in capsys.readouterr().err
+    assert "paused to cool down: 81.0 °C, limit of 80 °C reached" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_waiting")
