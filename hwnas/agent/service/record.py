@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional
 from ..protocol import AgentError, ErrorKind
 
 _RECORD, _LOCK, _BUDGET = "service.json", "service.lock", "budget.json"
-_PATIENCE_S = 2.0
+_PATIENCE_S = 1.0
 
 
 class Presence:

@@ -33,8 +33,9 @@ PERIOD_S = 0.02
 
 def pareto_bundle(version: int, *, slow_layers: int = 5) -> TinyBundle:
     """A bundle of two models, the more accurate of which is many times slower."""
-    slow = tiny_bundle(version=version, models=("slow",), layers=slow_layers)
-    fast = tiny_bundle(version=version, models=("fast",))
+    budget = {"statistic": "p50"}  # a p99 may say otherwise where others work on the machine
+    slow = tiny_bundle(version=version, models=("slow",), layers=slow_layers, budget=budget)
+    fast = tiny_bundle(version=version, models=("fast",), budget=budget)
     files = {**slow.files, **fast.files}
     manifest = {
         **slow.manifest,

@@ -120,12 +120,11 @@ def test_a_service_that_is_ended_answers_what_it_has_taken(board: Board) -> None
     board.point(bundle)
     with board.serving() as process:
         board.when(model="slow")
-        board.ask("POST", "/quiesce", b'{"seconds": 1.0}', board.bearer)
+        board.ask("POST", "/quiesce", b'{"seconds": 2.0}', board.bearer)
         threads = [threading.Thread(target=lambda: found.append(board.client.infer(many))) for _ in range(4)]
         for thread in threads:
             thread.start()
-        board.when(waiting=4)
-        assert found == []
+        until(lambda: board.client.health()["waiting"] + len(found) == 4)
         assert end(process) == 0
         for thread in threads:
             thread.join()
