@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.agent.cuda.stub import Stub
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 # One thread each: the suite's child processes must not fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No property is about how long an example takes: on a busy machine that fails now and then.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 
