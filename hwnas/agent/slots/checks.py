@@ -57,7 +57,7 @@ def golden(engine: Engine, files: SlotFiles, model: Model) -> Check:
         return Check("golden", model.id, False, None, None, "", "it does not compute: %s" % error.message)
     ok = agrees(found, expected, limits.absolute, limits.relative)
     differs = float(np.max(np.abs(found - expected))) if found.shape == expected.shape and found.size else math.inf
-    says = "golden outputs differ by %.3g at most, %g and %g of the output are allowed" % (
+    says = "golden outputs differ by %.3g at most; %g and %g of each output are allowed" % (
         differs,
         limits.absolute,
         limits.relative,
@@ -99,7 +99,7 @@ def memory_together(engines: Sequence[BuiltEngine], available_bytes: Optional[in
         return Check("memory", "all", False, None, limit, "MiB", error.message)
     ok = limit is None or grown <= limit
     here = "the board does not tell what it has" if limit is None else "the board has %.1f MiB" % limit
-    says = "%d engines, the current slot's with them, take %.1f MiB, %s" % (len(engines), grown, here)
+    says = "all engines of candidate and current slot (%d) take %.1f MiB together, %s" % (len(engines), grown, here)
     return Check("memory", "all", ok, grown, limit, "MiB", says)
 
 
@@ -150,8 +150,8 @@ class Samples:
         says = "%s is %.3f ms of %d runs" % (self._budget.statistic, found, n)
         if limit is not None:
             says += ", the budget %g ms" % limit
-        if self._is_lost():
-            says += " and met no more"
+        if not complete and self._is_lost():
+            says += "; no more were needed to see that it cannot be met"
         elif not complete:
             says += "; %d are needed to state it, and the time was over" % _RUNS
         ok = complete and (limit is None or found <= limit)

@@ -129,7 +129,7 @@ def test_too_big_for_the_board_beside_the_current_one(slots: Slots) -> None:
     result = slots.check(built(slots, second), Health(slots.root, available_bytes=lambda: 1 << 20))
     (check,) = (check for check in result["checks"] if not check["ok"])
     assert (check["name"], check["model"], check["limit"]) == ("memory", "all", 1.0)
-    assert "2 engines, the current slot's with them" in check["says"]
+    assert "all engines of candidate and current slot (2)" in check["says"]
     assert slots.current() == first.digest
 
 
