@@ -16,8 +16,8 @@ def module_command(module: str, *arguments: str) -> List[str]:
 
 
 def module_environment() -> Dict[str, str]:
-    """This process's environment, in which Python finds the modules that this process finds."""
-    return dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+    """This process's environment, in which Python finds the modules that this process finds, from any directory."""
+    return dict(os.environ, PYTHONPATH=os.pathsep.join(os.path.abspath(path) for path in sys.path if path))
 
 
 def claim_stdout() -> BinaryIO:

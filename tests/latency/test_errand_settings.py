@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hwnas.latency import ProfileOptions
 from hwnas.latency.errand import import_errand, write_errand
 from hwnas.spaces import get_space
 from tests.agent.fake_jetson import FakeJetson
+from tests.agent.test_settings import wait_for_keeper
 from tests.devices.test_settings import target
 
 SPACE = get_space("mobilenet_v3/small")
@@ -31,10 +33,11 @@ OPTIONS = ProfileOptions(
 )
 
 
-def run_agent(directory: Path) -> subprocess.CompletedProcess[bytes]:
+def start_agent(directory: Path) -> subprocess.Popen[bytes]:
     (directory / "hwnas-agent.pyz").write_bytes(agent_zipapp())
     command = [sys.executable, "-I", "hwnas-agent.pyz", "profile", "plan.json"]
-    return subprocess.run(command, cwd=directory, capture_output=True, check=False, timeout=300)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=directory, start_new_session=True, **pipes)
 
 
 @pytest.mark.parametrize("mode", ["MAXN_SUPER", "7W"])
@@ -46,21 +49,36 @@ def test_a_plan_carries_settings_to_the_board_and_the_board_is_set_back(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = jetson.state()
     write_errand(target(), SPACE, OPTIONS, tmp_path / "plan.json", DeviceSettings(mode, lock_clocks=True))
-    done = run_agent(tmp_path)
+    agent = start_agent(tmp_path)
+    results, words = agent.communicate()
     assert jetson.state() == before
     if mode == "7W":
-        assert done.returncode == 1
-        assert b"takes a restart of the board" in done.stderr
+        assert agent.returncode == 1
+        assert b"takes a restart of the board" in words
         return
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "results.jsonl").write_bytes(done.stdout)
-    head = json.loads(done.stdout.splitlines()[0])
-    head["asked"]["target"] = "host-cpu"
-    (tmp_path / "results.jsonl").write_bytes(b"\n".join([json.dumps(head).encode(), *done.stdout.splitlines()[1:]]))
+    assert agent.returncode == 0, words
+    (tmp_path / "results.jsonl").write_bytes(results)
     (table,) = import_errand(tmp_path / "results.jsonl", tmp_path / "tables")
     assert table.fingerprint.context["settings"]["power_mode"] == "MAXN_SUPER"
     assert table.conditions is not None and table.conditions.readings > 0
     assert table.conditions.after[""]["settings"]["clocks"]["cpu_mhz"] == 1728.0
+
+
+def test_the_board_is_set_back_when_the_agent_is_killed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jetson = FakeJetson(tmp_path / "board")
+    monkeypatch.setenv("PATH", jetson.path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = jetson.state()
+    write_errand(target(), SPACE, OPTIONS, tmp_path / "plan.json", DeviceSettings("MAXN_SUPER", lock_clocks=True))
+    jetson.mark("hang", "jetson_clocks --show")
+    agent = start_agent(tmp_path)
+    jetson.wait_until_hanging()
+    jetson.unmark("hang")
+    assert jetson.state() != before
+    os.killpg(agent.pid, signal.SIGKILL)
+    agent.communicate()
+    wait_for_keeper(tmp_path / "cache/hwnas/settings")
+    assert jetson.state() == before
 
 
 class HotBoard:
