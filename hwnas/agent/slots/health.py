@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..measuring import Measurement
 from ..protocol import AgentError
@@ -140,26 +140,27 @@ class Health:
         alone = True
         while not samples.enough():
             start = time.monotonic()
-            with self._quiet() as quiet:
-                result = Measurement(engine, None, samples.next_protocol(), clocks=read).run()
-            alone &= quiet()
+            result, quiet = self._in_a_pause(Measurement(engine, None, samples.next_protocol(), clocks=read))
             samples.take(result)
+            alone &= quiet
             self._sleep(time.monotonic() - start)
         return samples.verdict(model.id), alone
 
-    @contextlib.contextmanager
-    def _quiet(self) -> Iterator[Callable[[], bool]]:
-        """Keep the service quiet within; what is yielded says afterwards whether it was."""
+    def _in_a_pause(self, measurement: Measurement) -> Tuple[Dict[str, Any], bool]:
+        """What was measured, and whether the service was quiet meanwhile."""
         if find_service(self._root) is None:
-            yield lambda: True
-            return
-        with contextlib.ExitStack() as stack:
+            return measurement.run(), True
+        with contextlib.ExitStack() as paused:
             try:
-                pause = stack.enter_context(self._service.quiesced(_PAUSE_S))
+                pause = paused.enter_context(self._service.quiesced(_PAUSE_S))
             except AgentError:
-                yield lambda: False
-                return
-            yield lambda: pause.held
+                return measurement.run(), False
+            result = measurement.run()
+            try:
+                paused.close()
+            except AgentError:  # it died meanwhile, or was stopped
+                return result, False
+            return result, pause.held
 
     def _live_p99_ms(self) -> Optional[float]:
         try:

@@ -27,7 +27,8 @@ from hwnas.agent.slots.slot_files import open_slot
 from hwnas.agent.slots.slots import Slots
 from hwnas.devices.fingerprint import Fingerprint
 from tests.deploy.bundles import RUNTIME, TinyBundle, tiny_bundle
-from tests.deploy.fakes import board, send
+from tests.deploy.fakes import board, deliver, send
+from tests.deploy.faults.disks import CountingDisk, FailingDisk
 
 
 @pytest.fixture
@@ -86,6 +87,22 @@ def test_a_whole_installation_of_two_models_with_real_engines(slots: Slots) -> N
     assert engine.record["origin"] == "built"
     assert engine.record["onnx_sha256"] == bundle.manifest["files"]["models/large/model.onnx"]["sha256"]
     assert engine.load().inputs[0].shape == (1, 3, 4, 4)
+
+
+@pytest.mark.usefixtures("memory_enough")
+def test_real_engines_survive_a_disk_that_fails_while_they_are_written(tmp_path: Path) -> None:
+    bundle = tiny_bundle(models=("m0", "m1"))
+    counting = CountingDisk()
+    deliver(board(tmp_path / "counted", counting), bundle, Builder(), Health(tmp_path / "counted"))
+    built_at = [n for n, call in enumerate(counting.calls) if "built" in str(call.arguments)]
+    for n in built_at[:: len(built_at) // 6]:
+        root = tmp_path / f"board{n}"
+        with pytest.raises(AgentError) as failure:
+            deliver(board(root, FailingDisk(n)), bundle, Builder(), Health(root))
+        assert failure.value.kind == ErrorKind.DISK
+        assert deliver(Slots(root), bundle, Builder(), Health(root)).outcome == "confirmed"
+        files = open_slot(root)
+        assert [files.engine(model).load().inputs[0].name for model in files.manifest.models] == ["input", "input"]
 
 
 @pytest.mark.usefixtures("memory_enough")
@@ -269,7 +286,7 @@ def test_a_slice_is_shorter_than_the_service_waits() -> None:
 class Service:
     """A service that does as it is told, in the place of the client."""
 
-    def __init__(self, pauses: Iterator[bool | None], said: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, pauses: Iterator[bool | str | None], said: Callable[[], dict[str, Any]]) -> None:
         self._pauses = pauses
         self.health = said
         self.paused = 0
@@ -286,13 +303,15 @@ class Service:
 
         pause = Pause()
         yield pause
+        if held == "gone":
+            raise AgentError(ErrorKind.BUSY, "it died")
         pause.held = held  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("memory_enough")
-@pytest.mark.parametrize(("held", "contended"), [(True, False), (False, True), (None, True)])
+@pytest.mark.parametrize(("held", "contended"), [(True, False), (False, True), (None, True), ("gone", True)])
 def test_what_is_measured_beside_requests_is_called_contended(
-    slots: Slots, monkeypatch: pytest.MonkeyPatch, held: bool | None, contended: bool
+    slots: Slots, monkeypatch: pytest.MonkeyPatch, held: bool | str | None, contended: bool
 ) -> None:
     digest = built(slots, tiny_bundle())
     service = Service(iter(lambda: held, ...), lambda: {"p99_ms": 1.5})
