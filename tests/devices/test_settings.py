@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.devices import Device, DeviceSettings, Target, load_target
+from hwnas.devices import AgentLostError, Device, DeviceSettings, Target, load_target
 from hwnas.devices.local import LocalConnection
+from hwnas.devices.ssh import SshConnection
 from hwnas.errors import UserError
 from tests.agent.fake_jetson import FakeJetson
+from tests.agent.test_settings import wait_for_keeper
+from tests.sshd import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FASTEST = DeviceSettings(power_mode="MAXN_SUPER", lock_clocks=True)
@@ -137,3 +141,22 @@ def test_all_is_set_back_when_the_host_is_killed(jetson: FakeJetson, tmp_path: P
         assert jetson.state()["var/lib/nvpmodel/status"] in ("pmode:0000", "pmode:0002")
     assert jetson.state() == before
     assert not (tmp_path / "cache/hwnas/settings/before.json").exists()
+
+
+def test_a_board_whose_wire_breaks_sets_itself_back_and_the_session_that_returns_sets_it_again(tmp_path: Path) -> None:
+    jetson = FakeJetson(tmp_path / "board")
+    before = jetson.state()
+    with serving(tmp_path, environment={"PATH": jetson.path}) as server:
+        device = Device(target(), SshConnection(server.settings()))
+        with device, device.changed(FASTEST):
+            changed = jetson.state()
+            assert changed != before
+            server.stop()
+            wait_for_keeper(tmp_path / "cache/hwnas/settings")
+            assert jetson.state() == before
+            server.start()
+            with contextlib.suppress(AgentLostError):  # of the connection that broke
+                running_agent(device)
+            running_agent(device)
+            assert jetson.state() == changed
+        assert jetson.state() == before
