@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
@@ -94,3 +95,13 @@ def test_a_slot_that_was_not_confirmed_is_reverted_before_the_service_starts(boa
             assert end(process) == 0
         finally:
             process.kill()
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None or not Path("/usr/bin/python3").exists():
+        pytest.skip("needs systemd-analyze and /usr/bin/python3")
+    unit = tmp_path / "hwnas-serve.service"
+    unit.write_bytes((files("hwnas.agent.service") / unit.name).read_bytes())
+    checked = subprocess.run([program, "verify", unit], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
