@@ -47,6 +47,7 @@ class Service:
         self._metrics = metrics
         self._governor = governor
         self._lock = threading.Lock()
+        self._keeping = threading.Lock()
         self._serving: Optional[Serving] = None
         self._pause: Optional[Pause] = None
         self._budget_ms = kept_budget(root)
@@ -108,10 +109,14 @@ class Service:
         Raises:
             OSError: it cannot be written; the budget is as it was.
         """
-        keep_budget(self._root, latency_ms)
-        with self._lock:
-            self._budget_ms = latency_ms
-            self._choose_again("budget")
+        with self._keeping:  # apart from the other lock: a disk takes its time
+            keep_budget(self._root, latency_ms)
+            self._take_budget(latency_ms)
+
+    def read_budget(self) -> None:
+        """Keep to the budget that is written in the root, whoever wrote it."""
+        with self._keeping:
+            self._take_budget(kept_budget(self._root))
 
     def observe_heat(self, slowed_by: List[str], now: float) -> None:
         """Take one more reading of what slows the device down; ``now`` in s."""
@@ -188,6 +193,11 @@ class Service:
     def _chosen(self, slot: LoadedSlot, since: str) -> Serving:
         choice = choose(slot.expected_ms, self._budget_ms, self._governor.steps)
         return Serving(slot, choice.place, choice.fits, since)
+
+    def _take_budget(self, latency_ms: Optional[float]) -> None:
+        with self._lock:
+            self._budget_ms = latency_ms
+            self._choose_again("budget")
 
     def _choose_again(self, cause: str) -> None:
         before = self._serving

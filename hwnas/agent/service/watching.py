@@ -28,7 +28,7 @@ class Watcher:
         self._tried: Optional[str] = None
         self._retry_at = 0.0
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._again = False
         self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
         self.looked = threading.Event()
         """Set when ``current`` was looked at once, and loaded if it could be."""
@@ -38,8 +38,8 @@ class Watcher:
         self._thread.start()
 
     def read_again(self) -> None:
-        """Look at once, and try again what could not be loaded."""
-        self._tried = None
+        """Look at once, also at the budget, and try again what could not be loaded; for a handler of signals."""
+        self._again = True
         self._wake.set()
 
     def stop(self, within_s: float) -> bool:
@@ -51,6 +51,9 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stopping:
+            if self._again:
+                self._again, self._tried = False, None
+                self._service.read_budget()
             self._look()
             self.looked.set()
             self._wake.wait(_LOOK_EVERY_S)

@@ -153,6 +153,9 @@ def test_what_is_not_there_yet_is_served_when_it_comes_and_no_more_when_it_goes(
         (slot / "models/fast/model.onnx").write_bytes(kept)
         process.send_signal(signal.SIGHUP)  # else it would try again in half a minute
         board.when(ready=True, digest=ONE.digest, problem=None)
+        (board.root / "budget.json").write_text('{"latency_ms": 0.00001}')
+        process.send_signal(signal.SIGHUP)
+        board.when(budget_ms=0.00001, model="fast", fits=False)
         (board.root / "current").unlink()
         board.when(ready=False, digest=None, problem=None)
         board.trust(revoked=[json.loads(ONE.envelope)["signatures"][0]["keyid"]])
