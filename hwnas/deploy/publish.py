@@ -37,6 +37,7 @@ from hwnas.files import (
 CHANNEL_FILE = "channel.json"
 KEPT = 2
 """Archives of a name: the published one, and the one before, which a board may be in the middle of."""
+MOST_DAYS = 3650
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -90,8 +91,8 @@ def publish(
         UserError: the directory is another bundle's channel, has none yet, or had a newer version.
         UntrustedError, BadBundleError: bundle or channel are not as they were signed by somebody trusted.
     """
-    if days <= 0:
-        raise UserError(f"Metadata that expires after {days:g} days is of no use; give --days a positive number.")
+    if not 0 < days <= MOST_DAYS:
+        raise UserError(f"Metadata expires after more than 0 and at most {MOST_DAYS} days, not after {days:g}.")
     at = at or datetime.now(UTC)
     with locked(directory):
         before = read_channel(directory, trusted) if (directory / CHANNEL_FILE).exists() else None

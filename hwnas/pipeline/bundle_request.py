@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from hwnas.data import Dataset, load_dataset
 from hwnas.deploy.content import BundleContent
-from hwnas.deploy.manifest import Limits
+from hwnas.deploy.manifest import NAME_PATTERN, Limits
 from hwnas.devices import RuntimeChoice, load_target
 from hwnas.errors import UserError
 from hwnas.export.metadata import load_model
 from hwnas.export.scoring import hits, logits
-from hwnas.files import read_bytes
+from hwnas.files import describe, read_bytes
 from hwnas.pipeline.bundled_network import BundledNetwork, network_id, validation_sample
 from hwnas.pipeline.bundled_run import FinishedRun, checked_by
 from hwnas.pipeline.bundling import BundleOptions, bundle_content
@@ -47,7 +50,7 @@ class LooseModels:
         compile_options = target.limited(self.choice.options(target))
         networks = [self._network(path, progress or Silent()) for path in self.paths]
         architectures = {each.id: found for each in networks if (found := each.says("architecture")) is not None}
-        spaces = {each["space"] for each in architectures.values()}
+        spaces = {str(found["space"]) for found in architectures.values() if isinstance(found, dict)}
         provenance: dict[str, Any] = {
             "space": spaces.pop() if len(spaces) == 1 else None,
             "architectures": architectures,
@@ -96,9 +99,14 @@ class BundleRequest:
         """
         first = self.sources[0]
         name = network_id(first.resolve().name if first.is_dir() else first.stem) if self.name is None else self.name
-        if any(source.is_dir() for source in self.sources):
-            return self._run().content(name, self.pareto or 1, self.memory_mib, options, progress)
-        return self._models().content(name, options, progress)
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise UserError(f"'{name}' cannot name a bundle; use up to 64 of a-z, 0-9 and -, a letter or digit first.")
+        try:
+            if any(source.is_dir() for source in self.sources):
+                return self._run().content(name, self.pareto or 1, self.memory_mib, options, progress)
+            return self._models().content(name, options, progress)
+        except ValidationError as error:
+            raise UserError(f"This makes no bundle: {describe(error)}.") from error
 
     def _run(self) -> FinishedRun:
         if len(self.sources) > 1:

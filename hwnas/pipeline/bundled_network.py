@@ -53,6 +53,11 @@ class BundledNetwork:
             raise UserError(f"model {self.id} has an output of unknown shape; export it with static shapes.")
         return tuple(output for output in outputs if output is not None)
 
+    @property
+    def fed_like(self) -> tuple[Any, ...]:
+        """What whoever feeds it must know; networks that are equal in it can stand in for each other."""
+        return (self.input, self.outputs, *(self.says(name) for name in ("class_names", "mean", "std")))
+
     def says(self, name: str) -> Any:
         """What the model says of itself (``class_names``, ``mean`` …), ``None`` where it does not.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -27,11 +26,12 @@ from hwnas.deploy.manifest import (
     Provenance,
     Resize,
 )
-from hwnas.devices import CompileOptions, Device, load_target, open_device
+from hwnas.devices import CompileOptions
 from hwnas.errors import UserError
 from hwnas.export.samples import spread
 from hwnas.export.scoring import session
 from hwnas.pipeline.bundled_network import BundledNetwork, validation_sample
+from hwnas.pipeline.prebuilding import prebuilt_engines
 from hwnas.progress import Progress, Silent
 
 Array = npt.NDArray[Any]
@@ -92,40 +92,26 @@ def bundle_content(
             f"A board builds from ONNX, which runtime {compile_options.runtime} does not take; choose another."
         )
     first = networks[0]
-    if any((other.input, other.outputs) != (first.input, first.outputs) for other in networks):
+    if any(network.fed_like != first.fed_like for network in networks):
         raise UserError(
             "The models of a bundle must take the same input and give the same outputs, so that the service can change "
             "between them; choose architectures of one resolution."
         )
+    share = options.tolerance
+    if share is None:
+        share = tolerated_share(compile_options.runtime, compile_options.precision)
     labelled = None if dataset is None else _labelled(first, dataset, options.samples)
     inputs = _golden_inputs(first, labelled, options.golden)
-    share = options.tolerance or tolerated_share(compile_options.runtime, compile_options.precision)
-    progress.start("golden answers", len(networks), unit="models")
-    golden, on_samples = {}, {}
-    for network in networks:
-        golden[network.id] = Answers.of(inputs, _outputs(network, inputs), share)
-        if labelled is not None:
-            on_samples[network.id] = Answers.of(labelled[0], _outputs(network, labelled[0]), share)
-        progress.advance(note=network.id)
-    progress.finish()
-    engines = _engines(networks, compile_options, options.prebuild, progress)
+    golden = _answers(networks, inputs, share, "golden answers", progress)
+    engines = prebuilt_engines(networks, compile_options, options.prebuild, progress)
+    samples = None
+    if labelled is not None:
+        told = _answers(networks, labelled[0], share, "labelled samples", progress)
+        samples = _samples(*labelled, told, options.least_accuracy)
     return BundleContent(
         name=name,
         runtime=compile_options.as_request(),
-        models=tuple(
-            BundledModel(
-                id=network.id,
-                onnx=network.content,
-                input=network.input,
-                outputs=network.outputs,
-                golden=golden[network.id],
-                limits=network.limits,
-                accuracy=network.accuracy,
-                expected_ms=network.expected_ms,
-                engines=tuple(engines[network.id]),
-            )
-            for network in networks
-        ),
+        models=tuple(_model(network, golden[network.id], engines[network.id]) for network in networks),
         labels=Labels(labels=tuple(first.says("class_names") or (dataset.class_names if dataset else ()))),
         preprocessing=_preprocessing(first, dataset),
         provenance=Provenance(
@@ -134,7 +120,7 @@ def bundle_content(
             hwnas=hwnas.__version__,
             inputs_of=f"noise of seed {_NOISE_SEED}" if dataset is None else f"validation images of {dataset.name}",
         ),
-        samples=None if labelled is None else _samples(*labelled, on_samples, options.least_accuracy),
+        samples=samples,
         checked=checked,
         unit=_unit(),
     )
@@ -193,6 +179,33 @@ def _outputs(network: BundledNetwork, inputs: Array) -> Array:
     return np.concatenate(found)[: len(inputs)].astype(np.float32)
 
 
+def _answers(
+    networks: Sequence[BundledNetwork], inputs: Array, share: float, what: str, progress: Progress
+) -> dict[str, Answers]:
+    """What each network answers, by its id."""
+    answers = {}
+    progress.start(what, len(networks), unit="models")
+    for network in networks:
+        answers[network.id] = Answers.of(inputs, _outputs(network, inputs), share)
+        progress.advance(note=network.id)
+    progress.finish()
+    return answers
+
+
+def _model(network: BundledNetwork, golden: Answers, engines: Sequence[PrebuiltEngine]) -> BundledModel:
+    return BundledModel(
+        id=network.id,
+        onnx=network.content,
+        input=network.input,
+        outputs=network.outputs,
+        golden=golden,
+        limits=network.limits,
+        accuracy=network.accuracy,
+        expected_ms=network.expected_ms,
+        engines=tuple(engines),
+    )
+
+
 def _samples(
     images: Array, labels: npt.NDArray[np.int64], answers: Mapping[str, Answers], least: float | None
 ) -> LabelledSamples:
@@ -222,31 +235,3 @@ def _unit() -> bytes | None:
     """The systemd unit of the service, as the agent has it."""
     unit = resources.files("hwnas.agent").joinpath("service", UNIT_FILE)
     return unit.read_bytes() if unit.is_file() else None
-
-
-def _engines(
-    networks: Sequence[BundledNetwork], options: CompileOptions, targets: Sequence[str], progress: Progress
-) -> dict[str, list[PrebuiltEngine]]:
-    """Engines by model, built on each target."""
-    engines: dict[str, list[PrebuiltEngine]] = {network.id: [] for network in networks}
-    if not targets:
-        return engines
-    progress.start("building engines", len(targets) * len(networks), unit="engines")
-    with ExitStack() as stack:
-        for target in targets:
-            device = stack.enter_context(open_device(load_target(target)))
-            for network in networks:
-                engines[network.id].append(_engine(device, network, options))
-                progress.advance(note=f"{network.id} on {target}")
-    progress.finish()
-    return engines
-
-
-def _engine(device: Device, network: BundledNetwork, options: CompileOptions) -> PrebuiltEngine:
-    built = device.compile(network.content, options, load=False)
-    try:
-        content = device.engine_content(built)
-    finally:
-        device.release(built)
-    fingerprint = device.fingerprint(options)
-    return PrebuiltEngine(content, options.runtime, fingerprint.identity, built.options.as_request())

@@ -85,8 +85,9 @@ def test_what_boards_would_refuse_is_not_published(bundles: list[Path], tmp_path
         put(www, other)
     with pytest.raises(UserError, match="which is to come; set the clock"):
         put(www, None, at=NOON - timedelta(days=1))
-    with pytest.raises(UserError, match="expires after 0 days is of no use"):
-        put(www, None, days=0)
+    for days in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="expires after more than 0 and at most 3650 days"):
+            put(www, None, days=days)
     assert (www / CHANNEL_FILE).read_bytes() == before
     assert archives(www) == ["cameras-v2.tar.gz"]
 

@@ -316,7 +316,9 @@ def test_golden_inputs_fill_whole_batches(loose: Path, dataset: Dataset) -> None
             "which runtime torch does not take; choose another",
         ),
         (["{loose}", "--target", "host-cpu", "--statistic", "p90"], "--statistic is p50 or p99, not 'p90'."),
-        (["{loose}", "--target", "host-cpu", "--name", "A b"], "field 'name'"),
+        (["{loose}", "--target", "host-cpu", "--name", "A b"], "'A b' cannot name a bundle"),
+        (["{loose}", "--target", "host-cpu", "--budget", "0"], "field 'latency_ms': input should be greater than 0"),
+        (["{run}", "--memory", "0"], "field 'memory_mib': input should be greater than 0"),
         (["{loose}", "--target", "host-cpu", "--key", "none"], "There is no key 'none'"),
         (["{loose}", "--target", "host-cpu", "--table", "none.json"], "none.json does not exist"),
         (["{run}", "--target", "host-cpu"], "A run knows its target, data, budget and table"),
@@ -334,7 +336,12 @@ def test_mistakes_are_told_in_a_sentence(
     assert not (tmp_path / "bundles").exists()
 
 
-def test_models_with_other_inputs_make_no_bundle(loose: Path) -> None:
+def test_models_that_are_fed_otherwise_make_no_bundle(loose: Path) -> None:
+    other = onnx.load(loose)
+    next(entry for entry in other.metadata_props if entry.key == "hwnas.mean").value = "[0, 0, 0]"
+    blind = BundledNetwork("blind", other.SerializeToString(), Limits())
+    with pytest.raises(UserError, match="must take the same input"):
+        bundle_content("x", [network(loose, 1), blind], CompileOptions(), None, {})
     with pytest.raises(UserError, match="choose architectures of one resolution"):
         bundle_content("x", [network(loose, 1), network(loose, 2)], CompileOptions(), None, {})
 
