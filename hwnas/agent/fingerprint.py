@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 
@@ -22,27 +22,45 @@ _ISA_OF_INTEREST = frozenset(" ".join((_ISA_X86, _ISA_AMX, _ISA_ARM)).split())
 """The instruction sets by which a runtime chooses its kernels."""
 
 
-def probe(runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks) -> Dict[str, Any]:
-    """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself."""
+def probe(
+    runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks, settings: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself.
+
+    Args:
+        runtime: which executes models.
+        options: how.
+        clocks: of what computes, now.
+        settings: what this agent has set.
+    """
     cpu = cpu_description()
     identity = {
         "machine": platform.machine(),
         "cpu": cpu,
         "cores": os.cpu_count(),
         "max_clock_mhz": sensors.maximum_clock_mhz(),
-        "power_mode": _power_mode(),
+        "power_mode": _power_mode(settings),
         "runtime": dict(runtime.identity(options), name=runtime.name, version=runtime.version()),
     }
     emulated_by = emulator()
     if emulated_by is not None:  # else nothing, so that devices stay who they were
         identity["emulator"] = emulated_by
-    return {"identity": identity, "context": _context(clocks)}
+    return {"identity": identity, "context": dict(_context(clocks), settings=dict(settings))}
 
 
-def _power_mode() -> Optional[str]:
-    """What somebody set that decides of the clocks: a Jetson's mode, governors, and whether clocks are locked."""
+def _power_mode(settings: Mapping[str, Any]) -> Optional[str]:
+    """What somebody set that decides of the clocks: a Jetson's mode, governors, and whether clocks are locked.
+
+    A graphics card does not tell that its clock is locked, so what this agent did to it counts.
+    """
     mode = nvpmodel.current_mode()
-    found = (mode and mode.name, sensors.power_mode(), "clocks locked" if sensors.clocks_locked() else None)
+    card_mhz = settings.get("clocks", {}).get("asked_gpu_mhz")
+    found = (
+        mode and mode.name,
+        sensors.power_mode(),
+        "clocks locked" if sensors.clocks_locked() else None,
+        "GPU locked at %g MHz" % card_mhz if card_mhz else None,
+    )
     return ", ".join(filter(None, found)) or None
 
 

@@ -129,9 +129,7 @@ class Agent:
     def _fingerprint(self, fields: Fields) -> Message:
         runtime = open_runtime(fields.text("runtime"))
         options = _options(fields, runtime)
-        found = probe(runtime, options, self._sensors_of(options).read())
-        found["context"]["settings"] = dict(self._settings.told)
-        return found
+        return probe(runtime, options, self._sensors_of(options).read(), self._settings.told)
 
     def _board(self, _: Fields) -> Message:
         return describe_board()

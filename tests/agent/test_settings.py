@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hwnas.agent import clocklock, privileged, settings
+from hwnas.agent import clocklock, fingerprint, privileged, settings
 from hwnas.agent.protocol import AgentError, ErrorKind, Fields
 from hwnas.agent.settings import Settings, Wish
 from tests.agent.fake_jetson import LEAST_KHZ, MODES, TAKES_RESTART, FakeJetson
@@ -367,9 +367,11 @@ def test_a_graphics_cards_clock_is_locked_by_its_driver_or_its_program(
     (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/log\n')
     (tmp_path / "nvidia-smi").chmod(0o755)
     here = Settings(tmp_path, kept)
-    told = here.change(Wish(lock_clocks=True, gpu=True))
+    told = dict(here.change(Wish(lock_clocks=True, gpu=True)))
     assert told == {"clocks": {"asked_gpu_mhz": 1410, "gpu_mhz": 1410 if permits else None}}
+    assert "GPU locked at 1410 MHz" in str(fingerprint._power_mode(told))
     assert here.restore() == ["card-clocks"]
+    assert "locked at" not in str(fingerprint._power_mode(here.told))
     assert card.locked is None
     by_program = [] if permits else ["--id=GPU-1 --lock-gpu-clocks=1410,1410", "--id=GPU-1 --reset-gpu-clocks"]
     assert ((tmp_path / "log").read_text().splitlines() if by_program else []) == by_program
