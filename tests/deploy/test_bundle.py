@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from hwnas.deploy.signing import BUNDLE_TYPE, CHANNEL_TYPE, sign
 from hwnas.deploy.verification import verify_bundle
 from hwnas.errors import BadFileError, UserError
 from tests.deploy import bundles
+from tests.deploy.commands import hwnas, told
 from tests.deploy.made_bundles import KEY, OTHER_KEY, TRUSTED, content, model, written
 
 Files = dict[str, bytes]
@@ -296,6 +298,25 @@ def test_a_bundle_of_a_stranger_or_of_another_type_is_refused(bundle: Bundle, tm
             verify_bundle(path, TRUSTED)
     with pytest.raises(BadFileError, match="does not exist"):
         verify_bundle(tmp_path / "nowhere", TRUSTED)
+
+
+def test_the_command_shows_a_bundle_or_names_every_fault(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_KEYS", str(tmp_path / "keys"))
+    told("keys", "new", "mine")
+    assert "of whom none is trusted" in hwnas("bundle", "verify", bundle.path, status=2)
+    record = {"schema": 1, "public": TRUSTED[0].public, "created": "2026-11-26T12:00:00Z"}
+    (tmp_path / "keys" / "theirs.json").write_text(json.dumps(record))
+    shown = hwnas("bundle", "verify", archive_path(bundle.path))
+    for part in (bundle.digest, "m0", "90.00 %", "p99 at most 5 ms, memory at most 64 MiB", "Checked for host-cpu"):
+        assert part in shown
+    assert told("bundle", "verify", bundle.path)["digest"] == bundle.digest
+    assert "of whom none is trusted" in hwnas("bundle", "verify", bundle.path, "--key", "mine", status=2)
+    (bundle.path / "labels.json").unlink()
+    (bundle.path / "models" / "m0" / "model.onnx").write_bytes(b"other onnx")
+    faults = "models/m0/model.onnx: changed: its SHA-256 is another; labels.json: missing"
+    assert faults in hwnas("bundle", "verify", bundle.path, "--key", "theirs", status=2)
 
 
 def test_nothing_is_believed_before_the_signature_fits(bundle: Bundle, tmp_path: Path) -> None:
