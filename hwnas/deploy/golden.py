@@ -28,12 +28,13 @@ Array = npt.NDArray[Any]
 
 EXACT, ELEVEN_BITS, STEPS = 1e-3, 0.02, 0.6
 EIGHT_BITS = 8 * ELEVEN_BITS
+_IN_TF32 = ("tensorrt", "tensorrt_rtx")
 _DIGITS = 3
 
 
 def tolerated_share(runtime: str, precision: str) -> float:
     """How far outputs may lie from the golden ones, as a share of these' root mean square."""
-    exact = ELEVEN_BITS if runtime == "tensorrt" else EXACT
+    exact = ELEVEN_BITS if runtime in _IN_TF32 else EXACT
     return {"fp32": exact, "fp16": ELEVEN_BITS, "bf16": EIGHT_BITS}.get(precision, STEPS)
 
 

@@ -375,7 +375,8 @@ def test_models_that_cannot_stand_in_for_each_other_make_no_bundle() -> None:
 
 def test_tolerances_follow_what_computes() -> None:
     assert tolerated_share("onnxruntime", "fp32") < tolerated_share("onnxruntime", "fp16")
-    assert tolerated_share("tensorrt", "fp32") == tolerated_share("tensorrt", "fp16")
+    for in_tf32 in ("tensorrt", "tensorrt_rtx"):
+        assert tolerated_share(in_tf32, "fp32") == tolerated_share("onnxruntime", "fp16")
     shares = [tolerated_share("tensorrt", precision) for precision in ("fp16", "bf16", "int8")]
     assert shares == sorted(set(shares))
 
