@@ -22,7 +22,6 @@ class JetsonClocks:
     """All clocks of a Jetson at the most that its power mode allows, by ``jetson_clocks``."""
 
     name = "jetson-clocks"
-    outlives_restart = False
 
     def __init__(self) -> None:
         """Raises AgentError ``bad-request`` where there is no jetson_clocks."""
@@ -99,7 +98,6 @@ class CardClocks:
     """
 
     name = "card-clocks"
-    outlives_restart = False
 
     def __init__(self) -> None:
         """Raises AgentError ``bad-request`` where no card answers."""
@@ -146,7 +144,6 @@ class CpuClocks:
     """The cores' clocks at the most that cpufreq allows at present."""
 
     name = "cpu-clocks"
-    outlives_restart = False
 
     def __init__(self, root: Path) -> None:
         """

@@ -23,7 +23,7 @@ _ISA_OF_INTEREST = frozenset(" ".join((_ISA_X86, _ISA_AMX, _ISA_ARM)).split())
 
 
 def probe(
-    runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks, settings: Mapping[str, Any]
+    runtime: Runtime, options: RuntimeOptions, clocks: sensors.Clocks, settings: Optional[Mapping[str, Any]] = None
 ) -> Dict[str, Any]:
     """Identity and context of this device as ``runtime`` uses it; nothing in the identity moves by itself.
 
@@ -33,6 +33,7 @@ def probe(
         clocks: of what computes, now.
         settings: what this agent has set.
     """
+    settings = dict(settings or {})
     cpu = cpu_description()
     identity = {
         "machine": platform.machine(),
@@ -45,7 +46,7 @@ def probe(
     emulated_by = emulator()
     if emulated_by is not None:  # else nothing, so that devices stay who they were
         identity["emulator"] = emulated_by
-    return {"identity": identity, "context": dict(_context(clocks), settings=dict(settings))}
+    return {"identity": identity, "context": dict(_context(clocks), settings=settings)}
 
 
 def _power_mode(settings: Mapping[str, Any]) -> Optional[str]:

@@ -17,7 +17,6 @@ class PowerModeSetting:
     """The mode that ``nvpmodel`` sets; it outlives a restart of the board."""
 
     name = "power-mode"
-    outlives_restart = True
 
     def __init__(self, root: Path, wanted: str = "", known: Optional[Mapping[str, int]] = None) -> None:
         """

@@ -32,7 +32,8 @@ from .queries import measure_queries, time_loading
 from .runtimes import RUNTIMES, Runtime, RuntimeOptions, TensorInfo, model_format, open_runtime
 from .scenarios import ScenarioKnobs
 from .sensors import Sensors
-from .settings import ENDS_WITHIN_S, Settings, Wish
+from .settings import Settings, Wish
+from .settings_record import ENDS_WITHIN_S
 from .slots.requests import SlotRequests
 from .trtexec import TrtexecKnobs
 
@@ -87,7 +88,7 @@ class Agent:
         """Set back what an agent set that was killed."""
         try:
             self._settings.restore_left()
-        except (AgentError, OSError) as error:
+        except (AgentError, OSError, RuntimeError) as error:  # the last where nobody has a home
             sys.stderr.write("%s\n" % error)
 
     def answer(self, line: bytes) -> Message:

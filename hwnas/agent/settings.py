@@ -8,31 +8,23 @@ restarted, the next agent does it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from .clocklock import CardClocks, CpuClocks, JetsonClocks
-from .lease import boot_id
 from .powermode import PowerModeSetting
-from .private import private_directory
 from .privileged import find_command
 from .processes import module_command, module_environment
 from .protocol import AgentError, ErrorKind, Fields
-from .reception import cache_root
-from .sysfs import read_text
+from .settings_record import SettingsRecord
 
 _ROOT = Path("/")
-_LOCK, _BEFORE = "lock", "before.json"
-ENDS_WITHIN_S = 60.0
-"""How long a keeper or another agent may take to set back what it changed."""
+_OUTLIVING = (PowerModeSetting.name,)
+"""What a restart of the board does not set back."""
 
 Setting = Union[PowerModeSetting, JetsonClocks, CardClocks, CpuClocks]
 
@@ -65,13 +57,6 @@ class Wish:
         )
 
 
-class _Left(NamedTuple):
-    """What stands on disk: how things were, by the names of settings, and the start of the board that it was in."""
-
-    before: Dict[str, Any]
-    boot: Optional[str]
-
-
 class Settings:
     """The settings of this device, as this process changed them."""
 
@@ -79,12 +64,11 @@ class Settings:
         """
         Args:
             root: the directory that has ``etc``, ``sys`` and ``var``.
-            directory: where is written how things were; ``None``: with all else that hwnas keeps for this user.
+            directory: of the :class:`SettingsRecord`.
         """
         self._root = root
-        self._directory = directory or cache_root() / "settings"
+        self._record = SettingsRecord(directory)
         self._busy = threading.Lock()
-        self._lock: Optional[int] = None
         self.told: Dict[str, Any] = {}
         """What was set, as read back."""
 
@@ -97,10 +81,10 @@ class Settings:
                 then.
         """
         with self._busy:
-            self._acquire()
+            self._record.lock()
             try:
                 self._change(wish)
-            except AgentError:
+            except (AgentError, OSError):
                 self._restore()
                 raise
             return self.told
@@ -112,7 +96,7 @@ class Settings:
             AgentError: something could not be set back.
         """
         with self._busy:
-            return [] if self._lock is None else self._restore()
+            return self._restore() if self._record.locked else []
 
     def restore_left(self, patience_s: float = 0.0) -> List[str]:
         """Set back what a process changed that is no more; where none did, or it lives so long, nothing is done.
@@ -120,19 +104,19 @@ class Settings:
         Raises:
             AgentError: something could not be set back.
         """
-        if not (self._directory / _BEFORE).exists():
-            return []
         with self._busy:
+            if not self._record.exists:
+                return []
             try:
-                self._acquire(patience_s)
+                self._record.lock(patience_s)
             except AgentError:
                 return []
             return self._restore()
 
     def _change(self, wish: Wish) -> None:
-        wished, left = self._wished(wish), self._left()
-        before = {name: setting.read() for name, setting in wished.items() if name not in left.before}
-        self._write(_Left({**before, **left.before}, boot_id()))
+        wished, left = self._wished(wish), self._record.read(_OUTLIVING)
+        before = {name: setting.read() for name, setting in wished.items() if name not in left}
+        self._record.write({**before, **left})
         self._start_keeper()
         for name, setting in wished.items():
             if wish.lock_clocks or name == PowerModeSetting.name:
@@ -154,27 +138,27 @@ class Settings:
         return {setting.name: setting for setting in settings}
 
     def _restore(self) -> List[str]:
-        """Of what is on disk, and let go of the lock."""
-        left, failed, reasons = self._left(), {}, []
+        """Of what is on disk, the mode first; and let go of the lock."""
+        before, failed, reasons = self._record.read(_OUTLIVING), {}, []
         try:
-            for name, before in sorted(left.before.items(), key=lambda item: item[0] != PowerModeSetting.name):
+            for name in sorted(before, key=lambda name: name != PowerModeSetting.name):
                 try:
-                    self._setting(name).restore(before)
+                    self._setting(name).restore(before[name])
                 except (AgentError, OSError) as error:
-                    failed[name] = before
+                    failed[name] = before[name]
                     reasons.append(str(error))
             if failed:
-                self._write(_Left(failed, left.boot))
+                self._record.write(failed)
                 raise AgentError(
                     ErrorKind.DEVICE_FAULT,
                     "not everything could be set back as it was (%s); the next agent on it tries again"
                     % "; ".join(reasons),
                 )
-            self._forget()
-            return list(left.before)
+            self._record.forget()
+            return list(before)
         finally:
             self.told = {}
-            self._release()
+            self._record.unlock()
 
     def _setting(self, name: str) -> Setting:
         known: Dict[str, Callable[[], Setting]] = {
@@ -183,74 +167,14 @@ class Settings:
             CardClocks.name: CardClocks,
             CpuClocks.name: lambda: CpuClocks(self._root),
         }
+        if name not in known:
+            raise AgentError(ErrorKind.INTERNAL, "'%s' is a setting of another version of hwnas" % name)
         return known[name]()
-
-    def _left(self) -> _Left:
-        """What is on disk and still so: a restart of the board sets back all but its power mode."""
-        try:
-            record = json.loads(read_text(self._directory / _BEFORE) or "{}")
-        except ValueError:  # written by something else: files of ours are whole
-            return _Left({}, None)
-        before, boot = record.get("before", {}), record.get("boot")
-        if boot != boot_id():
-            before = {name: value for name, value in before.items() if name == PowerModeSetting.name}
-        return _Left(before, boot)
-
-    def _write(self, left: _Left) -> None:
-        path = self._directory / _BEFORE
-        partial = path.with_suffix(".part")
-        with partial.open("w") as file:
-            json.dump({"boot": left.boot, "before": left.before}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        self._sync_directory()
-
-    def _forget(self) -> None:
-        (self._directory / _BEFORE).unlink(missing_ok=True)
-        self._sync_directory()
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(str(self._directory), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _acquire(self, patience_s: float = ENDS_WITHIN_S) -> None:
-        """Take the lock, which the kernel gives free when this process ends.
-
-        Raises:
-            AgentError: ``in-use``, when another process has it for so long.
-        """
-        if self._lock is not None:
-            return
-        private_directory(self._directory)
-        descriptor = os.open(str(self._directory / _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    raise AgentError(
-                        ErrorKind.IN_USE, "another session of this user has set its power mode or clocks"
-                    ) from error
-                time.sleep(0.1)
-            else:
-                self._lock = descriptor
-                return
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _start_keeper(self) -> None:
         """In a session of its own, so that it outlives whoever kills this process with all that it started."""
         subprocess.Popen(
-            module_command(__name__, str(self._root), str(self._directory)),
+            module_command(__name__, str(self._root), str(self._record.directory)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -262,9 +186,7 @@ class Settings:
 
 def keep(root: Path, directory: Path) -> None:
     """Wait until the process that changed settings has ended or set them back; then set back what is left."""
-    descriptor = os.open(str(directory / _LOCK), os.O_RDWR | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.close(descriptor)
+    SettingsRecord(directory).wait()
     with contextlib.suppress(AgentError):  # it stays on disk for the next agent
         Settings(root, directory).restore_left()
 

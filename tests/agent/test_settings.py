@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from hwnas.agent import clocklock, fingerprint, privileged, settings
+from hwnas.agent import clocklock, fingerprint, privileged, settings_record
 from hwnas.agent.protocol import AgentError, ErrorKind, Fields
 from hwnas.agent.settings import Settings, Wish
+from hwnas.agent.settings_record import SettingsRecord
 from tests.agent.fake_jetson import LEAST_KHZ, MODES, TAKES_RESTART, FakeJetson
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,8 +146,8 @@ def test_after_a_restart_of_the_board_only_the_power_mode_is_set_back(
 ) -> None:
     here = on(jetson, kept)
     here.change(FASTEST)
-    here._release()  # as by its end
-    monkeypatch.setattr(settings, "boot_id", lambda: "another start")
+    here._record.unlock()  # as by its end
+    monkeypatch.setattr(settings_record, "boot_id", lambda: "another start")
     assert on(jetson, kept).restore_left() == ["power-mode"]
     assert jetson.state()["var/lib/nvpmodel/status"] == "pmode:0000"
     assert jetson.calls()[-2:] == ["nvpmodel -m", "nvpmodel -q"]
@@ -160,7 +161,7 @@ def test_settings_of_a_living_process_are_left_alone(
     first.change(FASTEST)
     changed = jetson.state()
     assert second.restore_left() == []
-    monkeypatch.setattr(Settings._acquire, "__defaults__", (0.0,))
+    monkeypatch.setattr(SettingsRecord.lock, "__defaults__", (0.0,))
     with pytest.raises(AgentError, match="another session") as refused:
         second.change(Wish(lock_clocks=True))
     assert refused.value.kind == ErrorKind.IN_USE
@@ -171,9 +172,24 @@ def test_settings_of_a_living_process_are_left_alone(
 def test_the_next_in_a_session_keeps_in_mind_how_things_were_at_first(jetson: FakeJetson, kept: Path) -> None:
     before, first, second = jetson.state(), on(jetson, kept), on(jetson, kept)
     first.change(FASTEST)
-    first._release()  # as by its end
+    first._record.unlock()  # as by its end
     second.change(FASTEST)
     second.restore()
+    assert jetson.state() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"before": 3, "boot": 1}', '{"before": {"fan": 3}, "boot": %s}'])
+def test_what_is_not_understood_on_the_disk_is_no_crash(jetson: FakeJetson, kept: Path, content: str) -> None:
+    before = jetson.state()
+    kept.mkdir(mode=0o700)
+    (kept / "before.json").write_text(content.replace("%s", json.dumps(settings_record.boot_id())))
+    if "fan" in content:
+        with pytest.raises(AgentError, match="'fan' is a setting of another version"):
+            on(jetson, kept).restore_left()
+        assert (kept / "before.json").exists()
+    else:
+        assert on(jetson, kept).restore_left() == []
+        assert not (kept / "before.json").exists()
     assert jetson.state() == before
 
 
@@ -182,6 +198,7 @@ import sys
 from pathlib import Path
 from hwnas.agent import privileged
 from hwnas.agent.settings import Settings, Wish
+from hwnas.agent.settings_record import SettingsRecord
 privileged._SUPERUSERS_PATH = ()
 Settings(Path(sys.argv[1]), Path(sys.argv[2])).change(Wish(power_mode="MAXN_SUPER", lock_clocks=True))
 print("changed", flush=True)
@@ -269,7 +286,7 @@ def test_a_board_is_as_it_was_before_its_lease_is_another_sessions(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before, agent = jetson.state(), Settings(jetson.root)
     agent.change(FASTEST)
-    agent._release()  # as by its end
+    agent._record.unlock()  # as by its end
     done = subprocess.run(
         [sys.executable, "-m", "hwnas.agent", "hold", "session", "me"],
         input=b"end\n",
