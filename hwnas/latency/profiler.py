@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hwnas.agent.judging import LEAST_SAMPLES
 from hwnas.devices import CompileOptions, MeasureOptions, informed
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.latency.agenda import TIES, Knobs
+from hwnas.latency.assembling import assembled
 from hwnas.latency.base import TimingDevice
 from hwnas.latency.blocks import block_times
 from hwnas.latency.conditions import conditions_of, contexts
@@ -28,7 +28,6 @@ from hwnas.latency.plan import (
     calibration_networks,
     checked_resolutions,
     default_resolutions,
-    is_network,
     make_networks_plan,
     make_plan,
     network_builds,
@@ -37,9 +36,8 @@ from hwnas.latency.plan import (
 )
 from hwnas.latency.revalidation import carry_over
 from hwnas.latency.sitting import Sitting
-from hwnas.latency.speeds import between_boards
 from hwnas.latency.store import TableKey, load_table, save_table, table_path
-from hwnas.latency.table import BlockEntry, BoardEntry, LatencyTable, Missing, NetworkEntry
+from hwnas.latency.table import LatencyTable
 from hwnas.latency.unit_model import check_precision
 from hwnas.latency.validation import validated
 from hwnas.progress import Progress, Silent
@@ -182,7 +180,7 @@ def profile_together(
         expected = _expected_builds(plan, knobs)
         with Sitting(present, judge, knobs, expected, progress or Silent(), ties=_ties(plan)) as sitting:
             if sitting.measure(plan.base, FIRST_BUILDS) and options.networks_only is None:
-                for piece in _extension(space, plan, judge, options, _table(header, plan, units, judge)):
+                for piece in _extension(space, plan, judge, options, assembled(header, plan, units, judge)):
                     units += piece
                     if not sitting.measure(piece, FIRST_BUILDS):
                         break
@@ -193,7 +191,7 @@ def profile_together(
                         raise _worthless(key.target, differences, journal)
                     sitting.leave_out(board, f"it changed while it was measured ({differences})")
                 sitting.measure(units)
-        table = _with_former(_table(header, plan, units, judge), table_path(root, key), options)
+        table = _with_former(assembled(header, plan, units, judge), table_path(root, key), options)
         state = conditions_of(journal, limit_c, contexts(sitting.boards, compiling))
         table = validated(table.model_copy(update={"conditions": state}), space)
         return table, save_table(table, root)
@@ -252,55 +250,6 @@ def _extension(
     times = block_times(base, space)
     extension = Extension(space, plan, judge, times.ms, options.good_enough_percent)
     return extension.pieces()
-
-
-def _table(header: dict[str, Any], plan: Plan, units: Sequence[Unit], judge: Judge) -> LatencyTable:
-    """The table of what the journal has of some units, and what is missing of the plan's base."""
-    blocks: list[BlockEntry] = []
-    networks: list[NetworkEntry] = []
-    reasons: list[str] = []
-    missing = {"blocks": 0, "calibration": 0, "validation": 0}
-    base = {unit.key for unit in plan.base}
-    for unit in units:
-        timing = judge.timing(unit.key)
-        if timing is None:
-            reasons += judge.journal.failures(unit.key)[-1:]
-            missing[unit.role or "blocks"] += unit.key in base
-        elif unit.architecture is not None and unit.role is not None:
-            networks.append(NetworkEntry(**dict(timing), architecture=unit.architecture, role=unit.role))
-        else:
-            blocks.append(BlockEntry(**dict(timing), block=unit.blocks[0]))
-    board_spread = max(header["board_spread"], between_boards(judge.speeds))
-    return LatencyTable(
-        **{**header, "board_spread": board_spread},
-        boards=_board_entries(judge),
-        fast_states_ms=judge.fast_states_ms,
-        profile_seconds=round(judge.journal.spent_s, 3),
-        missing=Missing(**missing, failures=tuple(reasons)),
-        blocks=tuple(blocks),
-        networks=tuple(networks),
-    )
-
-
-def _board_entries(judge: Judge) -> tuple[BoardEntry, ...]:
-    """Of several boards, those first whose measurements count, as :attr:`Judge.boards` has them."""
-    journal, speeds = judge.journal, judge.speeds
-    departures = {name: departure.reason for name, departure in journal.departures.items()}
-    counting = judge.boards or (journal.boards if departures else ())
-    made: Counter[tuple[str, bool]] = Counter()
-    for unit, builds in journal.builds.items():
-        made.update((build.board, is_network(unit)) for build in builds)
-    return tuple(
-        BoardEntry(
-            name=name,
-            factor=speeds[name].factor if name in counting else None,
-            spread=speeds[name].spread if name in counting else None,
-            blocks=made[name, False],
-            networks=made[name, True],
-            left=departures.get(name),
-        )
-        for name in (*counting, *sorted(departures.keys() - set(counting)))
-    )
 
 
 def _with_former(table: LatencyTable, path: Path, options: ProfileOptions) -> LatencyTable:

@@ -133,7 +133,7 @@ def carry_over(table: LatencyTable, former: LatencyTable) -> LatencyTable:
     states = table.fast_state_ms("networks"), former.fast_state_ms("networks")
     factor = 1.0 if states[0] is None or states[1] is None else states[0] / states[1]
     carried = [
-        entry.scaled(factor)
+        entry.scaled(factor).model_copy(update={"boards": ()})  # which may be others now
         for entry in former.networks
         if entry.role != "calibration" and entry.architecture.id not in there
     ]

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from hwnas.devices import Measurement, MeasureOptions
-from hwnas.devices.errors import AgentLostError, TooHotError, UnreachableError
+from hwnas.devices import Measurement
+from hwnas.devices.errors import TooHotError, UnreachableError
 from hwnas.errors import DeviceError, UserError
 from hwnas.latency.agenda import Agenda, Knobs
+from hwnas.latency.attempt import Attempt, Outcome
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.journal import Departure, JournalRecord
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit
 from hwnas.latency.speeds import FURTHEST, furthest_off
-from hwnas.latency.unit_model import unit_model
 from hwnas.progress import Progress
 
 LEARNING_S, LEARNING_SHARE = 2.0, 0.05
 """How long the canary runs alone before the first measurement, and no more than this share of the time there is."""
 FAILURES_IN_A_ROW = 5
 """So many different failures, one after the other, are the device's and not the units'."""
-_LOST = (AgentLostError, UnreachableError)
 _DIFFER = frozenset({"min_samples", "min_seconds", "max_seconds", "soak_seconds", "temperature_limit_c"})
 LEAST_SECONDS = 0.2
 """Of measuring a unit, however little time is left."""
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a unit on a board."""
-
-    unit: Unit
-    measurement: Measurement | None = None
-    error: DeviceError | None = None
 
 
 @dataclass
@@ -78,7 +67,7 @@ class Sitting:
             doing: names it.
             ties: what each of several boards measures, so that their speeds can be compared.
         """
-        self._crew = Crew[_Outcome](boards)
+        self._crew = Crew[Outcome](boards)
         self._judge, self._knobs, self._journal = judge, knobs, judge.journal
         self._progress, self._expected, self._doing = progress, expected_builds, doing
         self._mark_s = 0.0
@@ -143,7 +132,7 @@ class Sitting:
         """
         self._dismiss(board, DeviceError(f"{board.name} is left out, since {reason}."), void=reason)
 
-    def _job(self, units: Sequence[Unit], most_builds: int, board: Board) -> Callable[[], _Outcome] | None:
+    def _job(self, units: Sequence[Unit], most_builds: int, board: Board) -> Attempt | None:
         """What a free board does next."""
         seconds_left = self._seconds_left()
         if seconds_left <= 0:
@@ -168,27 +157,10 @@ class Sitting:
             most_pause_s=min(knobs.most_pause_s, max(0.0, seconds_left)),
         )
         seat.learned.update(new)
-        return partial(self._try, board, unit, asked, dict.fromkeys(new, learning_s))
+        learning = dict.fromkeys(new, learning_s)
+        return Attempt(board.device, unit, self._knobs.batch, self._knobs.compile, asked, learning)
 
-    def _try(self, board: Board, unit: Unit, asked: MeasureOptions, learning_s: dict[str, float]) -> _Outcome:
-        """In the board's own thread, which touches nothing but the board."""
-        device, options = board.device, self._knobs.compile
-        try:
-            for canary, seconds in learning_s.items():
-                device.learn_fast_state(seconds, options, canary)
-            engine = device.compile(unit_model(unit, self._knobs.batch, options), options)
-            measurement = None
-            try:
-                measurement = device.measure(engine, asked)
-            finally:
-                # What was measured is not lost with the board; where nothing was, its loss is why.
-                with contextlib.suppress(*(_LOST if measurement else ())):
-                    device.release(engine)
-            return _Outcome(unit, measurement)
-        except DeviceError as error:
-            return _Outcome(unit, error=error)
-
-    def _take(self, board: Board, outcome: _Outcome) -> None:
+    def _take(self, board: Board, outcome: Outcome) -> None:
         seat, unit, error = self._seats[board.name], outcome.unit, outcome.error
         self._agenda.end(board.name)
         if isinstance(error, (UnreachableError, TooHotError)):
@@ -212,7 +184,7 @@ class Sitting:
             seat.tied = True
             self._leave_out_the_furthest()
 
-    def _take_to_heart(self, board: Board, seat: _Seat, outcome: _Outcome) -> None:
+    def _take_to_heart(self, board: Board, seat: _Seat, outcome: Outcome) -> None:
         """Whether it is the board and not the unit, when one unit after the other comes to nothing."""
         if outcome.error is not None:
             seat.failed.append(outcome.unit.key)

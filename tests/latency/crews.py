@@ -17,7 +17,7 @@ import numpy as np
 from hwnas.devices import CompileOptions, Engine, Fingerprint, Measurement, MeasureOptions
 from hwnas.devices.errors import UnreachableError
 from hwnas.latency import LatencyTable, ProfileOptions, profile_together
-from hwnas.latency import sitting as sitting_module
+from hwnas.latency import attempt as attempt_module
 from hwnas.latency.crew import Board
 from hwnas.progress import Progress
 from hwnas.spaces import get_space
@@ -98,10 +98,10 @@ def together(
 
 def fast_models() -> mock._patch[object]:
     """What models are and take is computed once."""
-    return mock.patch.multiple(sitting_module, unit_model=_unit_model)
+    return mock.patch.multiple(attempt_module, unit_model=_unit_model)
 
 
-_unit_model = functools.cache(sitting_module.unit_model)
+_unit_model = functools.cache(attempt_module.unit_model)
 fake_device.true_time_ns = functools.cache(fake_device.true_time_ns)
 
 
