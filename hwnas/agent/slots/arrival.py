@@ -87,9 +87,15 @@ class Arrival:
     def _slot_of(self, archive: str) -> Optional[str]:
         """The slot that was unpacked from an archive and is still whole."""
         for digest, slot in self._books.state().slots.items():
-            if slot.archive == archive and self._disk.status(self._layout.slot(digest) / ENVELOPE) is not None:
+            if slot.archive == archive and self._is_whole(digest):
                 return digest
         return None
+
+    def _is_whole(self, digest: str) -> bool:
+        try:
+            return open_slot(self._layout.root, digest, self._disk).is_whole()
+        except AgentError as error:
+            return error.kind == ErrorKind.UNTRUSTED  # sending it again would not help
 
     def _unpacked(self, archive: str) -> SlotFiles:
         with durable.opened(self._disk, self._layout.archive(archive), os.O_RDONLY) as descriptor:
@@ -97,18 +103,23 @@ class Arrival:
             envelope = content.envelope()
             manifest, keyid = self._admitted(envelope)
             files = SlotFiles(self._layout.slot(manifest.digest), manifest, keyid, self._disk)
-            if manifest.digest in self._books.state().slots and files.is_whole():
-                self._enter(files, archive)
-            else:
-                self._require_not_current(files)
-                with self._fresh_directory(archive) as directory:
-                    durable.create(self._disk, directory / ENVELOPE, envelope)
-                    content.unpack(self._disk, manifest, directory)
-                    durable.remove(self._disk, files.path)
+            with self._fresh_directory(archive) as directory:
+                durable.create(self._disk, directory / ENVELOPE, envelope)
+                content.unpack(self._disk, manifest, directory)
+                if manifest.digest in self._books.state().slots:
+                    self._mend(files, directory)
+                else:
                     durable.move(self._disk, directory, files.path)
-                self._enter(files, archive)
+            self._enter(files, archive)
         self._incoming.drop(archive)
         return files
+
+    def _mend(self, files: SlotFiles, directory: Path) -> None:
+        """Put right what of a slot is damaged, file by file: it may be the current one."""
+        for name in files.damaged():
+            durable.make_directory(self._disk, (files.path / name).parent)
+            durable.move(self._disk, directory / name, files.path / name)
+        durable.move(self._disk, directory / ENVELOPE, files.path / ENVELOPE)
 
     def _admitted(self, envelope: bytes) -> Tuple[Manifest, str]:
         """The manifest of an envelope that a trusted key has signed, if it is not too old and there is room."""
@@ -126,14 +137,6 @@ class Arrival:
         slot = replace(state.slots.get(files.digest, new), archive=archive, keyid=files.keyid)
         state = replace(state, slots={**state.slots, files.digest: slot})
         self._books.record(state, VERIFIED, slot=files.digest, archive=archive, keyid=files.keyid)
-
-    def _require_not_current(self, files: SlotFiles) -> None:
-        if files.digest == self._books.current():
-            raise AgentError(
-                ErrorKind.DISK,
-                "slot %s, which is current, changed on the disk; roll back to another, then install it anew"
-                % files.digest[:12],
-            )
 
     @contextlib.contextmanager
     def _fresh_directory(self, archive: str) -> Iterator[Path]:

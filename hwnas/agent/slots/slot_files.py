@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 
@@ -81,13 +81,17 @@ class SlotFiles:
 
     def is_whole(self) -> bool:
         """Whether all files are those of the manifest."""
-        try:
-            return all(
-                durable.sha256_of(self._disk, self.path / name) == entry.sha256
-                for name, entry in self.manifest.files.items()
-            )
-        except FileNotFoundError:
-            return False
+        return not any(self.damaged())
+
+    def damaged(self) -> Iterator[str]:
+        """The files that are missing, or others than those of the manifest."""
+        for name, entry in self.manifest.files.items():
+            try:
+                whole = durable.sha256_of(self._disk, self.path / name) == entry.sha256
+            except FileNotFoundError:
+                whole = False
+            if not whole:
+                yield name
 
     def built(self, model: Model) -> Path:
         """Where the engine of a model is."""

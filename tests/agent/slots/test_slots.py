@@ -335,20 +335,31 @@ def test_a_slot_with_the_envelope_of_another(slots: Slots) -> None:
     assert "the manifest of another bundle" in refused(ErrorKind.BAD_BUNDLE, open_slot, slots.root)
 
 
-def test_a_damaged_slot_is_unpacked_anew_unless_it_serves(slots: Slots) -> None:
+@pytest.mark.parametrize("harm", ["changed", "missing", "envelope"])
+def test_a_damaged_slot_is_mended_by_its_bundle(slots: Slots, harm: str) -> None:
+    """Also the current one, which has all of its right files at every moment."""
     deliver(slots, ONE)
     deliver(slots, TWO, health=FakeHealth(complaint="not yet"))
     for bundle in (ONE, TWO):
-        (slots.root / "slots" / bundle.digest / "labels.json").write_bytes(b"")
-        repacked = tiny_bundle(make_key(), make_key(3), version=bundle.manifest["version"], real=False)
-        assert repacked.digest == bundle.digest
-        assert repacked.sha256 != bundle.sha256
-        send(slots, repacked.archive, repacked.sha256)
-        if bundle is ONE:
-            assert "which is current" in refused(ErrorKind.DISK, slots.verify, repacked.sha256)
+        directory = slots.root / "slots" / bundle.digest
+        if harm == "changed":
+            (directory / "labels.json").write_bytes(b"")
+        elif harm == "missing":
+            shutil.rmtree(directory / "samples")
         else:
-            slots.verify(repacked.sha256)
-            assert open_slot(slots.root, bundle.digest).is_whole()
+            (directory / "manifest.dsse.json").write_bytes(THREE.envelope)
+        state = slots.slot(bundle.digest).state
+        send(slots, bundle.archive, bundle.sha256)
+        assert slots.verify(bundle.sha256) == bundle.digest
+        assert open_slot(slots.root, bundle.digest).is_whole()
+        assert slots.slot(bundle.digest).state == state
+
+
+def test_the_same_bundle_in_another_archive_is_the_same_slot(slots: Slots) -> None:
+    deliver(slots, ONE)
+    repacked = tiny_bundle(make_key(), make_key(3), version=1, real=False)
+    assert (repacked.digest == ONE.digest, repacked.sha256 == ONE.sha256) == (True, False)
+    assert deliver(slots, repacked).outcome == "unchanged"
 
 
 def test_collecting_keeps_the_current_one_the_previous_one_and_as_many_more_as_asked(slots: Slots) -> None:
