@@ -14,7 +14,7 @@ from hwnas.errors import UserError
 from hwnas.latency import Figures, LatencyModel, LatencyTable, fit_latency_model
 from hwnas.latency.base import BlockTimes
 from hwnas.latency.overview import BlockMap, block_maps, known_times, scatter
-from hwnas.latency.table import Role, genomes_of
+from hwnas.latency.table import BoardEntry, Role, genomes_of
 from hwnas.latency.validation import validate
 from hwnas.report.table_data import BlockLine, EntryScatter, HeatCell, HeatMap, HeatRow, Judged, RowNote, TableData
 from hwnas.spaces import Space, get_space
@@ -83,10 +83,18 @@ def _facts(table: LatencyTable) -> Iterable[tuple[str, str]]:
         yield f"fast state, {canary} canary", f"{state_ms:.4g} ms"
     roles: tuple[Role, ...] = ("calibration", "validation", "proposed")
     yield "networks", ", ".join(f"{len(table.with_role(role))} {role}" for role in roles)
+    if table.boards:
+        yield "boards, and their times over the table's", "; ".join(map(_board, table.boards))
     if table.board_spread:
         yield "spread between boards", f"{100 * table.board_spread:.2g} %"
     if table.revalidation is not None:
         yield "validated anew", f"{table.revalidation.date}, in {table.revalidation.seconds:.0f} s"
+
+
+def _board(board: BoardEntry) -> str:
+    told = "" if board.factor is None else f" {100 * (board.factor - 1):+.1f} %"
+    left = "" if board.left is None else f" (left: {board.left})"
+    return f"{board.name or 'this machine'}{told}{left}"
 
 
 def _heat_map(found: BlockMap, shown: int) -> HeatMap:

@@ -28,6 +28,7 @@ from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journ
 from hwnas.latency.agenda import TIE_BUILDS
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.difference import table_difference
+from hwnas.latency.revalidation import RevalidationOptions, revalidate
 
 sys.path.insert(0, str(Path(__file__).parent))
 import crews
@@ -392,12 +393,27 @@ def test_a_board_lost_while_it_measures_costs_no_try_of_the_unit(alone: LatencyT
     assert all(entry.builds >= 2 for entry in table.networks)
 
 
+def test_what_one_board_validated_anew_outlives_a_profile_with_others(tmp_path: Path) -> None:
+    _, path = together(mates("a", "b"), tmp_path)
+    lone = Mate()
+    with crews.fast_models():
+        anew = revalidate(lone, path, options=RevalidationOptions(networks=4), clock=lone.clock)
+    assert anew.written and all(entry.boards == () for entry in anew.table.with_role("validation"))
+    table, path = together(mates("b", "c"), tmp_path)
+    assert load_table(path) == table
+    assert {entry.architecture for entry in anew.table.networks} <= {entry.architecture for entry in table.networks}
+    assert [board.name for board in table.boards] == ["a", "b", "c"]
+
+
 def test_boards_are_shown(tmp_path: Path) -> None:
     boards = {"me@a": Mate(1.03), "me@b": Mate(), "me@c": Mate(), "me@dead": Mate(dies_at=0)}
     _, path = together(boards, tmp_path)
     shown = CliRunner().invoke(app, ["tables", "show", str(path)], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     lines = {line.split()[1]: line for line in shown.output.splitlines() if " me@" in line}
+    page = tmp_path / "page.html"
+    assert CliRunner().invoke(app, ["tables", "show", str(path), "--html", str(page)]).exit_code == 0
+    assert "me@a +2.0 %; me@b -1.0 %; me@c -1.0 %; me@dead (left: it cannot be reached)" in page.read_text()
     assert "+1.99 %" in lines["me@a"] and "-0.98 %" in lines["me@b"] and "cannot be reached" in lines["me@dead"]
 
 
