@@ -14,6 +14,8 @@ from hwnas.devices.errors import TooHotError
 from hwnas.devices.simulated import Conditions, SimulatedBoard
 from hwnas.errors import UserError
 from hwnas.latency import LatencyTable, ProfileOptions, journal_path, load_table, profile
+from hwnas.latency.crew import Board
+from hwnas.latency.profiler import profile_together
 from hwnas.progress import Silent
 from hwnas.spaces import get_space
 
@@ -34,9 +36,13 @@ class Heard(Silent):
         self.notes.append(note)
 
 
+def options(**changes: object) -> ProfileOptions:
+    few = {"networks_only": 6, "validation_networks": 2, "network_builds": 1, "network_protocol": QUICK}
+    return ProfileOptions(**{**few, **changes})  # type: ignore[arg-type]
+
+
 def profiled(board: SimulatedBoard, root: Path, progress: Silent | None = None, **changes: object) -> LatencyTable:
-    options = {"networks_only": 6, "validation_networks": 2, "network_builds": 1, "network_protocol": QUICK, **changes}
-    table, path = profile(board, SPACE, root, ProfileOptions(**options), progress, board.clock)  # type: ignore[arg-type]
+    table, path = profile(board, SPACE, root, options(**changes), progress, board.clock)
     assert load_table(path) == table
     return table
 
@@ -97,6 +103,19 @@ def test_a_board_that_does_not_cool_down_ends_the_profile_and_what_was_measured_
     assert len(journal.read_text().splitlines()) == 1, "nothing was measured too hot"
     table = profiled(SimulatedBoard(3, 0, SUNNY, LIMIT_C), tmp_path)
     assert not table.missing.calibration and journal == journal_path(next(tmp_path.rglob("*-b1-*.json")))
+
+
+def test_of_several_boards_the_one_that_stays_too_hot_leaves(tmp_path: Path) -> None:
+    devices = {"shade": SimulatedBoard(3, 0, SUNNY, LIMIT_C), "sun": SimulatedBoard(3, 1, BURNING, LIMIT_C)}
+    boards = [Board(name, device, device.clock) for name, device in devices.items()]
+    heard = Heard()
+    table, _ = profile_together(boards, SPACE, tmp_path, options(), heard)
+    left = {board.name: board.left for board in table.boards}
+    assert left["shade"] is None and "still too hot" in str(left["sun"])
+    assert not table.missing.calibration
+    assert table.conditions is not None
+    assert {one.board for one in table.conditions.pauses} == {"shade"} == set(table.conditions.after)
+    assert any(note.startswith("sun: paused to cool down") for note in heard.notes)
 
 
 def test_a_profile_that_has_no_time_for_a_pause_ends_in_time(tmp_path: Path) -> None:
