@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..protocol import AgentError, ErrorKind
 from .dsse import Envelope
-from .manifest import NAME, SHA256, Record
+from .reading import NAME, SHA256, Record
 
 FILE = "channel.json"
 MOST_BYTES = 64 << 10

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Optional
 
 from ..protocol import AgentError, ErrorKind
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+from .reading import SHA256
 
 
 def default_root() -> Path:
@@ -64,6 +62,6 @@ def checked_sha256(text: str, what: str) -> str:
     Raises:
         AgentError: ``bad-request``.
     """
-    if not _SHA256.fullmatch(text):
+    if not SHA256.fullmatch(text):
         raise AgentError(ErrorKind.BAD_REQUEST, "%s is named by 64 hexadecimal digits, found %r" % (what, text[:80]))
     return text
