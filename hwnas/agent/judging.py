@@ -121,11 +121,16 @@ class FastState:
         recent = float(self._ordered[rank - 1])
         return recent if self._lowest is None else min(recent, self._lowest)
 
+    @property
+    def settled(self) -> bool:
+        """Whether so much was seen that the state is never raised from now on."""
+        return len(self._ordered) >= self._settled
+
     def observe(self, canary_ns: int) -> None:
         """Take one more time of the canary."""
         if len(self._recent) == self._recent.maxlen:
             del self._ordered[bisect_left(self._ordered, self._recent[0])]
         self._recent.append(canary_ns)
         insort(self._ordered, canary_ns)
-        if len(self._ordered) >= self._settled:  # the percentile of fewer is little more than their minimum
+        if self.settled:  # the percentile of fewer is little more than their minimum
             self._lowest = self.value_ns

@@ -234,10 +234,10 @@ def prepared_canary(
 
 
 def learn_fast_state(canary: Canary, seconds: float, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Run the canary alone for a while, at least once; gives how often it was timed."""
+    """Run the canary alone for a while, and until its state is settled; gives how often it was timed."""
     end = clock() + seconds
     runs = 0
-    while runs == 0 or clock() < end:
+    while not canary.state.settled or clock() < end:
         canary.state.observe(canary.engine.timed_runs(2)[1])
         runs += 1
     return runs
