@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import importlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -29,6 +31,29 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Where tests run in several processes, let none run beside one that is marked ``alone``."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with locked(ROOT / "pyproject.toml", fcntl.LOCK_EX) as turn:  # else many could keep out one for ever
+        kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+        with locked(Path(__file__), kind):
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            return (yield)
+
+
+@contextlib.contextmanager
+def locked(path: Path, kind: int) -> Iterator[int]:
+    """A file of the repository's, locked for the processes of the suite while the block runs."""
+    with path.open() as file:
+        fcntl.flock(file, kind)
+        try:
+            yield file.fileno()
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open as well
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,7 @@ def test_a_model_of_little_intensity_is_bound_by_memory() -> None:
     assert (blind.attainable, blind.share, blind.bound_by) == (None, None, None)
 
 
+@pytest.mark.alone
 def test_engines_are_compared_in_one_sitting(device: Device, models: list[Path]) -> None:
     usual = device.default_options()
     contenders = [Contender(path.stem, path, usual) for path in models]

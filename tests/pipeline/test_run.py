@@ -19,6 +19,8 @@ import pytest
 
 from hwnas.files import read_json_lines
 
+pytestmark = pytest.mark.alone
+
 COMMAND = [sys.executable, "-c", "from hwnas.cli.main import main; main()", "run", "--name", "test"]
 # The confidence leaves a margin, since so short a profile on a busy machine knows little.
 QUICK = ["--minutes", "0.4", "--evaluations", "6", "--finalists", "2", "--builds", "2", "--confidence", "0.999"]
