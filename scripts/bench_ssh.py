@@ -1,9 +1,14 @@
-"""The same networks measured on this machine directly and over SSH to itself, in turn: is there a difference?
+"""The same profile on this machine directly and over SSH to itself, unit by unit in turn: is there a difference?
 
-    python scripts/bench_ssh.py --networks 20 --rounds 2
+    python scripts/bench_ssh.py --networks 40
 
-Starts an OpenSSH server on the loopback interface.  Prints one JSON object: the median over the pairs of
-(median over SSH / median directly), with its quartiles, and the same of pairs of direct measurements, which is noise.
+Starts an OpenSSH server on the loopback interface.  Two profiles over local connections and one over SSH go on
+together: whoever has its turn builds and measures one unit while the others wait, and the order turns round each time.
+Every few units each goes on with another agent, since a process is some per cent faster or slower than the next for as
+long as it lives.  All builds are judged by one fast state, since each profile's own is a factor in all of its figures.
+
+Prints one JSON object: for blocks and for whole networks the median over pairs of builds of (over SSH / direct), the
+95 % interval of that median over units, and the quartiles; and the same of the two direct ones, which is noise.
 """
 
 from __future__ import annotations
@@ -12,86 +17,234 @@ import argparse
 import contextlib
 import json
 import platform
-import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.stats import bootstrap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hwnas.devices import Device, Engine, MeasureOptions, load_target, open_device
+from hwnas.cli.console import bars
+from hwnas.devices import (
+    CompileOptions,
+    Device,
+    Engine,
+    Fingerprint,
+    Measurement,
+    MeasureOptions,
+    fast_state_ms,
+    load_target,
+)
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.ssh import SshConnection
-from hwnas.graphs import network_graph
-from hwnas.spaces import get_space
-from tests.sshd import Sshd, serving
+from hwnas.latency import ProfileOptions, profile
+from hwnas.latency.journal import journal_path, open_journal
+from hwnas.latency.plan import is_network
+from hwnas.progress import Progress, Silent, unheard
+from hwnas.spaces import Space, get_space
+from tests.sshd import serving
 
-LEARNING_S = 20.0
+Builds = dict[str, list[Measurement]]
+"""Unit to its builds, in order."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0, help="most of a measurement")
+    parser.add_argument("--networks", type=int, default=40, help="whole networks, half of them held out")
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[24, 44], help="whose blocks are measured")
+    parser.add_argument("--builds", type=int, default=2, help="of each unit")
+    parser.add_argument("--seconds", type=float, default=1.0, help="most of measuring a build")
+    parser.add_argument("--minutes", type=float, help="most in all; default: as long as it takes")
+    parser.add_argument("--units-an-agent", type=int, default=8)
     arguments = parser.parse_args()
-    space = get_space("mobilenet_v3/small")
-    architectures = space.decode(space.sample(np.random.default_rng(0), arguments.networks))
-    options = MeasureOptions(min_samples=64, max_seconds=arguments.seconds)
-    ratios: dict[str, list[float]] = {"ssh": [], "again": []}
-    with tempfile.TemporaryDirectory() as home, serving(Path(home)) as server:
-        with open_device(load_target("host-cpu")) as device:
-            state_ms = device.learn_fast_state(LEARNING_S)
-        for number, architecture in enumerate(architectures):
-            model = network_graph(space.blocks(architecture)).SerializeToString()
-            for medians in compare(server, model, options, arguments.rounds, state_ms, backwards=bool(number % 2)):
-                if all(medians.values()):
-                    for name, found in ratios.items():
-                        found.append(medians[name] / medians["direct"])
-                print(f"network {number + 1} of {len(architectures)}: {medians}", file=sys.stderr)
+    space, protocol = get_space("mobilenet_v3/small"), MeasureOptions(max_seconds=arguments.seconds)
+    options = ProfileOptions(
+        minutes=arguments.minutes,
+        resolutions=tuple(arguments.resolutions),
+        calibration_networks=arguments.networks // 2,
+        validation_networks=arguments.networks // 2,
+        builds=arguments.builds,
+        network_builds=arguments.builds,
+        block_protocol=protocol,
+        network_protocol=protocol,
+    )
+    with tempfile.TemporaryDirectory() as home, serving(Path(home)) as server, bars() as progress:
+        target = load_target("host-cpu")
+        ways: dict[str, Callable[[], Device]] = {
+            "direct": lambda: Device(target, LocalConnection()),
+            "ssh": lambda: Device(target, SshConnection(server.settings())),
+            "again": lambda: Device(target, LocalConnection()),
+        }
+        profiles = profile_in_turn(ways, space, options, arguments.units_an_agent, Path(home), progress)
+    judged = judged_together(profiles)
     report = {
         "machine": f"{platform.machine()}, {platform.platform()}",
-        "pairs": len(ratios["ssh"]),
-        "of": arguments.networks * arguments.rounds,
-        "ssh_over_direct": quartiles(ratios["ssh"]),
-        "direct_over_direct": quartiles(ratios["again"]),
+        "ssh_over_direct": compared(judged["ssh"], judged["direct"]),
+        "direct_over_direct": compared(judged["again"], judged["direct"]),
     }
     print(json.dumps(report, indent=1))
 
 
-def compare(
-    server: Sshd, model: bytes, options: MeasureOptions, rounds: int, state_ms: float, *, backwards: bool
-) -> Iterator[dict[str, float]]:
-    """Medians of a model on agents of their own, which have speeds of their own, round after round in turn."""
-    target = load_target("host-cpu")
-    with contextlib.ExitStack() as stack:
-        connections = {
-            "direct": LocalConnection(),
-            "ssh": SshConnection(server.settings()),
-            "again": LocalConnection(),
-        }
-        devices = {name: stack.enter_context(Device(target, way)) for name, way in connections.items()}
-        for device in devices.values():
-            device.recall_fast_state(state_ms)
-        engines = {name: device.compile(model) for name, device in devices.items()}
-        for turn in range(rounds):
-            names = list(devices)[:: -1 if backwards != bool(turn % 2) else 1]
-            yield {name: median_ms(devices[name], engines[name], options) for name in names}
+class Turns:
+    """Lets threads go on one at a time: in order, then backwards, and so on, that none is always the first."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+        self._queue = deque(names)
+        self._changed = threading.Condition()
+
+    def take(self, name: str) -> None:
+        """Wait for one's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue[0] == name)
+
+    def give(self) -> None:
+        """Let the next go on."""
+        with self._changed:
+            self._queue.popleft()
+            self._begin_anew()
+
+    def leave(self, name: str) -> None:
+        """Have no turn any more."""
+        with self._changed:
+            self._names.remove(name)
+            self._queue = deque(one for one in self._queue if one != name)
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        if not self._queue:
+            self._names.reverse()
+            self._queue.extend(self._names)
+        self._changed.notify_all()
 
 
-def median_ms(device: Device, engine: Engine, options: MeasureOptions) -> float:
-    """The gated median, 0 where no sample was accepted."""
-    return device.measure(engine, options).gated.p50_ms or 0.0
+class InTurn:
+    """A device that measures a unit when it is its turn, and is opened anew every few units."""
+
+    def __init__(self, name: str, way: Callable[[], Device], turns: Turns, units_an_agent: int) -> None:
+        self.tell: Callable[[str], None] = unheard
+        self._name, self._way, self._turns = name, way, turns
+        self._units_an_agent, self._units = units_an_agent, 0
+        self._device = way()
+        self.target = self._device.target
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._turns.leave(self._name)
+        self._device.close()
+
+    def default_options(self) -> CompileOptions:
+        return self._device.default_options()
+
+    def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
+        return self._device.fingerprint(options)
+
+    def learn_fast_state(self, seconds: float, options: CompileOptions | None = None, canary: str = "small") -> float:
+        self._turns.take(self._name)
+        try:
+            return self._device.learn_fast_state(seconds, options, canary)
+        finally:
+            self._turns.give()
+
+    def compile(self, onnx: bytes, options: CompileOptions | None = None) -> Engine:
+        """Waits for its turn, which :meth:`release` ends."""
+        self._turns.take(self._name)
+        if self._units == self._units_an_agent:
+            self._device.close()
+            self._device, self._units = self._way(), 0
+        self._units += 1
+        return self._device.compile(onnx, options)
+
+    def measure(self, engine: Engine, options: MeasureOptions | None = None) -> Measurement:
+        return self._device.measure(engine, options)
+
+    def release(self, engine: Engine) -> None:
+        self._device.release(engine)
+        self._turns.give()
 
 
-def quartiles(values: list[float]) -> dict[str, float] | None:
-    if len(values) < 2:
+def profile_in_turn(
+    ways: dict[str, Callable[[], Device]],
+    space: Space,
+    options: ProfileOptions,
+    units_an_agent: int,
+    home: Path,
+    progress: Progress,
+) -> dict[str, Builds]:
+    """What each of the profiles measured; a device that fails ends them all."""
+    turns = Turns(list(ways))
+
+    def profiled(name: str) -> Builds:
+        with contextlib.closing(InTurn(name, ways[name], turns, units_an_agent)) as device:
+            shown = progress if name == "ssh" else Silent()
+            table, path = profile(device, space, home / name, options, shown)
+        with open_journal(journal_path(path), table.fingerprint, fresh=False) as journal:
+            return {unit: [build.measurement for build in builds] for unit, builds in journal.builds.items()}
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        return dict(zip(ways, pool.map(profiled, ways), strict=True))
+
+
+def judged_together(profiles: dict[str, Builds]) -> dict[str, Builds]:
+    """All builds by one fast state of each canary, that which they show together."""
+    by_canary: dict[str, list[Measurement]] = defaultdict(list)
+    for measurement in all_of(profiles):
+        by_canary[measurement.protocol.canary].append(measurement)
+    states = {canary: fast_state_ms(found) for canary, found in by_canary.items()}
+
+    def judged(measurement: Measurement) -> Measurement:
+        state = states[measurement.protocol.canary]
+        return measurement if state is None else measurement.judged(state)
+
+    return {
+        name: {unit: [judged(build) for build in builds] for unit, builds in found.items()}
+        for name, found in profiles.items()
+    }
+
+
+def all_of(profiles: dict[str, Builds]) -> Iterator[Measurement]:
+    """Every measurement of every profile."""
+    return (build for found in profiles.values() for builds in found.values() for build in builds)
+
+
+def compared(ours: Builds, theirs: Builds) -> dict[str, Any]:
+    """Ratios of the gated medians of builds of the same unit, by the time at which they were made."""
+    ratios: dict[str, list[float]] = {"blocks": [], "networks": []}
+    pairs, of = 0, 0
+    for unit in ours.keys() & theirs.keys():
+        both = list(zip(ours[unit], theirs[unit], strict=False))
+        found = [a.gated.p50_ms / b.gated.p50_ms for a, b in both if a.gated.p50_ms and b.gated.p50_ms]
+        pairs, of = pairs + len(found), of + len(both)
+        if found:
+            ratios["networks" if is_network(unit) else "blocks"].append(float(np.median(found)))
+    everything = [ratio for kind in ratios.values() for ratio in kind]
+    return {
+        "pairs": pairs,
+        "of": of,
+        **{kind: summary(found) for kind, found in ratios.items()},
+        "all": summary(everything),
+    }
+
+
+def summary(ratios: list[float]) -> dict[str, Any] | None:
+    """Median over units with its 95 % interval, and quartiles."""
+    if len(ratios) < 2:
         return None
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"q1": round(low, 4), "median": round(middle, 4), "q3": round(high, 4)}
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    interval = bootstrap((ratios,), np.median, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    return {
+        "units": len(ratios),
+        "median": round(float(middle), 4),
+        "interval": [round(float(interval.low), 4), round(float(interval.high), 4)],
+        "quartiles": [round(float(low), 4), round(float(high), 4)],
+    }
 
 
 if __name__ == "__main__":
