@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,7 +80,14 @@ def _connection(ssh: str | None, local: bool, **way: Any) -> Local | Ssh:
     hop = Hop.parse(ssh)
     for one in way["jump"]:
         Hop.parse(one)
+    way["config"] = None if way["config"] is None else _from_anywhere(way["config"])
+    way["keys"] = [_from_anywhere(key) for key in way["keys"]]
     return Ssh(kind="ssh", host=hop.host, user=hop.user, port=hop.port, **way)
+
+
+def _from_anywhere(path: str) -> str:
+    """The path as it is right in any working directory."""
+    return path if path.startswith("~") else str(Path(path).absolute())
 
 
 def _brief(value: object) -> str:

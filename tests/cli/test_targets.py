@@ -113,9 +113,10 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
         yield started
 
 
-def test_a_board_is_added_over_ssh(server: Sshd, home: Path) -> None:
-    config = server.config
-    result = run("add", "box", "--ssh", "box", "--config", config, "--python", sys.executable, "--json")
+def test_a_board_is_added_over_ssh(server: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, beside = server.config, "box/config"
+    monkeypatch.chdir(home)
+    result = run("add", "box", "--ssh", "box", "--config", beside, "--python", sys.executable, "--json")
     assert result.exit_code == 0, result.output
     written = yaml.safe_load((home / "targets" / "box.yaml").read_text())
     assert written["connection"] == {"kind": "ssh", "host": "box", "config": str(config), "python": sys.executable}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Dict
 
 from ..protocol import AgentError, ErrorKind
@@ -49,6 +50,8 @@ def open_runtime(name: str) -> Runtime:
         module_name, class_name = RUNTIMES[name].split(":")
         module = importlib.import_module(module_name, __package__)
     except ImportError as error:
-        raise AgentError(ErrorKind.BAD_REQUEST, "runtime '%s' is not installed here (%s)" % (name, error)) from error
+        raise AgentError(
+            ErrorKind.BAD_REQUEST, "runtime '%s' is not installed for %s here (%s)" % (name, sys.executable, error)
+        ) from error
     runtime: Runtime = getattr(module, class_name)()
     return runtime

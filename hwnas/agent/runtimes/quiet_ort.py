@@ -21,5 +21,7 @@ finally:
     else:
         os.environ[_MARK] = _before
 ort.disable_telemetry_events()
+if not hasattr(ort.OrtValue, "update_inplace"):
+    raise ImportError("ONNX Runtime %s is too old; install 1.11 or newer" % ort.__version__)
 
 __all__ = ["ort"]
