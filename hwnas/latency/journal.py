@@ -72,6 +72,8 @@ class Journal:
     def __init__(self, path: Path, header: JournalHeader, lines: list[JournalRecord | Departure]) -> None:
         self.path = path
         self.header = header
+        self.lines = 0
+        """So many have been taken; it tells whether anything is new."""
         self.spent_s = 0.0
         """Time spent measuring in all sittings."""
         self.builds: dict[str, list[Build]] = defaultdict(list)
@@ -112,6 +114,7 @@ class Journal:
         return tuple(str(record.error) for record in self._failures[unit])
 
     def _take(self, line: JournalRecord | Departure) -> None:
+        self.lines += 1
         if isinstance(line, Departure):
             self.departures[line.board] = line
             if line.void:

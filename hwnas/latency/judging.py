@@ -32,7 +32,7 @@ class Judge:
         self.journal = journal
         self._given = None if fast_states_ms is None else dict(fast_states_ms)
         self._counts: dict[str, tuple[int, dict[str, dict[str, float]], int]] = {}
-        self._speeds: tuple[int, dict[str, Speed]] = (0, {})
+        self._speeds: tuple[int, dict[str, Speed]] = (-1, {})
 
     @property
     def boards(self) -> tuple[str, ...]:
@@ -43,9 +43,8 @@ class Judge:
     @property
     def speeds(self) -> dict[str, Speed]:
         """Of each board, as all have shown it by now."""
-        lines = sum(map(len, self.journal.builds.values()))
-        if lines != self._speeds[0]:
-            self._speeds = lines, self._speeds_now()
+        if self._speeds[0] != self.journal.lines:
+            self._speeds = self.journal.lines, self._speeds_now()
         return self._speeds[1]
 
     @property
@@ -80,11 +79,12 @@ class Judge:
         found = [(board, samples) for board, samples in self._samples(unit) if len(samples) >= LEAST_SAMPLES]
         if not found:
             return None
-        builds = [[sample / self._factor(board) for sample in samples] for board, samples in found]
+        factors = {board: self._factor(board) for board in self.journal.boards}
+        builds = [[sample / factors[board] for sample in samples] for board, samples in found]
         gated = Statistics.of([sample for samples in builds for sample in samples])
         ungated = Statistics.of(
             [
-                sample / self._factor(board)
+                sample / factors[board]
                 for board, measurement in self.journal.builds[unit]
                 for batch in measurement.samples_ns
                 for sample in batch

@@ -147,7 +147,7 @@ def test_how_far_boards_differ_is_in_the_error_and_in_the_spread(tmp_path: Path)
     assert table.validation.coverage_95 is not None and table.validation.coverage_95 >= 0.85
 
 
-@pytest.mark.parametrize("moment", range(1, 26, 4))
+@pytest.mark.parametrize("moment", range(1, 26, 6))
 def test_a_board_that_dies_at_any_request_loses_nothing(moment: int, alone: LatencyTable, tmp_path: Path) -> None:
     table, path = together(mates("a", "b") | {"dying": Mate(dies_at=moment)}, tmp_path)
     assert farthest(alone, table) < 1e-12

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hwnas.latency.speeds import FURTHEST, Speed, between_boards, board_speeds, furthest_off
 
 SPEEDS = st.dictionaries(st.text("abcdefgh", min_size=1), st.floats(0.9, 1.1), min_size=2, max_size=6)
-QUICK = settings(max_examples=30, deadline=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def networks(
@@ -52,8 +52,8 @@ def test_boards_that_differ_by_a_factor_alone_are_known_exactly(factors: dict[st
 def test_networks_are_believed_more_than_a_canary_that_tells_otherwise(factors: dict[str, float], off: float) -> None:
     first = next(iter(factors))
     canaries = {name: 0.1 * factor * (off if name == first else 1.0) for name, factor in factors.items()}
-    speeds = board_speeds(canaries, networks(factors, 200))
-    assert found(speeds) == pytest.approx(relative(factors), rel=2e-3)
+    speeds = board_speeds(canaries, networks(factors, 80))
+    assert found(speeds) == pytest.approx(relative(factors), rel=4e-3)
 
 
 @given(SPEEDS)
