@@ -208,6 +208,18 @@ def test_an_identity_of_the_configuration_that_is_missing_or_none_is_left_out_as
     assert f"accepted no key ({server.home}/gone: No such file or directory; {broken}: " in said
 
 
+def test_the_users_own_configuration_is_read_where_none_is_named(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says where the host is, which key it has, and with which of ours it lets us in."""
+    home = tmp_path / "someone"
+    (home / ".ssh").mkdir(parents=True)
+    shutil.copy(server.config, home / ".ssh" / "config")
+    monkeypatch.setenv("HOME", str(home))
+    with board(Ssh(kind="ssh", host="box", python=sys.executable)) as device:
+        assert device.fingerprint().identity
+
+
 def test_keys_come_from_files_with_a_passphrase_or_from_the_ssh_agent_which_is_not_forwarded(
     server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from hwnas.devices.target import Ssh
 from hwnas.errors import DeviceError, UserError
 from hwnas.questions import Questions
 
+_OWN_CONFIGURATION = "~/.ssh/config"
 _CONNECTS_WITHIN_S = 15
 _LOGS_IN_WITHIN_S = 30
 _ANSWERS_WITHIN_S = _CONNECTS_WITHIN_S + _LOGS_IN_WITHIN_S + 5
@@ -96,13 +97,20 @@ class Dialler:
             asked["username"] = hop.user
         if hop.port is not None:
             asked["port"] = hop.port
-        if self._settings.config is not None:
-            asked["config"] = str(Path(self._settings.config).expanduser())
+        # asyncssh would read the user's own file when it connects, which is too late for the name of the host's key.
+        asked["config"] = self._configuration()
         try:
             keys = {"client_keys": self._client_keys()} if self._settings.keys else self._identities(asked)
             return asyncssh.SSHClientConnectionOptions(**asked, **keys)
         except (OSError, ValueError) as error:  # asyncssh's own errors of keys and configurations are ValueErrors
             raise UserError(f"The SSH client configuration cannot be used ({error}); mend it.") from error
+
+    def _configuration(self) -> str | None:
+        """The client configuration's file; ``None``: there is none."""
+        if self._settings.config is not None:
+            return str(Path(self._settings.config).expanduser())
+        own = Path(_OWN_CONFIGURATION).expanduser()
+        return str(own) if own.is_file() else None
 
     def _identities(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The options for the keys that the client configuration names, if it names any."""
