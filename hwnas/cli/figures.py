@@ -44,9 +44,9 @@ def print_boards(table: LatencyTable) -> None:
         ]
         for board in table.boards
     ]
-    between = f"; a board of the kind differs by {percent(table.board_spread)} (standard deviation)"
+    spread = f"; boards of the kind differ by {percent(table.board_spread)}" if table.board_spread else ""
     header = ["board", "its times", "", "builds of blocks", "of networks", "left, because"]
-    print_table(f"Boards, and how they differ from their mean{between}", header, rows)
+    print_table(f"Boards and their mean{spread}", header, rows)
 
 
 def _print(title: str, found: ValidationFigures) -> None:
