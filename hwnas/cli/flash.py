@@ -145,11 +145,11 @@ def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
             out.print(f"  p99 of the service meanwhile: {live:.3f} ms")
         if outcome.health["contended"]:
             out.print("  Latency was measured while the service answered requests: contended.")
-    words = {"updated": "serves", "unchanged": "served already, and serves"}.get(outcome.fate)
+    words = {"updated": "serves", "unchanged": "already serves"}.get(outcome.fate)
     if words is None:
         out.print(Text.assemble((outcome.board, "bold"), f": {outcome.fate}. {outcome.why}"), soft_wrap=True)
         return
-    text = f" {words} {manifest.stem} ({sent.bundle.digest[:12]}), {outcome.seconds:.1f} s"
+    text = f" {words} {manifest.stem} ({sent.bundle.digest[:12]}); {outcome.seconds:.1f} s"
     out.print(Text.assemble((outcome.board, "bold"), text), soft_wrap=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -14,7 +15,8 @@ from hwnas.questions import answered_by
 if TYPE_CHECKING:
     from hwnas.deploy.board import SlotsStatus
 
-_TOLD_APART = ("time", "event", "health")
+_TOLD_APART = ("time", "event", "health", "number")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 app = typer.Typer(help="See to the bundles that are installed on boards.", no_args_is_help=True)
 
@@ -40,8 +42,7 @@ def status(
     for name, (one, events) in found.items():
         _print_status(name, one)
         for event in events:
-            told = ", ".join(f"{key} {value}" for key, value in event.items() if key not in _TOLD_APART)
-            out.print(Text(f"  {event['time']} {event['event']}{': ' + told if told else ''}"), soft_wrap=True)
+            out.print(Text(f"  {_in_words(event)}"), soft_wrap=True)
 
 
 @command
@@ -124,6 +125,12 @@ def _print_status(name: str, one: SlotsStatus) -> None:
     out.print(
         Text(f"  service at {service['address']}: {str(service.get('digest'))[:12]}, {service.get('model')}{latency}")
     )
+
+
+def _in_words(event: dict[str, Any]) -> str:
+    told = [f"{key} {value}" for key, value in event.items() if key not in _TOLD_APART and value is not None]
+    details = _DIGEST.sub(lambda found: found[0][:12], ", ".join(told))
+    return f"{event['time']} {event['event']}{': ' + details if details else ''}"
 
 
 def _role(digest: str, one: SlotsStatus) -> str:

@@ -100,6 +100,8 @@ class Rollout:
         why = f"wave {number + 1} of the rollout failed"
         known = self._journal.outcomes
         had = [board for board in wave if board in known and known[board].fate in _HAVE_IT]
+        if not had:
+            return
         progress.start("rolling back", len(had), unit="boards")
         for outcome in self._each(had, lambda board: self._fleet.roll_back(board, why), lambda: True):
             self._journal.rolled_back(outcome)
