@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncssh
@@ -429,11 +429,31 @@ def test_a_lease_runs_out_or_ends_with_its_boot(tmp_path: Path) -> None:
         mine.take(LEASE_S)
 
 
-def test_a_server_killed_in_the_midst_costs_one_request_and_no_engine(server: Sshd) -> None:
+@pytest.fixture
+def in_the_midst(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., object]], None]:
+    """Does something as soon as the next measurement was asked for."""
+
+    def once(action: Callable[..., object]) -> None:
+        write = RemoteProcess.write
+
+        def writing(self: RemoteProcess, data: bytes) -> None:
+            write(self, data)
+            if b'"request":"measure"' in data:
+                monkeypatch.setattr(RemoteProcess, "write", write)
+                threading.Thread(target=action).start()
+
+        monkeypatch.setattr(RemoteProcess, "write", writing)
+
+    return once
+
+
+def test_a_server_killed_in_the_midst_costs_one_request_and_no_engine(
+    server: Sshd, in_the_midst: Callable[[Callable[..., object]], None]
+) -> None:
     with board(server.settings()) as device:
         engine = device.compile(canary_onnx())
         pid = pid_of(device)
-        threading.Timer(0.5, server.stop).start()
+        in_the_midst(server.stop)
         with pytest.raises(AgentLostError, match="was lost while measuring an engine: the SSH connection"):
             device.measure(engine, ENDLESS)
         threading.Timer(1.0, server.start).start()
@@ -512,7 +532,9 @@ def cuttable(tmp_path: Path) -> Iterator[Sshd]:
         subprocess.run(["ip", "link", "del", near], capture_output=True, check=False)
 
 
-def test_a_wire_that_is_cut_costs_one_request_and_no_engine(cuttable: Sshd) -> None:
+def test_a_wire_that_is_cut_costs_one_request_and_no_engine(
+    cuttable: Sshd, in_the_midst: Callable[[Callable[..., object]], None]
+) -> None:
     """Nothing says that it was cut, so silence must; the board has the agent before still running when we return."""
     with cuttable.config.open("a") as config:
         config.write("ServerAliveInterval 1\nServerAliveCountMax 1\n")
@@ -523,7 +545,7 @@ def test_a_wire_that_is_cut_costs_one_request_and_no_engine(cuttable: Sshd) -> N
     with board(cuttable.settings()) as device:
         engine = device.compile(canary_onnx())
         pid = pid_of(device)
-        threading.Timer(0.5, wire, ["down"]).start()
+        in_the_midst(lambda: wire("down"))
         with pytest.raises(AgentLostError, match="the SSH connection broke"):
             device.measure(engine, ENDLESS)
         assert not gone(pid)
