@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from hwnas.search import STRATEGIES, Budget, SearchOptions, SearchResult, fastes
 from hwnas.search.pareto import pareto_front
 from hwnas.search.screen import Screen, distinct
 from hwnas.spaces import Architecture, Space
+from tests.forked import begun, finished
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fakes
@@ -27,9 +27,6 @@ from fakes import SMALL, AdditiveLatency, SyntheticAccuracy, budget_at
 
 PROGRAM = Path(fakes.__file__)
 STRATEGY_NAMES = sorted(STRATEGIES)
-# Importing takes longer than these searches: it is done once, by a process that each of them is forked from.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([location.partition(":")[0] for location in STRATEGIES.values()])
 
 
 def search(
@@ -72,12 +69,6 @@ def test_the_seed_decides_the_candidates(tmp_path: Path, strategy: str) -> None:
     assert first != other
 
 
-def begun(directory: Path, strategy: str, **evaluations: float) -> multiprocessing.process.BaseProcess:
-    process = PROCESSES.Process(target=fakes.main, args=(directory, strategy), kwargs=evaluations)
-    process.start()
-    return process
-
-
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
 def test_a_killed_search_goes_on_as_if_unbroken(tmp_path: Path, strategy: str) -> None:
     """Killed three times with -9 at random moments; what is recorded is never evaluated again nor lost."""
@@ -90,7 +81,7 @@ def test_a_killed_search_goes_on_as_if_unbroken(tmp_path: Path, strategy: str) -
         count = before.count(b"\n")
         new = moments.randint(2, 7)
         # It cannot end before it is killed, however late that is.
-        process = begun(broken, strategy, seconds=0.005, stuck_after=new + 2)
+        process = begun(fakes.main, broken, strategy, seconds=0.005, stuck_after=new + 2)
         while process.is_alive() and (log.read_bytes().count(b"\n") if log.exists() else 0) < count + new:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.01))
@@ -99,9 +90,7 @@ def test_a_killed_search_goes_on_as_if_unbroken(tmp_path: Path, strategy: str) -
         assert process.exitcode == -signal.SIGKILL
         assert log.read_bytes().startswith(before)
     before = len(read_json_lines(log))
-    last = begun(broken, strategy)
-    last.join()
-    assert last.exitcode == 0
+    finished(fakes.main, broken, strategy)
     found, expected = read_json_lines(log), read_json_lines(unbroken / "evaluations.jsonl")
     for line in found + expected:
         del line["seconds"]
@@ -256,7 +245,7 @@ def test_a_record_of_other_candidates_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_searches_do_not_share_a_directory(tmp_path: Path) -> None:
-    process = begun(tmp_path, "random", stuck_after=0)
+    process = begun(fakes.main, tmp_path, "random", stuck_after=0)
     try:
         while not (tmp_path / "search.json").exists():
             assert process.is_alive()

@@ -18,16 +18,10 @@ from hwnas.supernet import load_supernet
 from hwnas.training import Trainer
 from hwnas.training.sandwich import sandwich
 from hwnas.training.state import STATE_FILE
+from tests.forked import begun, finished
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toy
-
-PROGRAM = Path(toy.__file__)
-
-
-def start(directory: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    command = [sys.executable, *launcher, str(PROGRAM), str(directory), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def steps(directory: Path) -> list[dict[str, float]]:
@@ -38,19 +32,21 @@ def steps(directory: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_killed_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(whole, "--optimizer", optimizer).wait() == 0
-    for first_state in (True, False):
-        process = start(broken, "--optimizer", optimizer)
-        # Killed once at its first state file, which is before the sandwich, and once at the next.
-        before = (broken / STATE_FILE).stat().st_mtime_ns if not first_state else 0
-        while process.poll() is None:
+    finished(toy.main, whole, optimizer)
+    before = 0
+    # Killed once at its first state file, which is before the sandwich, and once at the next, or a few steps on.
+    for last_step in (6, 12):
+        process = begun(toy.main, broken, optimizer, stuck_after=last_step)
+        while process.is_alive():
             if (broken / STATE_FILE).exists() and (broken / STATE_FILE).stat().st_mtime_ns != before:
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (broken / "record.json").exists()
-    assert start(broken, "--optimizer", optimizer).wait() == 0
+        before = (broken / STATE_FILE).stat().st_mtime_ns
+    finished(toy.main, broken, optimizer)
     assert sha256_of(broken / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
     assert steps(broken) == steps(whole)
     assert not list(broken.glob(".*.part"))
@@ -77,8 +73,9 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_two_processes_stay_equal_and_learn(tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
-    assert start(tmp_path, launcher=(*launcher, "--rdzv-endpoint", "127.0.0.1:0")).wait() == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", toy.__file__, str(tmp_path)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     assert (tmp_path / "rank0.sha256").read_text() == (tmp_path / "rank1.sha256").read_text()
     lines = steps(tmp_path)
     assert [line["step"] for line in lines] == [6, 12, 18]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import signal
+import sys
 from pathlib import Path
 
 import torch
@@ -44,13 +45,17 @@ def trainer(directory: Path, **changes: object) -> Trainer:
     return Trainer(directory, get_space("mobilenet_v3/small", len(CLASSES)), dataset(), config(**changes))
 
 
-if __name__ == "__main__":
+def main(directory: Path, optimizer: str = "sgd", stuck_after: int | None = None) -> None:
+    """A run, whose weights are told by their hash; after the step ``stuck_after`` it goes no further."""
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--optimizer", default="sgd")
-    arguments = parser.parse_args()
-    run = trainer(arguments.directory, optimizer=arguments.optimizer)
+    run = trainer(directory, optimizer=optimizer)
+    if stuck_after is not None:
+        run.run_until(stuck_after)
+        signal.pause()
     run.run()
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in run.model.parameters())).hexdigest()
-    write_atomic(arguments.directory / f"rank{run.accelerator.process_index}.sha256", digest)
+    write_atomic(directory / f"rank{run.accelerator.process_index}.sha256", digest)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
