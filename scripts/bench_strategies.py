@@ -39,7 +39,7 @@ from hwnas.search.budget import Floats
 from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 from hwnas.search.record import Evaluation
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticMobileNetV3
+from hwnas.supernet import ElasticNetwork
 
 Hits = npt.NDArray[np.bool_]
 VALIDATION_IMAGES = 1000
@@ -159,7 +159,7 @@ def shipped_table(space: Space) -> Path:
     return found[0]
 
 
-def known_on(images: ImageSet, supernet: ElasticMobileNetV3, dataset: Dataset, threads: int, path: Path) -> Known:
+def known_on(images: ImageSet, supernet: ElasticNetwork, dataset: Dataset, threads: int, path: Path) -> Known:
     """What subnets hit of ``images``."""
     split = replace(dataset, readers={**dataset.readers, "validation": lambda: images})
     return Known(SubnetEvaluator(supernet, split, threads=threads), len(images), path)

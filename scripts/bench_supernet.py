@@ -30,7 +30,7 @@ from hwnas.errors import HwnasError, UserError
 from hwnas.pipeline.networks import open_supernet, ready_subnet
 from hwnas.pipeline.training import find_supernet
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, SupernetRecord, load_record, recalibrate, top1
+from hwnas.supernet import ElasticNetwork, PlainNetwork, SupernetRecord, load_record, recalibrate, top1
 from hwnas.training import TrainingConfig
 from hwnas.training.optimization import learning_rate, make_optimizer, update_average
 from hwnas.training.state import Progress, State, read_progress
@@ -94,7 +94,7 @@ def parse() -> argparse.Namespace:
 
 
 def row(
-    name: str, architecture: Architecture, supernet: ElasticMobileNetV3, dataset: Dataset, progress: Bars, total: int
+    name: str, architecture: Architecture, supernet: ElasticNetwork, dataset: Dataset, progress: Bars, total: int
 ) -> dict[str, Any]:
     """One subnet with the supernet's weights, on the test images."""
     if name == "largest":
@@ -124,7 +124,7 @@ class Alone:
         space: Space,
         architecture: Architecture,
         index: int,
-        teacher: ElasticMobileNetV3,
+        teacher: ElasticNetwork,
         dataset: Dataset,
         record: SupernetRecord,
         out: Path,

@@ -158,7 +158,9 @@ def _as_described(exported: ModelProto, specs: Sequence[BlockSpec], batch: int) 
     parameters = {tensor.name: tensor for tensor in exported.graph.initializer}
     weights = {}
     for theirs, ours in zip(exported.graph.node, node_list(specs), strict=True):
-        for role, name in zip(ours["parameters"], theirs.input[len(ours["inputs"]) :], strict=True):
+        # The bounds of a Clip are further inputs too, but no parameters.
+        given = theirs.input[len(ours["inputs"]) :] if ours["parameters"] else ()
+        for role, name in zip(ours["parameters"], given, strict=True):
             weights[f"{ours['name']}.{role}"] = numpy_helper.to_array(parameters[name])
     return network_graph(specs, batch=batch, weights=weights)
 

@@ -4,7 +4,7 @@ from hwnas.graphs.compare import first_difference
 from hwnas.graphs.emit import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.graphs.layers import Layer, quantisable_layers
 from hwnas.graphs.node_file import as_node_file
-from hwnas.graphs.nodes import BLOCK_OUTPUT, INPUT, NETWORK_OUTPUT, Node, node_list
+from hwnas.graphs.nodes import BLOCK_OUTPUT, NETWORK_OUTPUT, node_list
 from hwnas.graphs.operators import Operator, Operators, read_operators
 from hwnas.graphs.precision import (
     PRECISIONS,
@@ -16,6 +16,7 @@ from hwnas.graphs.precision import (
 )
 from hwnas.graphs.qdq import insert_qdq
 from hwnas.graphs.translate import UntranslatableError, translate
+from hwnas.spaces.nodes import INPUT, Node
 
 __all__ = [
     "BLOCK_OUTPUT",

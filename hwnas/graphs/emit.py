@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hwnas import __version__
-from hwnas.graphs.nodes import BLOCK_OUTPUT, INPUT, Node, node_list
+from hwnas.graphs.nodes import BLOCK_OUTPUT, node_list
 from hwnas.graphs.weights import random_parameter
 from hwnas.spaces import BlockSpec
+from hwnas.spaces.nodes import INPUT, Node
 
 # Opset 17 is the newest that the parser of TensorRT 8.5 (JetPack 5) reads, and all later ones do too; it has HardSwish
 # (since 14), which that parser knows and which ONNX Runtime fuses into the convolution before it.  IR version 8 is the
@@ -71,7 +72,12 @@ def _model(nodes: list[Node], first: BlockSpec, batch: int, seed: int, weights: 
         parameters = [f"{node['name']}.{role}" for role in node["parameters"]]
         inputs = [*node["inputs"], *parameters]
         emitted = graph.node.add(op_type=node["op"], name=node["name"], input=inputs, output=[node["output"]])
-        emitted.attribute.extend(helper.make_attribute(name, value) for name, value in node["attributes"].items())
+        if node["op"] == "Clip":
+            bounds = _bounds(node)
+            emitted.input.extend(bound.name for bound in bounds)
+            graph.initializer.extend(bounds)
+        else:
+            emitted.attribute.extend(helper.make_attribute(name, value) for name, value in node["attributes"].items())
         for role, parameter in zip(node["parameters"], parameters, strict=True):
             number = len(graph.initializer)
             array = random_parameter(node, role, seed, number) if weights is None else _given(weights, node, role)
@@ -83,6 +89,14 @@ def _model(nodes: list[Node], first: BlockSpec, batch: int, seed: int, weights: 
 
 def _tensor_info(name: str, shape: list[int]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _bounds(node: Node) -> list[TensorProto]:
+    """The bounds of a ``Clip``, which are inputs in ONNX."""
+    return [
+        numpy_helper.from_array(np.array(value, np.float32), f"{node['name']}.{bound}")
+        for bound, value in node["attributes"].items()
+    ]
 
 
 def _given(weights: Weights, node: Node, role: str) -> npt.NDArray[np.float32]:

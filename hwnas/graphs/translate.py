@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto, load_from_string, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from hwnas.graphs.nodes import Attribute, Node
 from hwnas.graphs.translations import (
     TRANSLATIONS,
     Array,
@@ -24,6 +23,7 @@ from hwnas.graphs.translations import (
     described,
     float32_array,
 )
+from hwnas.spaces.nodes import Attribute, Node
 
 __all__ = ["NodeModel", "Translation", "UntranslatableError", "translate"]
 

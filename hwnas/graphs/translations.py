@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper
 
-from hwnas.graphs.nodes import Attribute
 from hwnas.graphs.padding import explicit_pads
+from hwnas.spaces.nodes import Attribute
 
 if TYPE_CHECKING:
     from hwnas.graphs.translate import Translation

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.graphs.nodes import Node
+from hwnas.spaces.nodes import Node
 
 Array = npt.NDArray[np.float32]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -12,11 +13,15 @@ from hwnas.errors import UserError
 from hwnas.latency.base import BlockTimes, Floats
 from hwnas.latency.table import LatencyTable
 from hwnas.spaces import BlockSpec, Space
+from hwnas.spaces.nodes import macs_of
+from hwnas.spaces.operations import OPERATIONS
 
 FEW = 8
 """Fewest measured blocks between which others are interpolated."""
 _LENGTH_SCALES = 400
 """Most blocks on which the process's length scales are fitted; all enter the interpolation itself."""
+_OPERATIONS_APART = 4.0
+"""As if by so many doublings of a size: what one operation costs says little of another."""
 
 
 def block_times(table: LatencyTable, space: Space) -> BlockTimes:
@@ -128,29 +133,32 @@ def _work(blocks: Sequence[BlockSpec]) -> Floats:
 
 
 def work_of(block: BlockSpec) -> list[float]:
-    pixels_in, pixels_out = block.in_height * block.in_width, block.out_height * block.out_width
-    mid = block.mid_channels
-    elements = pixels_in * block.in_channels + pixels_out * block.out_channels
-    if block.op != "mbconv":
-        return [1, block.macs / 1e6, 0, 0, 0, elements / 1e4, block.op == "head", 0]
-    expansion = pixels_in * block.in_channels * mid if block.expands else 0
-    pointwise = expansion + pixels_out * mid * block.out_channels
-    depthwise = pixels_out * mid
-    inner = (pixels_in * block.expands + pixels_out) * mid
+    """Work of one block, [kinds of work]; see :func:`_work`.  A squeeze-and-excite is a kind of its own."""
+    layers = [node for node in block.nodes if "weight" in node["parameters"] and ".se." not in node["name"]]
+    depthwise = [node for node in layers if node["attributes"].get("group", 1) != 1]
+    taken, given = (
+        channels * height * width
+        for channels, height, width in (
+            (block.in_channels, block.in_height, block.in_width),
+            (block.out_channels, block.out_height, block.out_width),
+        )
+    )
+    inner = 0 if block.classifies else sum(math.prod(node["shape"]) for node in layers[:-1])
     return [
         1,
-        pointwise / 1e6,
-        depthwise * block.kernel**2 / 1e6,
-        depthwise * block.kernel / 1e6,
+        sum(macs_of(node) for node in layers if node not in depthwise) / 1e6,
+        sum(map(macs_of, depthwise)) / 1e6,
+        sum(map(macs_of, depthwise)) / block.kernel / 1e6,
         inner / 1e5,
-        elements / 1e4,
-        0,
-        block.se * (1 + mid * block.se_channels / 1e4),
+        (taken + given) / 1e4,
+        block.classifies,
+        block.se * (1 + block.mid_channels * block.se_channels / 1e4),
     ]
 
 
 def _sizes(blocks: Sequence[BlockSpec]) -> Floats:
     """Coordinates of the process: logarithms (base 2) of sizes, and the kinds as numbers, [n, coordinates]."""
+    number = {op: position for position, op in enumerate(OPERATIONS)}
     return np.array(
         [
             [
@@ -161,7 +169,7 @@ def _sizes(blocks: Sequence[BlockSpec]) -> Floats:
                 block.kernel,
                 block.stride,
                 block.se + 2.0 * (block.activation == "h_swish"),
-                {"mbconv": 0.0, "conv": 4.0, "head": 8.0}[block.op],
+                _OPERATIONS_APART * number[block.op],
             ]
             for block in blocks
         ]

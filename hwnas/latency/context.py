@@ -38,8 +38,10 @@ def kinds(block: BlockSpec) -> tuple[str, ...]:
     """The groups whose blocks are slower or faster in a network, alike, than their isolated times say."""
     named = [f"{block.op} to {block.out_channels}", f"kernel {block.kernel}", f"stride {block.stride}"]
     named += ["squeeze-excite"] if block.se else []
-    if block.op == "mbconv":
+    if block.mid_channels >= block.in_channels and not block.classifies:
         named.append(f"expansion {round(block.mid_channels / block.in_channels)}")
+    elif block.mid_channels and not block.classifies:
+        named.append(f"reduction {round(block.in_channels / block.mid_channels)}")
     return tuple(named)
 
 

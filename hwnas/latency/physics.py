@@ -77,7 +77,7 @@ def work(blocks: Sequence[BlockSpec]) -> Floats:
     rows = [
         [
             *np.delete(work_of(block), _HEAD),
-            _launches(block),
+            block.launches,
             block.params / 1e5,
             block.skip,
             block.activation == "h_swish",
@@ -86,15 +86,6 @@ def work(blocks: Sequence[BlockSpec]) -> Floats:
         for block in blocks
     ]
     return np.array(rows, np.float64)
-
-
-def _launches(block: BlockSpec) -> int:
-    """Operators that a runtime starts one by one, where it fuses none but the norm."""
-    if block.op == "conv":
-        return 2
-    if block.op == "head":
-        return 4
-    return 3 + 2 * block.expands + 5 * block.se + block.skip
 
 
 def _place(block: BlockSpec) -> Hashable:

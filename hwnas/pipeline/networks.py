@@ -16,7 +16,7 @@ from hwnas.pipeline.precision import in_precision
 from hwnas.search.record import read_evaluations, searched_space
 from hwnas.spaces import Architecture, Space, precision_of, without_precision
 from hwnas.supernet import (
-    ElasticMobileNetV3,
+    ElasticNetwork,
     PlainNetwork,
     load_supernet,
     mobilenet_v3_small,
@@ -27,7 +27,7 @@ PARITY_IMAGES = 64
 RECALIBRATION_BATCH = 250
 
 
-def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticMobileNetV3:
+def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticNetwork:
     """Read trained weights and check that they are of this space and for these classes.
 
     Raises:
@@ -45,7 +45,7 @@ def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticMob
     return supernet
 
 
-def ready_subnet(supernet: ElasticMobileNetV3, architecture: Architecture, dataset: Dataset) -> PlainNetwork:
+def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: Dataset) -> PlainNetwork:
     """The subnet of an architecture with weights of its own and batch norms recalibrated."""
     network = supernet.extract(architecture)
     inputs = (
@@ -57,7 +57,7 @@ def ready_subnet(supernet: ElasticMobileNetV3, architecture: Architecture, datas
 
 
 def export_subnet(
-    supernet: ElasticMobileNetV3,
+    supernet: ElasticNetwork,
     architecture: Architecture,
     dataset: Dataset,
     path: Path,

@@ -66,7 +66,7 @@ from hwnas.search.search import predictor_digest
 from hwnas.search.service import Service, subnet_service
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.spaces.precision import BITS
-from hwnas.supernet import ElasticMobileNetV3, mobilenet_v3_small
+from hwnas.supernet import ElasticNetwork, mobilenet_v3_small
 from hwnas.training import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Run:
         return training_config(settings, options)
 
     @cached_property
-    def supernet(self) -> ElasticMobileNetV3:
+    def supernet(self) -> ElasticNetwork:
         """The trained weights."""
         return open_supernet(self.supernet_directory, self.space, self.dataset)
 

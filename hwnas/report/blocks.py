@@ -14,14 +14,14 @@ from hwnas.report.figures import HALF_WIDE, NARROW
 from hwnas.report.formats import NBSP, milliseconds, percent, shortened, significant
 from hwnas.report.svg import Figure, LegendEntry, Scale
 from hwnas.spaces import BlockSpec
+from hwnas.spaces.operations import OPERATIONS
 
 ROW = 36.0
 """Height of a block in both figures, so that they can be read side by side."""
 TOP = 26.0
 LABEL_LETTERS = 15
 KERNEL_CLASSES = (1, 3, 5, 7)
-OPERATIONS = {"conv": "Conv", "mbconv": "MBConv", "head": "Pool, classify"}
-ACTIVATIONS = {"relu": "ReLU", "h_swish": "h-swish"}
+ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "h_swish": "h-swish"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,16 @@ def where_the_time_goes(data: ReportData) -> Figure:
 def words(spec: BlockSpec) -> tuple[str, str]:
     """A block in two short lines: its operation, and what it does inside."""
     stride = f", stride {spec.stride}" if spec.stride > 1 else ""
-    kernel = "" if spec.op == "head" else f" {spec.kernel}×{spec.kernel}"
+    kernel = "" if spec.classifies else f" {spec.kernel}×{spec.kernel}"
     inside = []
-    if spec.op == "mbconv":
+    if spec.classifies:
+        inside.append(f"{spec.mid_channels or spec.in_channels} features")
+    elif spec.mid_channels:
         inside.append(f"×{spec.mid_channels / max(spec.in_channels, 1):.3g}")
-    elif spec.op == "head":
-        inside.append(f"{spec.mid_channels} features")
     inside += ["SE"] if spec.se else []
-    inside.append(ACTIVATIONS[spec.activation])
+    inside += [ACTIVATIONS[spec.activation]] if spec.activation in ACTIVATIONS else []
     inside += ["skip"] if spec.skip else []
-    return f"{OPERATIONS[spec.op]}{kernel}{stride}", " · ".join(inside)
+    return f"{OPERATIONS[spec.op].title}{kernel}{stride}", " · ".join(inside)
 
 
 def _tower(blocks: Sequence[BlockTime], columns: Columns) -> Iterator[Markup]:

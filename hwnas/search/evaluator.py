@@ -15,8 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from hwnas.data.dataset import Dataset, ImageSet, to_input
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, hits, recalibrate
-from hwnas.supernet.plain import ConvNorm
+from hwnas.supernet import ElasticNetwork, PlainNetwork, hits, recalibrate
+from hwnas.supernet.layers import ConvNorm
 
 CACHE_BYTES = 768 << 20
 
@@ -50,7 +50,7 @@ class SubnetEvaluator:
 
     def __init__(
         self,
-        supernet: ElasticMobileNetV3,
+        supernet: ElasticNetwork,
         dataset: Dataset,
         *,
         threads: int = 1,

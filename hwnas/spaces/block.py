@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
-Op = Literal["conv", "mbconv", "head"]
-Activation = Literal["relu", "h_swish"]
+from hwnas.spaces.counting import Counts, counts_of
+from hwnas.spaces.nodes import Chain, Node
+from hwnas.spaces.operations import OPERATIONS
+
+Activation = Literal["relu", "h_swish", "relu6", "none"]
 
 CHANNEL_DIVISOR = 8
 SE_REDUCTION = 4
+_COUNTED = 1 << 17
+"""Blocks whose counts are kept: a space has some thousands."""
 
 
 def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
@@ -20,19 +26,12 @@ def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
-    """One block; its operations are fixed by ``op``.
-
-    * ``conv``: convolution, batch norm, activation (``mid_channels`` 0).
-    * ``mbconv``: MobileNetV3's inverted residual (Howard et al. 2019, Fig. 4): 1×1 expansion to
-      ``mid_channels`` (absent where they equal ``in_channels``), depthwise ``kernel``, squeeze-and-excite on
-      the depthwise output if ``se``, linear 1×1 projection, plus the input if ``skip``.
-    * ``head``: global average pool, 1×1 convolution to ``mid_channels`` without norm, activation, linear
-      classifier to ``out_channels`` classes.
+    """One block; what it computes is fixed by ``op``, of :data:`hwnas.spaces.operations.OPERATIONS`.
 
     Sizes are in pixels; padding is ``kernel // 2`` on each side.
     """
 
-    op: Op
+    op: str
     in_channels: int
     in_height: int
     in_width: int
@@ -45,20 +44,25 @@ class BlockSpec:
     skip: bool = False
 
     def __post_init__(self) -> None:
-        if self.op not in get_args(Op) or self.activation not in get_args(Activation):
+        if self.op not in OPERATIONS or self.activation not in get_args(Activation):
             raise ValueError(f"unknown operation or activation in {self}")
         if self.skip and (self.stride != 1 or self.in_channels != self.out_channels):
             raise ValueError(f"a block that changes its shape cannot have a skip connection: {self}")
 
     @property
+    def classifies(self) -> bool:
+        """Whether the block ends a network: it gives one value a class and no feature map."""
+        return self.op == "head"
+
+    @property
     def out_height(self) -> int:
         """Height of the output in pixels (1 for a head)."""
-        return 1 if self.op == "head" else _out_size(self.in_height, self.kernel, self.stride)
+        return 1 if self.classifies else _out_size(self.in_height, self.kernel, self.stride)
 
     @property
     def out_width(self) -> int:
         """Width of the output in pixels (1 for a head)."""
-        return 1 if self.op == "head" else _out_size(self.in_width, self.kernel, self.stride)
+        return 1 if self.classifies else _out_size(self.in_width, self.kernel, self.stride)
 
     @property
     def expands(self) -> bool:
@@ -73,38 +77,17 @@ class BlockSpec:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the convolutions and linear layers for one image."""
-        pixels_in = self.in_height * self.in_width
-        pixels_out = self.out_height * self.out_width
-        if self.op == "conv":
-            return pixels_out * self.in_channels * self.out_channels * self.kernel**2
-        if self.op == "head":
-            return self.mid_channels * (self.in_channels + self.out_channels)
-        expansion = pixels_in * self.in_channels * self.mid_channels if self.expands else 0
-        depthwise = pixels_out * self.mid_channels * self.kernel**2
-        squeeze_excite = 2 * self.mid_channels * self.se_channels
-        return expansion + depthwise + squeeze_excite + pixels_out * self.mid_channels * self.out_channels
+        return _counts(self).macs
 
     @property
     def params(self) -> int:
         """Trainable parameters, those of batch norms included."""
-        if self.op == "conv":
-            return self.in_channels * self.out_channels * self.kernel**2 + 2 * self.out_channels
-        if self.op == "head":
-            return self.mid_channels * self.in_channels + (self.mid_channels + 1) * self.out_channels
-        expansion = (self.in_channels + 2) * self.mid_channels if self.expands else 0
-        depthwise = self.mid_channels * (self.kernel**2 + 2)
-        squeeze_excite = 2 * self.mid_channels * self.se_channels + self.mid_channels + self.se_channels
-        projection = (self.mid_channels + 2) * self.out_channels
-        return expansion + depthwise + (squeeze_excite if self.se else 0) + projection
+        return _counts(self).params
 
     @property
     def weights(self) -> int:
         """Constants of the exported block, in which a batch norm is one bias a channel."""
-        if self.op == "conv":
-            return self.params - self.out_channels
-        if self.op == "head":
-            return self.params
-        return self.params - self.out_channels - self.mid_channels * (2 if self.expands else 1)
+        return _counts(self).weights
 
     @property
     def peak_activations(self) -> int:
@@ -112,18 +95,17 @@ class BlockSpec:
 
         The input of an operation lives until its output is there, that of a block with a skip until the end.
         """
-        pixels_in, pixels_out = self.in_height * self.in_width, self.out_height * self.out_width
-        taken, given = self.in_channels * pixels_in, self.out_channels * pixels_out
-        if self.op == "conv":
-            return taken + given
-        if self.op == "head":
-            return max(taken + self.in_channels, self.in_channels + self.mid_channels, self.mid_channels + given)
-        expanded, filtered = self.mid_channels * pixels_in, self.mid_channels * pixels_out
-        kept = taken if self.skip else 0
-        most = max(taken + filtered, kept + filtered + given)
-        if self.se:
-            most = max(most, kept + filtered + self.mid_channels + self.se_channels)
-        return max(most, taken + expanded, kept + expanded + filtered) if self.expands else most
+        return _counts(self).peak_activations
+
+    @property
+    def launches(self) -> int:
+        """Operators that a runtime starts one by one, where it fuses none but the norm."""
+        return _counts(self).launches
+
+    @property
+    def nodes(self) -> list[Node]:
+        """What the block alone computes."""
+        return _chain(self).nodes
 
     @property
     def key(self) -> str:
@@ -139,3 +121,14 @@ class BlockSpec:
 
 def _out_size(size: int, kernel: int, stride: int) -> int:
     return (size + 2 * (kernel // 2) - kernel) // stride + 1
+
+
+def _chain(spec: BlockSpec) -> Chain:
+    chain = Chain([spec.in_channels, spec.in_height, spec.in_width])
+    OPERATIONS[spec.op].append(chain, spec)
+    return chain
+
+
+@lru_cache(maxsize=_COUNTED)
+def _counts(spec: BlockSpec) -> Counts:
+    return counts_of(_chain(spec), spec.in_channels * spec.in_height * spec.in_width)

@@ -9,13 +9,13 @@ from hwnas.supernet.checkpoint import (
     shipped_supernets,
 )
 from hwnas.supernet.evaluation import hits, top1
-from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
+from hwnas.supernet.network import ElasticNetwork
 from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
 from hwnas.supernet.recalibration import recalibrate
 
 __all__ = [
     "DatasetRecord",
-    "ElasticMobileNetV3",
+    "ElasticNetwork",
     "PlainNetwork",
     "SupernetRecord",
     "hits",

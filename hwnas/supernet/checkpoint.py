@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from hwnas.errors import BadFileError
 from hwnas.files import Document, read_bytes, read_model, sha256_of, write_atomic, write_json
 from hwnas.spaces import get_space
-from hwnas.supernet.mobilenet_v3 import ElasticMobileNetV3
+from hwnas.supernet.network import ElasticNetwork
 
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "record.json"
@@ -44,7 +44,7 @@ class SupernetRecord(Document):
     metrics: dict[str, float]
 
 
-def save_supernet(directory: Path, supernet: ElasticMobileNetV3, record: SupernetRecord) -> SupernetRecord:
+def save_supernet(directory: Path, supernet: ElasticNetwork, record: SupernetRecord) -> SupernetRecord:
     """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
     tensors = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
     write_atomic(directory / WEIGHTS_FILE, save(tensors))
@@ -62,7 +62,7 @@ def load_record(directory: Path) -> SupernetRecord:
     return read_model(directory / RECORD_FILE, SupernetRecord, what="supernet record")
 
 
-def load_supernet(directory: Path) -> tuple[ElasticMobileNetV3, SupernetRecord]:
+def load_supernet(directory: Path) -> tuple[ElasticNetwork, SupernetRecord]:
     """Read a supernet in evaluation mode, and its record.
 
     Raises:
@@ -79,7 +79,7 @@ def load_supernet(directory: Path) -> tuple[ElasticMobileNetV3, SupernetRecord]:
         tensors = load(content)
     except SafetensorError as error:
         raise BadFileError(f"supernet weights {path} are not safetensors ({error}); restore them.") from error
-    supernet = ElasticMobileNetV3(get_space(record.space, record.num_classes))
+    supernet = ElasticNetwork(get_space(record.space, record.num_classes))
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.spaces import BlockSpec
-from hwnas.supernet.plain import BN_EPS, BN_MOMENTUM, ConvNorm, MBConv, SqueezeExcite, activate
+from hwnas.supernet.layers import BN_EPS, BN_MOMENTUM, ConvNorm, SqueezeExcite
 
 
 class ElasticBatchNorm(nn.BatchNorm2d):
@@ -39,6 +38,36 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         for name in ("weight", "bias", "running_mean", "running_var"):
             target = getattr(norm, name)
             target.copy_(getattr(self, name)[: len(target)])
+
+    def permute(self, order: Tensor) -> None:
+        """Reorder the channels."""
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            permute(getattr(self, name), order, dim=0)
+
+
+class ElasticConvNorm(nn.Module):
+    """Convolution with "same" padding and batch norm, of elastic input and output width."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        self.norm = ElasticBatchNorm(out_channels)
+
+    def forward(self, x: Tensor, out_channels: int) -> Tensor:
+        """[n, c, h, w] with any c up to the largest to [n, out, ⌈h/stride⌉, ⌈w/stride⌉]."""
+        weight = self.conv.weight[:out_channels, : x.shape[1]]
+        return cast(Tensor, self.norm(F.conv2d(x, weight, None, self.conv.stride, self.conv.padding)))
+
+    def copy_to(self, layer: ConvNorm) -> None:
+        """Write the active part into a plain layer."""
+        out_channels, in_channels = layer.conv.weight.shape[:2]
+        layer.conv.weight.copy_(self.conv.weight[:out_channels, :in_channels])
+        self.norm.copy_to(layer.norm)
+
+    def permute_output(self, order: Tensor) -> None:
+        """Reorder the output channels, those of the norm included."""
+        permute(self.conv.weight, order, dim=0)
+        self.norm.permute(order)
 
 
 class ElasticDepthwise(nn.Module):
@@ -100,75 +129,14 @@ class ElasticSqueezeExcite(SqueezeExcite):
         se.expand.bias.copy_(self.expand.bias[:c])
 
 
-class ElasticMBConv(nn.Module):
-    """An ``mbconv`` of elastic kernel and expansion; made for its largest ``BlockSpec``.
+def by_importance(weight: Tensor) -> Tensor:
+    """Input channels of a convolution, the most important first.
 
-    ``forward`` and ``copy_to`` take the active one, which may differ in kernel and mid channels only.
+    Importance is the L1 norm of the weights that read a channel (Cai et al. 2020, Sec. 3.3 "Elastic Width").
     """
-
-    def __init__(self, largest: BlockSpec, kernels: tuple[int, ...]) -> None:
-        super().__init__()
-        mid = largest.mid_channels
-        self.expand = nn.Conv2d(largest.in_channels, mid, 1, bias=False)
-        self.expand_norm = ElasticBatchNorm(mid)
-        self.depthwise = ElasticDepthwise(mid, kernels, largest.stride)
-        self.depthwise_norm = ElasticBatchNorm(mid)
-        self.se = ElasticSqueezeExcite(mid, largest.se_channels) if largest.se else None
-        self.project = nn.Conv2d(mid, largest.out_channels, 1, bias=False)
-        self.project_norm = ElasticBatchNorm(largest.out_channels)
-
-    def forward(self, x: Tensor, spec: BlockSpec) -> Tensor:
-        """[n, in, h, w] to [n, out, h', w']."""
-        mid = spec.mid_channels
-        y = activate(self.expand_norm(F.conv2d(x, self.expand.weight[:mid])), spec.activation)
-        y = activate(self.depthwise_norm(self.depthwise(y, spec.kernel)), spec.activation)
-        if self.se is not None:
-            y = self.se(y, spec.se_channels)
-        y = cast(Tensor, self.project_norm(F.conv2d(y, self.project.weight[:, :mid])))
-        return x + y if spec.skip else y
-
-    @torch.no_grad()
-    def copy_to(self, block: MBConv) -> None:
-        """Write the active part into a plain block."""
-        spec, mid = block.spec, block.spec.mid_channels
-        assert isinstance(block.expand, ConvNorm)
-        block.expand.conv.weight.copy_(self.expand.weight[:mid])
-        self.expand_norm.copy_to(block.expand.norm)
-        block.depthwise.conv.weight.copy_(self.depthwise.weight(mid, spec.kernel))
-        self.depthwise_norm.copy_to(block.depthwise.norm)
-        if self.se is not None and block.se is not None:
-            self.se.copy_to(block.se)
-        block.project.conv.weight.copy_(self.project.weight[:, :mid])
-        self.project_norm.copy_to(block.project.norm)
-
-    @torch.no_grad()
-    def sort_channels(self) -> None:
-        """Sort the mid channels by importance, so that narrow subnets keep the best; the output is unchanged.
-
-        Importance is the L1 norm of the weights that read a channel (Cai et al. 2020, Sec. 3.3 "Elastic
-        Width").
-        """
-        order = _by_importance(self.project.weight)
-        _permute(self.expand.weight, order, dim=0)
-        _permute(self.depthwise.conv.weight, order, dim=0)
-        _permute(self.project.weight, order, dim=1)
-        for norm in (self.expand_norm, self.depthwise_norm):
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                _permute(getattr(norm, name), order, dim=0)
-        if self.se is not None:
-            _permute(self.se.reduce.weight, order, dim=1)
-            _permute(self.se.expand.weight, order, dim=0)
-            _permute(cast(Tensor, self.se.expand.bias), order, dim=0)
-            squeezed = _by_importance(self.se.expand.weight)
-            _permute(self.se.reduce.weight, squeezed, dim=0)
-            _permute(cast(Tensor, self.se.reduce.bias), squeezed, dim=0)
-            _permute(self.se.expand.weight, squeezed, dim=1)
-
-
-def _by_importance(weight: Tensor) -> Tensor:
-    """Input channels of a 1×1 convolution, the most important first."""
     return torch.argsort(weight.abs().sum((0, 2, 3)), descending=True, stable=True)
 
 
-def _permute(tensor: Tensor, order: Tensor, dim: int) -> None:
+def permute(tensor: Tensor, order: Tensor, dim: int) -> None:
+    """Reorder a parameter along a dimension, in place."""
     tensor.copy_(tensor.index_select(dim, order))

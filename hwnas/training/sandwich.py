@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hwnas.spaces import Architecture, Space
-from hwnas.supernet import ElasticMobileNetV3
+from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
 
 
@@ -24,7 +24,7 @@ def sandwich(space: Space, random_subnets: int, seed: tuple[int, ...]) -> list[A
 
 
 def backward(
-    supernet: ElasticMobileNetV3,
+    supernet: ElasticNetwork,
     architectures: Sequence[Architecture],
     images: Callable[[int], Tensor],
     labels: Tensor,

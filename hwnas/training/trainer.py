@@ -27,7 +27,7 @@ from hwnas.progress import Silent
 from hwnas.spaces import Architecture, Space
 from hwnas.supernet import (
     DatasetRecord,
-    ElasticMobileNetV3,
+    ElasticNetwork,
     SupernetRecord,
     recalibrate,
     save_supernet,
@@ -79,8 +79,8 @@ class Trainer:
         self.augment = Augmentation(config.augmentation)
 
         torch.manual_seed(config.seed)
-        model = ElasticMobileNetV3(space).to(self.accelerator.device)
-        self.model: ElasticMobileNetV3 = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = ElasticNetwork(space).to(self.accelerator.device)
+        self.model: ElasticNetwork = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
@@ -244,7 +244,7 @@ class Trainer:
         largest, smallest = self.top1s([self.space.largest, self.space.smallest])
         return {"top1_largest": largest, "top1_smallest": smallest}
 
-    def _top1(self, supernet: ElasticMobileNetV3, architecture: Architecture) -> float:
+    def _top1(self, supernet: ElasticNetwork, architecture: Architecture) -> float:
         network = supernet.extract(architecture)
         network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         resolution = architecture.resolution
@@ -258,7 +258,7 @@ class Trainer:
             x = to_input(split.pixels[rows].to(device), resolution, self.dataset.mean, self.dataset.std)
             yield x.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
 
-    def _averaged_model(self) -> ElasticMobileNetV3:
+    def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)
         averaged.load_state_dict(self.model.state_dict() | self.state.average)
         return averaged.eval()

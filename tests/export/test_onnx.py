@@ -20,7 +20,7 @@ from hwnas.export import PARITY_LIMIT, ExportError, ParityError, export_onnx, mo
 from hwnas.export.onnx import _from_torch, _simplified
 from hwnas.graphs import block_graph, first_difference, half_precision_graph, network_graph, node_list
 from hwnas.spaces import Architecture, BlockSpec, get_space
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, mobilenet_v3_small, recalibrate
+from hwnas.supernet import ElasticNetwork, PlainNetwork, mobilenet_v3_small, recalibrate
 
 PRESETS = {"small": 3, "imagenet-w1.0": 2, "imagenet-w1.2": 2}
 
@@ -81,7 +81,7 @@ def architecture() -> Architecture:
 def network(dataset: Dataset, architecture: Architecture) -> PlainNetwork:
     """A subnet of a supernet in its initial state, with norms that are none that folding could ignore."""
     torch.manual_seed(0)
-    supernet = ElasticMobileNetV3(get_space("mobilenet_v3/small", 10)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = ElasticNetwork(get_space("mobilenet_v3/small", 10)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain: PlainNetwork = supernet.extract(architecture)
     for module in plain.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -12,7 +12,7 @@ from hwnas.agent.runtimes.quiet_ort import ort
 from hwnas.graphs import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.spaces import BlockSpec, get_space
 from hwnas.supernet import PlainNetwork, mobilenet_v3_small
-from hwnas.supernet.plain import ConvNorm
+from hwnas.supernet.layers import ConvNorm
 
 PRESETS = ["mobilenet_v3/small", "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
 HEAD = BlockSpec("head", 16, 3, 3, 10, 32, activation="h_swish")

@@ -31,7 +31,7 @@ from hwnas.pipeline.training import require_supernet
 from hwnas.report.data import Latency, Measurement
 from hwnas.search import Evaluation
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticMobileNetV3, load_record
+from hwnas.supernet import ElasticNetwork, load_record
 from tests.deploy.commands import hwnas, told
 
 SPACE = "mobilenet_v3/small"
@@ -51,7 +51,7 @@ def space(dataset: Dataset) -> Space:
 
 
 @pytest.fixture(scope="module")
-def supernet(space: Space, dataset: Dataset) -> ElasticMobileNetV3:
+def supernet(space: Space, dataset: Dataset) -> ElasticNetwork:
     return open_supernet(require_supernet(SPACE, dataset), space, dataset)
 
 
@@ -64,7 +64,7 @@ def winner(space: Space) -> Architecture:
 @pytest.fixture(scope="module")
 def run(
     tmp_path_factory: pytest.TempPathFactory,
-    supernet: ElasticMobileNetV3,
+    supernet: ElasticNetwork,
     space: Space,
     dataset: Dataset,
     winner: Architecture,

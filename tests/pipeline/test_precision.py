@@ -18,7 +18,7 @@ from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
 from hwnas.search.constraints import ArchitectureQuantity
 from hwnas.search.service import subnet_service
 from hwnas.spaces import get_space, precision_of, with_precisions, without_precision
-from hwnas.supernet import ElasticMobileNetV3
+from hwnas.supernet import ElasticNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
 from fakes import AdditiveLatency, SyntheticAccuracy
@@ -35,7 +35,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def supernet(dataset: Dataset) -> ElasticMobileNetV3:
+def supernet(dataset: Dataset) -> ElasticNetwork:
     return open_supernet(require_supernet(NAME, dataset), SMALL, dataset)
 
 
@@ -68,7 +68,7 @@ def test_a_search_chooses_precisions_too(tmp_path: Path, strategy: str) -> None:
     assert again == result.evaluations[0].architecture
 
 
-def test_accuracy_in_a_precision_is_near_that_in_fp32(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
+def test_accuracy_in_a_precision_is_near_that_in_fp32(dataset: Dataset, supernet: ElasticNetwork) -> None:
     exact = SubnetEvaluator(supernet, dataset)
     scored = PrecisionEvaluator(exact, None)
     plain = SMALL.architecture(resolution=28, stage1_depth=2)
@@ -85,14 +85,14 @@ def test_accuracy_in_a_precision_is_near_that_in_fp32(dataset: Dataset, supernet
     assert found["int8"] == PrecisionEvaluator(exact, "int8")(plain)
 
 
-def test_evaluators_of_other_precisions_have_other_identities(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
+def test_evaluators_of_other_precisions_have_other_identities(dataset: Dataset, supernet: ElasticNetwork) -> None:
     exact = SubnetEvaluator(supernet, dataset)
     asked = [("fp32",), ("int8",), ("fp16",), ("int8", "fp32")]
     assert evaluator_in(("fp32",), exact, "fp32") is exact
     assert len({evaluator_in(precisions, exact, "fp32").identity for precisions in asked}) == len(asked)
 
 
-def test_a_worker_makes_the_same_evaluator(dataset: Dataset, supernet: ElasticMobileNetV3) -> None:
+def test_a_worker_makes_the_same_evaluator(dataset: Dataset, supernet: ElasticNetwork) -> None:
     exact = SubnetEvaluator(supernet, dataset)
     scored = evaluator_in(("int8",), exact, "fp32")
     service = subnet_service(1, None, require_supernet(NAME, dataset), "fashion-mnist", None, exact)
@@ -104,7 +104,7 @@ def test_a_worker_makes_the_same_evaluator(dataset: Dataset, supernet: ElasticMo
 
 @pytest.mark.parametrize(("precision", "operator"), [("int8", "QuantizeLinear"), ("fp16", "Cast")])
 def test_a_subnet_is_exported_in_the_precision_that_it_chooses(
-    tmp_path: Path, dataset: Dataset, supernet: ElasticMobileNetV3, precision: str, operator: str
+    tmp_path: Path, dataset: Dataset, supernet: ElasticNetwork, precision: str, operator: str
 ) -> None:
     space = with_precisions(SMALL, (precision, "fp32"))
     architecture = space.smallest

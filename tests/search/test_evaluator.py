@@ -8,7 +8,7 @@ from hwnas.errors import UserError
 from hwnas.search import SubnetEvaluator
 from hwnas.search.evaluator import fold_batch_norms
 from hwnas.spaces import get_space
-from hwnas.supernet import ElasticMobileNetV3, recalibrate, top1
+from hwnas.supernet import ElasticNetwork, recalibrate, top1
 
 SPACE = get_space("mobilenet_v3/small", 3)
 
@@ -27,12 +27,12 @@ def dataset(classes: int = 3, fingerprint: str = "toy") -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def supernet() -> ElasticMobileNetV3:
+def supernet() -> ElasticNetwork:
     torch.manual_seed(0)
-    return ElasticMobileNetV3(SPACE).eval()
+    return ElasticNetwork(SPACE).eval()
 
 
-def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticMobileNetV3) -> None:
+def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticNetwork) -> None:
     data = dataset()
     for architecture in (SPACE.smallest, SPACE.architecture(resolution=36, stage2_depth=3)):
         network = supernet.extract(architecture)
@@ -43,7 +43,7 @@ def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticMobileNetV
         assert SubnetEvaluator(supernet, data, batch_size=20)(architecture) == pytest.approx(expected, abs=1.5 / 90)
 
 
-def test_evaluation_repeats_exactly_with_and_without_cache(supernet: ElasticMobileNetV3) -> None:
+def test_evaluation_repeats_exactly_with_and_without_cache(supernet: ElasticNetwork) -> None:
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     one_resolution = 130 * 3 * 28**2 * 4
     evaluators = [SubnetEvaluator(supernet, dataset(), cache_bytes=size) for size in (0, one_resolution, 1 << 30)]
@@ -55,13 +55,13 @@ def test_evaluation_repeats_exactly_with_and_without_cache(supernet: ElasticMobi
         assert torch.equal(tensor, before[name])
 
 
-def test_the_number_of_threads_is_put_back(supernet: ElasticMobileNetV3) -> None:
+def test_the_number_of_threads_is_put_back(supernet: ElasticNetwork) -> None:
     before = torch.get_num_threads()
     SubnetEvaluator(supernet, dataset(), threads=before + 1)(SPACE.smallest)
     assert torch.get_num_threads() == before
 
 
-def test_folding_leaves_the_output(supernet: ElasticMobileNetV3) -> None:
+def test_folding_leaves_the_output(supernet: ElasticNetwork) -> None:
     network = supernet.extract(SPACE.largest)
     inputs = torch.randn(8, 3, 64, 64)
     recalibrate(network, [inputs])
@@ -72,9 +72,9 @@ def test_folding_leaves_the_output(supernet: ElasticMobileNetV3) -> None:
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
 
 
-def test_identity_tells_weights_data_and_protocol_apart(supernet: ElasticMobileNetV3) -> None:
+def test_identity_tells_weights_data_and_protocol_apart(supernet: ElasticNetwork) -> None:
     torch.manual_seed(1)
-    other = ElasticMobileNetV3(SPACE).eval()
+    other = ElasticNetwork(SPACE).eval()
     identities = [
         SubnetEvaluator(supernet, dataset()).identity,
         SubnetEvaluator(other, dataset()).identity,
@@ -86,6 +86,6 @@ def test_identity_tells_weights_data_and_protocol_apart(supernet: ElasticMobileN
     assert SubnetEvaluator(supernet, dataset()).identity == identities[0]
 
 
-def test_data_of_other_classes_is_refused(supernet: ElasticMobileNetV3) -> None:
+def test_data_of_other_classes_is_refused(supernet: ElasticNetwork) -> None:
     with pytest.raises(UserError, match="5 classes, the supernet 3"):
         SubnetEvaluator(supernet, dataset(classes=5))

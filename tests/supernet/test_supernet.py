@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticMobileNetV3, PlainNetwork, mobilenet_v3_small, recalibrate, top1
+from hwnas.supernet import ElasticNetwork, PlainNetwork, mobilenet_v3_small, recalibrate, top1
 
 PRESETS = ["mobilenet_v3/small", "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
 
@@ -29,15 +29,15 @@ def random_architectures(space: Space, n: int) -> list[Architecture]:
 
 
 @pytest.fixture(scope="module", params=PRESETS)
-def supernet(request: pytest.FixtureRequest) -> ElasticMobileNetV3:
+def supernet(request: pytest.FixtureRequest) -> ElasticNetwork:
     torch.manual_seed(0)
-    network = ElasticMobileNetV3(get_space(request.param, 10))
+    network = ElasticNetwork(get_space(request.param, 10))
     randomise(network)
     return network
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_an_extracted_subnet_computes_what_the_supernet_does(supernet: ElasticMobileNetV3, training: bool) -> None:
+def test_an_extracted_subnet_computes_what_the_supernet_does(supernet: ElasticNetwork, training: bool) -> None:
     supernet.train(training)
     buffers = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     for architecture in random_architectures(supernet.space, 50):
@@ -50,7 +50,7 @@ def test_an_extracted_subnet_computes_what_the_supernet_does(supernet: ElasticMo
         supernet.load_state_dict(buffers)
 
 
-def test_a_subnet_owns_its_weights_and_is_as_large_as_the_space_says(supernet: ElasticMobileNetV3) -> None:
+def test_a_subnet_owns_its_weights_and_is_as_large_as_the_space_says(supernet: ElasticNetwork) -> None:
     space = supernet.space
     architectures = random_architectures(space, 5)
     params = space.params(space.encode(architectures))
@@ -62,7 +62,7 @@ def test_a_subnet_owns_its_weights_and_is_as_large_as_the_space_says(supernet: E
         assert not shared & {parameter.data_ptr() for parameter in subnet.parameters()}
 
 
-def test_every_weight_is_reached_by_the_largest_subnet_or_a_kernel_transform(supernet: ElasticMobileNetV3) -> None:
+def test_every_weight_is_reached_by_the_largest_subnet_or_a_kernel_transform(supernet: ElasticNetwork) -> None:
     supernet.train()
     space = supernet.space
     small_kernels = {choice.label: choice.values[0] for choice in space.choices if choice.label.endswith("kernel")}
@@ -76,7 +76,7 @@ def test_every_weight_is_reached_by_the_largest_subnet_or_a_kernel_transform(sup
 def test_sorting_channels_changes_no_output_and_puts_the_important_first() -> None:
     torch.manual_seed(0)
     space = get_space("mobilenet_v3/small")
-    supernet = ElasticMobileNetV3(space).eval()
+    supernet = ElasticNetwork(space).eval()
     randomise(supernet)
     images = torch.randn(4, 3, 64, 64)
     with torch.no_grad():

@@ -1,32 +1,29 @@
-"""The supernet of the MobileNetV3 spaces."""
+"""The supernet of a space, whatever its family."""
 
 from __future__ import annotations
 
-from typing import cast
+import itertools
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from hwnas.spaces import Architecture, BlockSpec, Space
-from hwnas.supernet.elastic import ElasticMBConv
-from hwnas.supernet.plain import ConvBlock, Head, MBConv, PlainNetwork, initialise
+from hwnas.spaces import Architecture, BlockSpec, Slot, Space
+from hwnas.supernet.blocks import BLOCKS, ElasticBlock
+from hwnas.supernet.plain import PlainNetwork, initialise
 
 
-class ElasticMobileNetV3(nn.Module):
-    """Weights for every subnet of a MobileNetV3 space (Cai et al. 2020).
+class ElasticNetwork(nn.Module):
+    """Weights for every subnet of a space (Cai et al. 2020).
 
-    Elastic resolution needs no weights; elastic depth skips the last blocks of a stage; elastic kernel and
-    expansion are in :class:`~hwnas.supernet.elastic.ElasticMBConv`.  Stem, first block and head are shared.
+    A slot whose blocks differ in their size in pixels alone has a plain block, which all subnets share: elastic
+    resolution needs no weights.  Any other has an elastic one.  Elastic depth skips the last blocks of a stage.
     """
 
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
-        blocks: dict[str, nn.Module] = {}
-        for slot, spec in zip(space.slots, self._slot_specs(space.largest), strict=True):
-            assert spec is not None
-            blocks[slot.label.replace(".", "_")] = self._shared_block(slot.label, spec)
-        self.blocks = nn.ModuleDict(blocks)
+        self.blocks = nn.ModuleDict({slot.label.replace(".", "_"): self._shared(slot) for slot in space.slots})
         initialise(self)
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
@@ -34,7 +31,7 @@ class ElasticMobileNetV3(nn.Module):
         for block, spec in zip(self.blocks.values(), self._slot_specs(architecture), strict=True):
             if spec is None:
                 continue
-            x = block(x, spec) if isinstance(block, ElasticMBConv) else block(x)
+            x = block(x, spec) if isinstance(block, ElasticBlock) else block(x)
         return x
 
     @torch.no_grad()
@@ -47,16 +44,16 @@ class ElasticMobileNetV3(nn.Module):
         active = zip(self.blocks.values(), self._slot_specs(architecture), strict=True)
         sources = [block for block, spec in active if spec is not None]
         for source, target in zip(sources, network, strict=True):
-            if isinstance(source, ElasticMBConv):
-                source.copy_to(cast(MBConv, target))
+            if isinstance(source, ElasticBlock):
+                source.copy_to(target)
             else:
                 target.load_state_dict(source.state_dict())
         return network.train(self.training)
 
     def sort_channels(self) -> None:
-        """Sort the mid channels of every elastic block by importance; no output changes."""
+        """Sort the channels inside every elastic block by importance; no output changes."""
         for block in self.blocks.values():
-            if isinstance(block, ElasticMBConv):
+            if isinstance(block, ElasticBlock):
                 block.sort_channels()
 
     def _slot_specs(self, architecture: Architecture) -> list[BlockSpec | None]:
@@ -70,8 +67,12 @@ class ElasticMobileNetV3(nn.Module):
 
     _cached_specs: tuple[Architecture, list[BlockSpec | None]] | None = None
 
-    def _shared_block(self, label: str, largest: BlockSpec) -> nn.Module:
-        if f"{label}.kernel" in (choice.label for choice in self.space.choices):
-            kernels = self.space.choices[self.space.position(f"{label}.kernel")].values
-            return ElasticMBConv(largest, kernels)
-        return {"conv": ConvBlock, "mbconv": MBConv, "head": Head}[largest.op](largest)
+    def _shared(self, slot: Slot) -> nn.Module:
+        """The module of a slot, for all blocks that may stand there."""
+        values = (self.space.choices[self.space.position(label)].values for label in slot.choices)
+        built = itertools.starmap(slot.build, itertools.product(*values))
+        specs = list(dict.fromkeys(replace(spec, in_height=1, in_width=1) for spec in built if spec is not None))
+        (op,) = {spec.op for spec in specs}
+        if len(specs) == 1:
+            return BLOCKS[op].plain(specs[0])
+        return BLOCKS[op].elastic(specs)
