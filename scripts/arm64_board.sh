@@ -77,7 +77,7 @@ inside() {
 
 inside=
 session=() # `setsid` for what outlives this script
-trap '[ -z "$inside" ] || kill "$inside" 2>/dev/null || true' EXIT
+trap '[ -z "$inside" ] || kill -KILL "$inside" 2>/dev/null || true' EXIT # unshare hears nothing else
 
 run_inside() {
     inside "$@"
@@ -199,10 +199,12 @@ runs() {
 }
 
 halt() {
-    local pid
+    local pid first
     if runs; then
         pid=$(cat "$board/pid")
-        kill "$pid"
+        first=$(tr -d ' ' < "/proc/$pid/task/$pid/children")
+        # The first process of a process namespace takes all others with it, and unshare ends once they have.
+        kill -KILL "$first"
         while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
     fi
     rm -f "$board/pid" "$board/ssh_config"
