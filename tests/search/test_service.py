@@ -43,9 +43,16 @@ def nothing() -> None:
     """No complaint."""
 
 
+def home_of(directory: Path) -> Path:
+    """The home of a search in ``directory``, which it shall leave alone."""
+    return directory.with_name("home")
+
+
 def start(directory: Path, seconds: float, machines: list[dict[str, object]]) -> subprocess.Popen[str]:
     command = [sys.executable, str(PROGRAM), str(directory), str(seconds), json.dumps(machines)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    home_of(directory).mkdir(exist_ok=True)
+    environment |= {"HOME": str(home_of(directory))}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -94,7 +101,6 @@ def sequential(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, objec
 def test_killed_workers_and_a_killed_search_change_nothing(tmp_path: Path, sequential: list[dict[str, object]]) -> None:
     """A worker and then the search are killed with -9 amid evaluations; the same command ends as if unbroken."""
     directory = tmp_path / "with space"
-    home = {path.name for path in Path.home().iterdir()}
     process = start(directory, 0.3, [{"workers": 2}])
     wait_until(lambda: len(evaluated(directory, "begun")) >= 3, process)
     assert set(listening(family(process))) == {"127.0.0.1"}
@@ -118,7 +124,7 @@ def test_killed_workers_and_a_killed_search_change_nothing(tmp_path: Path, seque
     assert len(count) == 24
     assert all(count[architecture] == 1 for architecture in arrived if architecture != begun["id"])
     assert count[begun["id"]] <= 2
-    assert {path.name for path in Path.home().iterdir()} == home
+    assert list(home_of(directory).iterdir()) == []
 
 
 @pytest.fixture

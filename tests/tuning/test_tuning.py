@@ -39,8 +39,15 @@ SPACE = get_space("mobilenet_v3/small", 3)
 PATIENCE_S = 200.0
 
 
+def home_of(directory: Path) -> Path:
+    """The home of a tuning in ``directory``, which it shall leave alone."""
+    return directory.with_name("home")
+
+
 def start(directory: Path, seconds: float) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    home_of(directory).mkdir(exist_ok=True)
+    environment |= {"HOME": str(home_of(directory))}
     command = [sys.executable, str(PROGRAM), str(directory), str(seconds)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -72,7 +79,6 @@ def steps(directory: Path) -> list[dict[str, float]]:
 def test_a_killed_trial_and_a_killed_tuning_change_nothing(tmp_path: Path) -> None:
     """Killed with -9 amid trials; the same command ends as an unbroken one, and no step is trained twice."""
     broken, whole = tmp_path / "with space", tmp_path / "whole"
-    home = {path.name for path in Path.home().iterdir()}
     process = start(broken, 0.3)
     wait_until(lambda: len(steps(broken)) >= 3, process)
     listening = [
@@ -113,7 +119,7 @@ def test_a_killed_trial_and_a_killed_tuning_change_nothing(tmp_path: Path) -> No
     # Large states of those that are out are deleted.
     kept = {int(path.parent.name) for path in whole.glob("trials/*/training")}
     assert kept == {r["configuration"] for r in results[4:]}
-    assert {path.name for path in Path.home().iterdir()} == home
+    assert list(home_of(broken).iterdir()) == []
 
 
 @pytest.fixture
