@@ -21,7 +21,7 @@ from hwnas.devices import CompileOptions, Device, MeasureOptions, Target, load_t
 from hwnas.export import PARITY_LIMIT
 from hwnas.graphs import graph_in_precision, network_graph
 from hwnas.latency import ProfileOptions, load_table, profile
-from hwnas.spaces import Space, get_space, mobilenet_v3
+from hwnas.spaces import Choice, Space, get_space
 from tests.arm64 import HOST, Arm64Board
 
 pytestmark = pytest.mark.slow
@@ -107,24 +107,24 @@ def test_outputs_are_those_of_this_machine(device: Device, precision: str) -> No
             assert np.abs(found - expected).max() <= PARITY_LIMIT
 
 
-@pytest.fixture
-def few_blocks(monkeypatch: pytest.MonkeyPatch) -> Space:
-    """A space of 20 blocks."""
-    small = mobilenet_v3.PRESETS["small"]
-    few = replace(small, stages=small.stages[:2], resolutions=(24,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4))
-    monkeypatch.setitem(mobilenet_v3.PRESETS, "few", few)
-    space = get_space("mobilenet_v3/few")
+def few_blocks() -> Space:
+    """A part of the space with 20 blocks."""
+
+    def fewer(choice: Choice) -> Choice:
+        expansions = (2, 4) if choice.label.startswith("stage1") else (2,)
+        values = {"resolution": (24,), "depth": (2,), "kernel": (3, 5), "expansion": expansions}
+        return replace(choice, values=values[choice.label.rpartition(".")[2]])
+
+    space = Space(SMALL.family, SMALL.preset, SMALL.num_classes, [*map(fewer, SMALL.choices)], SMALL.slots)
     assert len(space.distinct_blocks) == 20
     return space
 
 
-def test_a_profile_of_twenty_blocks_is_a_table_that_says_emulated(
-    device: Device, few_blocks: Space, workplace: Path
-) -> None:
+def test_a_profile_of_twenty_blocks_is_a_table_that_says_emulated(device: Device, workplace: Path) -> None:
     options = ProfileOptions(
         calibration_networks=6, validation_networks=4, builds=1, block_protocol=UNGATED, network_protocol=UNGATED
     )
-    table, path = profile(device, few_blocks, workplace / "latency_tables", options)
+    table, path = profile(device, few_blocks(), workplace / "latency_tables", options)
     assert len(table.blocks) == 20 and len(table.networks) == 10
     assert load_table(path).kind == "emulated"
     shown = CliRunner().invoke(app, ["tables", "show", str(path)])
