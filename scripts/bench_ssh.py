@@ -137,7 +137,6 @@ class InTurn:
 
     def close(self) -> None:
         """Let go of it."""
-        self._turns.leave(self._name)
         self._device.close()
 
     def default_options(self) -> CompileOptions:
@@ -178,13 +177,16 @@ def profile_in_turn(
     home: Path,
     progress: Progress,
 ) -> dict[str, Builds]:
-    """What each of the profiles measured; a device that fails ends them all."""
+    """What each of the profiles measured, after all have ended; one that fails keeps no other from its turn."""
     turns = Turns(list(ways))
 
     def profiled(name: str) -> Builds:
-        with contextlib.closing(InTurn(name, ways[name], turns, units_an_agent)) as device:
-            shown = progress if name == "ssh" else Silent()
-            table, path = profile(device, space, home / name, options, shown)
+        try:
+            with contextlib.closing(InTurn(name, ways[name], turns, units_an_agent)) as device:
+                shown = progress if name == "ssh" else Silent()
+                table, path = profile(device, space, home / name, options, shown)
+        finally:
+            turns.leave(name)
         with open_journal(journal_path(path), table.fingerprint, fresh=False) as journal:
             return {unit: [build.measurement for build in builds] for unit, builds in journal.builds.items()}
 
