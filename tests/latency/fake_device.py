@@ -1,12 +1,12 @@
 """A device whose times come from a seeded cost model and are reported instead of spent.
 
-As a program, ``python fake_device.py ROOT LOG``, it profiles a small plan and logs every measurement it makes.
+``main`` profiles a small plan on it and logs every measurement.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,13 +135,15 @@ def true_time_ns(serialized: bytes) -> float:
     return total
 
 
-def main() -> None:
-    root, log = Path(sys.argv[1]), Path(sys.argv[2])
+def main(root: Path, log: Path, journal: Path | None = None, stuck_after: int = 0) -> None:
+    """A profile that logs what it measures; once the journal has so many lines as said, it goes no further."""
     device = FakeDevice(slow_share=0.2)
     measure = device.measure
 
     def logged(engine: Engine, options: MeasureOptions | None = None) -> Measurement:
         time.sleep(0.003)  # long enough to be killed in
+        if journal is not None and journal.exists() and journal.read_bytes().count(b"\n") >= stuck_after:
+            signal.pause()
         with log.open("a") as file:
             file.write(engine.onnx_sha256 + "\n")
         return measure(engine, options)
@@ -149,7 +151,3 @@ def main() -> None:
     device.measure = logged  # type: ignore[method-assign]
     options = ProfileOptions(resolutions=(24,), calibration_networks=8, validation_networks=8, builds=2)
     profile(device, get_space("mobilenet_v3/small"), root, options, clock=device.clock)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -21,6 +19,7 @@ from hwnas.latency import LatencyTable, ProfileOptions, fit_latency_model, journ
 from hwnas.latency.plan import blocks_at
 from hwnas.latency.sitting import LEARNING_S
 from hwnas.spaces import get_space
+from tests.forked import begun, finished
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_device
@@ -97,28 +96,27 @@ def test_blocks_of_resolutions_that_were_not_profiled_are_interpolated_and_marke
 
 
 def test_a_profile_killed_at_any_moment_loses_nothing_and_measures_nothing_twice(tmp_path: Path) -> None:
-    def start(root: str) -> subprocess.Popen[bytes]:
-        program = [sys.executable, str(fake_device.__file__), str(tmp_path / root), str(tmp_path / f"{root}.log")]
-        return subprocess.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
     def lines(journal: Path) -> int:
         return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
 
-    assert start("whole").wait() == 0
+    finished(fake_device.main, tmp_path / "whole", tmp_path / "whole.log")
     whole = next((tmp_path / "whole").rglob("*t1-????????.json"))
     units = lines(journal_path(whole))
 
     broken = tmp_path / "broken" / whole.relative_to(tmp_path / "whole")
+    places = (tmp_path / "broken", tmp_path / "broken.log")
     rng = random.Random(0)
     for moment in sorted(rng.sample(range(1, units), 3)):
-        child = start("broken")
+        # It cannot end before it is killed, however late that is.
+        child = begun(fake_device.main, *places, journal=journal_path(broken), stuck_after=moment + 1)
         while lines(journal_path(broken)) < moment:
-            assert child.poll() is None
+            assert child.is_alive()
             time.sleep(0.002)
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
         assert not broken.exists()
-    assert start("broken").wait() == 0
+    finished(fake_device.main, *places)
 
     assert lines(journal_path(broken)) == units
     measured = Counter((tmp_path / "broken.log").read_text().split())
