@@ -130,8 +130,13 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
 
 
 def _simplified(model: ModelProto) -> ModelProto:
-    """Without identities and constants to fold, and with one form of global pooling."""
+    """Without identities and constants to fold, with one form of global pooling, in the order of execution."""
+    place = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
     slim: ModelProto = onnxslim.slim(model)
+    # Where a network branches, the simplifier orders nodes anew.
+    ordered = sorted(slim.graph.node, key=lambda node: place[node.output[0]])
+    del slim.graph.node[:]
+    slim.graph.node.extend(ordered)
     for node in slim.graph.node:
         if _is_global_mean(node):
             node.op_type = "GlobalAveragePool"

@@ -52,18 +52,16 @@ class Group:
 
 
 def groups_of(space: Space) -> tuple[Group, ...]:
-    """A space without its resolution, as groups that no block connects.
+    """A space without its resolution, in groups.
 
-    Raises:
-        ValueError: a block depends on choices of several groups, so that no sum over groups describes the space.
+    Blocks may connect groups, as those do whose width is chosen for all of a stage; then no sum over groups describes
+    the space, which :meth:`AdditiveTerms.of` notices.
     """
-    parent = {choice.label: choice.parent or choice.label for choice in space.choices}
+    parent = {choice.label: choice.parent for choice in space.choices}
     together: dict[str, tuple[str, ...]] = {}
     for slot in space.slots:
-        labels = tuple(label for label in slot.choices if label != "resolution")
-        if len({parent[label] for label in labels}) > 1:
-            raise ValueError(f"block {slot.label} of {space.name} depends on several groups of choices")
-        together |= {label: labels for label in labels if parent[label] != label}
+        for label in filter(parent.get, slot.choices):
+            together[label] = tuple(other for other in slot.choices if parent[other] == parent[label])
     roots = [choice for choice in space.choices if choice.parent is None and choice.label != "resolution"]
     return tuple(
         Group(space.position(root.label), len(root.values), _units(space, root.label, together)) for root in roots

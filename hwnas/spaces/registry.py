@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from hwnas.errors import UnknownNameError
-from hwnas.spaces import mobilenet_v3
+from hwnas.spaces import mobilenet_v3, proxyless, resnet
+from hwnas.spaces.family import Family
 from hwnas.spaces.space import Space
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family: its presets, and how to build the space of one of them for a number of classes."""
-
-    presets: Mapping[str, object]
-    build: Callable[[str, int | None], Space]
-
-
-FAMILIES: dict[str, Family] = {
-    mobilenet_v3.FAMILY: Family(mobilenet_v3.PRESETS, mobilenet_v3.mobilenet_v3),
+FAMILIES: dict[str, Family[Any]] = {
+    family.name: family for family in (mobilenet_v3.FAMILY, proxyless.FAMILY, resnet.FAMILY)
 }
 
 
@@ -41,4 +32,4 @@ def get_space(name: str, num_classes: int | None = None) -> Space:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UnknownNameError(f"There is no space '{name}': {hint}known are {', '.join(known)}.")
-    return FAMILIES[family].build(preset, num_classes)
+    return FAMILIES[family].space(preset, num_classes)
