@@ -34,6 +34,7 @@ from hwnas.supernet import (
     top1,
 )
 from hwnas.training.config import TrainingConfig
+from hwnas.training.curves import extend_curves, restart_curves
 from hwnas.training.optimization import learning_rate, make_optimizer, update_average
 from hwnas.training.sandwich import backward, sandwich
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
@@ -48,8 +49,8 @@ class Trainer:
     """One training run in a directory.
 
     Args:
-        directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl`` and, at the end,
-            ``weights.safetensors`` with ``record.json``.
+        directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl``, its curves for TensorBoard and,
+            at the end, ``weights.safetensors`` with ``record.json``.
         space: its number of classes must be the data set's.
 
     Raises:
@@ -203,6 +204,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             kept = [line for line in read_json_lines(self._metrics_path) if line["step"] <= self.step]
             write_atomic(self._metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+            restart_curves(self.directory, kept)
         self.accelerator.wait_for_everyone()
 
     def _progress(self) -> Progress:
@@ -236,6 +238,7 @@ class Trainer:
             line |= self._evaluate()
         if last_of_epoch or self.step % 50 == 0:
             append_json_line(self._metrics_path, line)
+            extend_curves(self.directory, line)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 
