@@ -140,9 +140,8 @@ def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
     if outcome.health is not None:
         for check in outcome.health["checks"]:
             _print_check(f"{check['name']} ({check['model']})", check["ok"], check["says"])
-        live = outcome.health["live_p99_ms"]
-        if live is not None:
-            out.print(f"  p99 of the service meanwhile: {live:.3f} ms")
+        if outcome.health["live"] is not None:
+            out.print(Text(f"  {_live_in_words(outcome.health['live'])}"), soft_wrap=True)
         if outcome.health["contended"]:
             out.print("  Latency was measured while the service answered requests: contended.")
     words = {"updated": "serves", "unchanged": "already serves"}.get(outcome.fate)
@@ -151,6 +150,16 @@ def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
         return
     text = f" {words} {manifest.stem} ({sent.bundle.digest[:12]}); {outcome.seconds:.1f} s"
     out.print(Text.assemble((outcome.board, "bold"), text), soft_wrap=True)
+
+
+def _live_in_words(live: dict[str, Any]) -> str:
+    """How the service answered while the board built and checked."""
+    said = f"the service answered {live['requests']} requests meanwhile"
+    if live["p99_ms"] is not None:
+        return f"{said}, p99 {live['p99_ms']:.3f} ms"
+    return (
+        said if live["slowest_ms"] is None else f"{said}, too few for a p99; the slowest took {live['slowest_ms']} ms"
+    )
 
 
 def _print_check(name: str, ok: bool, says: str) -> None:

@@ -50,7 +50,7 @@ class FakeHealth(Health):
         checks = (
             [] if self.complaint is None else [{"name": "golden", "model": "m0", "ok": False, "says": self.complaint}]
         )
-        return {"healthy": not checks, "checks": checks, "contended": False, "live_p99_ms": None, "service": False}
+        return {"healthy": not checks, "checks": checks, "contended": False, "live": None, "service": False}
 
     def refusal(self, digest: str, service: bool) -> str | None:
         return self._refusal

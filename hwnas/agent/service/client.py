@@ -30,13 +30,14 @@ class ServiceClient:
     def __init__(self, root: Path, timeout_s: float = 10.0) -> None:
         self._root, self._timeout_s = root, timeout_s
 
-    def health(self) -> Dict[str, Any]:
-        """Its state, whether it is ready or not.
+    def health(self, lately_s: Optional[float] = None) -> Dict[str, Any]:
+        """Its state, whether it is ready or not; with how it answered in the last ``lately_s`` as ``lately``.
 
         Raises:
             AgentError: ``busy``: no service lives there, or it does not answer; ``bad-request``: what it answers.
         """
-        status, content = self._ask("GET", "/health")
+        query = "" if lately_s is None else "?seconds=%.3f" % lately_s
+        status, content = self._ask("GET", "/health" + query)
         return _record(200 if status == 503 else status, content)
 
     def infer(self, images: Array) -> Array:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter, deque
-from typing import Deque, Iterable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 
 from ..judging import LEAST_SAMPLES, order_statistic
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 RECENT = 1000
 """The p99 is that of so many requests, the last ones."""
+KEPT = 10_000
+"""Of no more requests it is known when they were answered."""
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -32,17 +35,26 @@ class Metric(NamedTuple):
     samples: Iterable[Sample]
 
 
+class Answered(NamedTuple):
+    """A request for inference that was met."""
+
+    at_s: float
+    took_ms: float
+
+
 class Metrics:
     """Counters since the start of the service; any thread may count."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """``now`` is replaced in tests."""
+        self._now = now
         self._lock = threading.Lock()
         self._requests: "Counter[int]" = Counter()
         self._switches: "Counter[str]" = Counter({"slot": 0, "budget": 0, "throttling": 0})
         self._refused_slots = 0
         self._in_bucket = [0] * (len(BUCKETS_S) + 1)
         self._seconds = 0.0
-        self._recent: Deque[float] = deque(maxlen=RECENT)
+        self._recent: Deque[Answered] = deque(maxlen=KEPT)
 
     def answered(self, status: int, seconds: float) -> None:
         """A request for inference was answered, so long after it was read."""
@@ -51,7 +63,7 @@ class Metrics:
             if status == 200:
                 self._in_bucket[bisect_left(BUCKETS_S, seconds)] += 1
                 self._seconds += seconds
-                self._recent.append(1e3 * seconds)
+                self._recent.append(Answered(self._now(), 1e3 * seconds))
 
     def switched(self, cause: str) -> None:
         """Another model serves: by ``slot``, ``budget`` or ``throttling``."""
@@ -66,8 +78,22 @@ class Metrics:
     def p99_ms(self) -> Optional[float]:
         """Of the last :data:`RECENT` requests that were met; ``None`` while they are too few to state one."""
         with self._lock:
+            recent = list(self._recent)[-RECENT:]
+        return _p99_ms(recent)
+
+    def lately(self, seconds: float) -> Dict[str, Any]:
+        """Of the requests that were met in the last ``seconds``: how many they are, the p99 if they are enough to state
+        it, and the slowest.
+        """
+        with self._lock:
             recent = list(self._recent)
-        return round(order_statistic(recent, 0.99), 3) if len(recent) >= LEAST_SAMPLES[0.99] else None
+        within = [one for one in recent if one.at_s >= self._now() - seconds]
+        return {
+            "seconds": round(seconds, 3),
+            "requests": len(within),
+            "p99_ms": _p99_ms(within),
+            "slowest_ms": round(max(one.took_ms for one in within), 3) if within else None,
+        }
 
     def render(self, state: Iterable[Metric]) -> str:
         """All counters, and what ``state`` adds of the present."""
@@ -103,6 +129,12 @@ class Metrics:
             total += count
             samples.append(Sample(total, {"le": bound}, "_bucket"))
         return [*samples, Sample(self._seconds, suffix="_sum"), Sample(total, suffix="_count")]
+
+
+def _p99_ms(answered: List[Answered]) -> Optional[float]:
+    if len(answered) < LEAST_SAMPLES[0.99]:
+        return None
+    return round(order_statistic([one.took_ms for one in answered], 0.99), 3)
 
 
 def _lines(metric: Metric) -> Iterator[str]:

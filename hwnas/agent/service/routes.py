@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import math
 import socket
 import sys
 import time
@@ -10,6 +12,7 @@ import traceback
 from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import Any, Callable, Dict, Iterable, Optional
+from urllib.parse import parse_qs
 
 from .. import protocol
 from ..protocol import AgentError, ErrorKind, Fields
@@ -109,8 +112,11 @@ class Routes:
         headers = {"Hwnas-Slot": answer.digest, "Hwnas-Model": answer.model}
         return Reply(HTTPStatus.OK, npy.CONTENT_TYPE, content, headers)
 
-    def _health(self, _: Request) -> Reply:
+    def _health(self, request: Request) -> Reply:
         state = {**self._service.state(), "p99_ms": self._metrics.p99_ms(), "waiting": self._admission.waiting}
+        asked = parse_qs(request.path.partition("?")[2]).get("seconds")
+        if asked is not None:
+            state["lately"] = self._metrics.lately(_seconds(asked[-1]))
         return json_reply(state, HTTPStatus.OK if state["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _exposition(self, _: Request) -> Reply:
@@ -153,6 +159,13 @@ class Routes:
 
 def _path(request: Request) -> str:
     return request.path.split("?", 1)[0]
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise AgentError(ErrorKind.BAD_REQUEST, "'seconds' must be a number above 0, found %r" % text[:40])
 
 
 def _fields(request: Request) -> Fields:

@@ -59,11 +59,13 @@ class Health:
 
         ``healthy``; ``checks``, each with its ``name``, ``model``, ``ok``, what was ``found``, the ``limit``, their
         ``unit`` and what it ``says``; ``contended``, whether requests may have been answered while latency was
-        measured; ``live_p99_ms`` of the service meanwhile; ``service``, whether one runs.
+        measured; ``service``, whether one runs; ``live``, how it answered since the building of the engines began:
+        the number of ``requests``, ``p99_ms`` (``None`` where they are too few to state it) and ``slowest_ms``.
 
         Raises:
             AgentError: an engine is not there or not what was built.
         """
+        start = time.monotonic()
         runs = find_service(self._root) is not None
         found = self._memory(candidate, current)
         contended = False
@@ -76,7 +78,7 @@ class Health:
             "healthy": all(check.ok for check in found),
             "checks": [check.as_record() for check in found],
             "contended": contended,
-            "live_p99_ms": self._live_p99_ms() if runs else None,
+            "live": self._live(_build_s(candidate) + time.monotonic() - start) if runs else None,
             "service": runs,
         }
 
@@ -162,12 +164,16 @@ class Health:
                 return result, False
             return result, pause.held
 
-    def _live_p99_ms(self) -> Optional[float]:
-        try:
-            p99_ms = self._service.health().get("p99_ms")
-        except AgentError:
-            return None
-        return None if p99_ms is None else float(p99_ms)
+    def _live(self, lately_s: float) -> Optional[Dict[str, Any]]:
+        """How the service answered in the last ``lately_s``; ``None`` if it does not say."""
+        with contextlib.suppress(AgentError):
+            return self._service.health(lately_s).get("lately")
+        return None
+
+
+def _build_s(candidate: SlotFiles) -> float:
+    """For how long the engines of a slot were built."""
+    return sum(float(candidate.engine(model).record["build_s"]) for model in candidate.manifest.models)
 
 
 def unhealthy_reason(result: Dict[str, Any]) -> str:

@@ -228,7 +228,7 @@ class _Health(Health):
             "healthy": not checks,
             "checks": checks,
             "contended": False,
-            "live_p99_ms": None,
+            "live": None,
             "service": False,
         }
 

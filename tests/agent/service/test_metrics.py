@@ -70,3 +70,16 @@ def test_the_p99_is_of_the_last_requests_and_not_stated_of_few() -> None:
     for number in range(1000):
         metrics.answered(200, number / 1e3)
     assert metrics.p99_ms() == pytest.approx(989)
+
+
+def test_what_was_answered_lately_is_told_of_that_time_alone() -> None:
+    clock = [0.0]
+    metrics = Metrics(lambda: clock[0])
+    for _ in range(700):
+        metrics.answered(200, 9.0)
+    clock[0] = 100.0
+    assert metrics.lately(10) == {"seconds": 10, "requests": 0, "p99_ms": None, "slowest_ms": None}
+    metrics.answered(200, 0.25)
+    metrics.answered(503, 4.0)
+    assert metrics.lately(10) == {"seconds": 10, "requests": 1, "p99_ms": None, "slowest_ms": 250}
+    assert metrics.lately(200)["p99_ms"] == 9000

@@ -90,6 +90,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(board: Board) -> 
         ("HEAD", "/metrics", {}, 405),
         ("POST", "/health", {}, 405),
         ("GET", "/health", {"Origin": "http://example.org"}, 403),
+        ("GET", "/health?seconds=nan", {}, 400),
         ("POST", "/budget", {"Origin": "null"}, 403),
         ("POST", "/infer", {"Content-Length": "-1"}, 400),
         ("POST", "/infer", {"Content-Length": "1e3"}, 400),
