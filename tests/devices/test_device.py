@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -215,12 +217,18 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_request_leaves_no_late_reply_behind(device: Device) -> None:
     engine = device.compile(canary_onnx())
-    interrupter = subprocess.Popen(
-        [sys.executable, "-c", f"import os, time; time.sleep(0.5); os.kill({os.getpid()}, {signal.SIGINT})"]
-    )
+    agent = psutil.Process(device._request("hello", "greeting it", 60, dict)["pid"])
+    idle_s = agent.cpu_times().user
+
+    def interrupt_the_measurement() -> None:
+        eventually(lambda: agent.cpu_times().user > idle_s + 0.2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+
+    interrupter = threading.Thread(target=interrupt_the_measurement)
     with pytest.raises(KeyboardInterrupt):
+        interrupter.start()
         device.measure(engine, MeasureOptions(min_samples=10**9, max_seconds=10**4))
-    interrupter.wait()
+    interrupter.join()
     assert device.measure(engine, QUICK).ungated.n >= 8
 
 
