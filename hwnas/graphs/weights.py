@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float32]
 # A prime, so that the rows of no weight matrix repeat each other in step.
 _POOL_SIZE = 65_537
 _BIAS_STD = 0.1
+_GAINS = {"project.conv": 1.0, "classifier": 1.0, "shortcut.conv": 1.0, "widen.conv": 0.1}
+"""By the end of a node's name; 2 for all others."""
 
 
 def random_parameter(node: Node, role: str, seed: int, number: int) -> Array:
@@ -22,13 +24,13 @@ def random_parameter(node: Node, role: str, seed: int, number: int) -> Array:
 
     Weights are scaled so that activations neither vanish into denormal numbers, which are computed more slowly, nor
     overflow: by He et al. 2015, Sec. 2.2, before an activation, and by Glorot and Bengio 2010 with unit gain
-    elsewhere.
+    elsewhere; what each of many blocks adds to a rectified sum is smaller.
     """
     shape = node["parameters"][role]
     if role == "bias":
         std = _BIAS_STD
     else:
-        gain = 1.0 if node["name"].endswith(("project.conv", "classifier")) else 2.0
+        gain = next((gain for end, gain in _GAINS.items() if node["name"].endswith(end)), 2.0)
         std = math.sqrt(gain / math.prod(shape[1:]))
     return _normals(seed, number, math.prod(shape)).reshape(shape) * np.float32(std)
 

@@ -14,7 +14,17 @@ from hwnas.spaces import BlockSpec, get_space
 from hwnas.supernet import PlainNetwork, mobilenet_v3_small
 from hwnas.supernet.layers import ConvNorm
 
-PRESETS = ["mobilenet_v3/small", "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
+PRESETS = [
+    "mobilenet_v3/small",
+    "mobilenet_v3/imagenet-w1.0",
+    "mobilenet_v3/imagenet-w1.2",
+    "proxyless/small",
+    "resnet/small",
+]
+EXTREMES = [
+    *((preset, extreme) for preset in PRESETS for extreme in ("smallest", "largest")),
+    ("resnet/imagenet", "largest"),
+]
 HEAD = BlockSpec("head", 16, 3, 3, 10, 32, activation="h_swish")
 MBCONV = BlockSpec("mbconv", 16, 9, 9, 16, 64, 5, 1, True, "h_swish", True)
 
@@ -58,8 +68,7 @@ def test_weights_are_a_function_of_the_seed() -> None:
     assert once != other
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("extreme", ["smallest", "largest"])
+@pytest.mark.parametrize(("preset", "extreme"), EXTREMES)
 def test_random_weights_keep_every_activation_an_ordinary_number(preset: str, extreme: str) -> None:
     space = get_space(preset)
     architecture = getattr(space, extreme)
@@ -93,7 +102,7 @@ def folded(network: PlainNetwork) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy() for name, tensor in weights.items()}
 
 
-@pytest.mark.parametrize("preset", [*PRESETS[:2], "mobilenet_v3_small"])
+@pytest.mark.parametrize("preset", [*PRESETS[:2], *PRESETS[3:], "mobilenet_v3_small"])
 @torch.no_grad()
 def test_with_a_networks_weights_a_graph_computes_what_the_network_does(preset: str) -> None:
     torch.manual_seed(0)

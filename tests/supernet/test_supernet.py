@@ -6,9 +6,18 @@ import torch
 from torch import nn
 
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticNetwork, PlainNetwork, mobilenet_v3_small, recalibrate, top1
+from hwnas.supernet import (
+    ElasticNetwork,
+    PlainNetwork,
+    load_supernet,
+    mobilenet_v3_small,
+    recalibrate,
+    shipped_supernets,
+    top1,
+)
 
-PRESETS = ["mobilenet_v3/small", "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
+SMALL = ["mobilenet_v3/small", "proxyless/small", "resnet/small"]
+PRESETS = [*SMALL, "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
 
 
 def randomise(supernet: nn.Module) -> None:
@@ -40,7 +49,7 @@ def supernet(request: pytest.FixtureRequest) -> ElasticNetwork:
 def test_an_extracted_subnet_computes_what_the_supernet_does(supernet: ElasticNetwork, training: bool) -> None:
     supernet.train(training)
     buffers = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-    for architecture in random_architectures(supernet.space, 50):
+    for architecture in random_architectures(supernet.space, 50 if supernet.space.name == "mobilenet_v3/small" else 15):
         images = torch.randn(2, 3, architecture.resolution, architecture.resolution)
         subnet = supernet.extract(architecture)
         assert subnet.training is training
@@ -73,9 +82,10 @@ def test_every_weight_is_reached_by_the_largest_subnet_or_a_kernel_transform(sup
     supernet.zero_grad(set_to_none=True)
 
 
-def test_sorting_channels_changes_no_output_and_puts_the_important_first() -> None:
+@pytest.mark.parametrize("preset", SMALL)
+def test_sorting_channels_changes_no_output_and_puts_the_important_first(preset: str) -> None:
     torch.manual_seed(0)
-    space = get_space("mobilenet_v3/small")
+    space = get_space(preset)
     supernet = ElasticNetwork(space).eval()
     randomise(supernet)
     images = torch.randn(4, 3, 64, 64)
@@ -83,8 +93,15 @@ def test_sorting_channels_changes_no_output_and_puts_the_important_first() -> No
         before = supernet(images, space.largest)
         supernet.sort_channels()
         assert torch.allclose(supernet(images, space.largest), before, atol=1e-5)
-    importance = supernet.blocks["stage2_block2"].project.weight.abs().sum((0, 2, 3))
+    block = supernet.blocks["stage2_block2"]
+    last = block.widen.conv if preset.startswith("resnet") else block.project
+    importance = last.weight.abs().sum((0, 2, 3))
     assert (importance.diff() <= 0).all()
+
+
+def test_the_shipped_weights_fit() -> None:
+    for directory in shipped_supernets():
+        load_supernet(directory)
 
 
 def test_recalibration_gives_the_statistics_of_the_batches() -> None:

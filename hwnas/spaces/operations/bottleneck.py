@@ -22,7 +22,7 @@ def bottleneck(chain: Chain, spec: BlockSpec) -> None:
     chain.activate("reduce.activation", spec.activation)
     chain.conv("filter.conv", spec.mid_channels, spec.kernel, spec.stride)
     chain.activate("filter.activation", spec.activation)
-    chain.conv("project.conv", spec.out_channels)
+    chain.conv("widen.conv", spec.out_channels)
     inside, shortcut = chain.tensor, block_input
     if not spec.skip:
         chain.tensor, chain.shape = block_input, shape

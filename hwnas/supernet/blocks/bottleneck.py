@@ -23,14 +23,14 @@ class Bottleneck(nn.Module):
         self.spec = spec
         self.reduce = ConvNorm(spec.in_channels, spec.mid_channels)
         self.filter = ConvNorm(spec.mid_channels, spec.mid_channels, spec.kernel, spec.stride)
-        self.project = ConvNorm(spec.mid_channels, spec.out_channels)
+        self.widen = ConvNorm(spec.mid_channels, spec.out_channels)
         self.shortcut = None if spec.skip else ConvNorm(spec.in_channels, spec.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in, h, w] to [n, out, h', w']."""
         activation = self.spec.activation
         y = activate(self.reduce(x), activation)
-        y = self.project(activate(self.filter(y), activation))
+        y = self.widen(activate(self.filter(y), activation))
         if self.shortcut is not None:
             x = cast(Tensor, self.shortcut(pooled(x, self.spec.stride)))
         return activate(x + y, activation)
@@ -46,14 +46,14 @@ class ElasticBottleneck(ElasticBlock):
         )
         self.reduce = ElasticConvNorm(ins, mid)
         self.filter = ElasticConvNorm(mid, mid, specs[0].kernel, specs[0].stride)
-        self.project = ElasticConvNorm(mid, outs)
+        self.widen = ElasticConvNorm(mid, outs)
         self.shortcut = None if all(spec.skip for spec in specs) else ElasticConvNorm(ins, outs)
 
     def forward(self, x: Tensor, spec: BlockSpec) -> Tensor:
         """[n, in, h, w] to [n, out, h', w']."""
         y = activate(self.reduce(x, spec.mid_channels), spec.activation)
         y = activate(self.filter(y, spec.mid_channels), spec.activation)
-        y = self.project(y, spec.out_channels)
+        y = self.widen(y, spec.out_channels)
         if not spec.skip:
             assert self.shortcut is not None
             x = cast(Tensor, self.shortcut(pooled(x, spec.stride), spec.out_channels))
@@ -64,7 +64,7 @@ class ElasticBottleneck(ElasticBlock):
         """Write the active part into a plain block."""
         self.reduce.copy_to(block.reduce)
         self.filter.copy_to(block.filter)
-        self.project.copy_to(block.project)
+        self.widen.copy_to(block.widen)
         if self.shortcut is not None and block.shortcut is not None:
             self.shortcut.copy_to(block.shortcut)
 
@@ -75,7 +75,7 @@ class ElasticBottleneck(ElasticBlock):
         Those of the stream between blocks, which all blocks of a stage share, stay in their order, as in the
         published once-for-all ResNet.
         """
-        for before, after in ((self.filter, self.project), (self.reduce, self.filter)):
+        for before, after in ((self.filter, self.widen), (self.reduce, self.filter)):
             order = by_importance(after.conv.weight)
             permute(after.conv.weight, order, dim=1)
             before.permute_output(order)
