@@ -59,7 +59,7 @@ def flash(
         else:
             assert group is not None
             log = _log(rollouts, sent, group, fresh=fresh)
-            _many(sent, group, log, stages, max_failures, parallel, allow_stale=allow_stale, json=json)
+            _many(sent, group, root, log, stages, max_failures, parallel, allow_stale=allow_stale, json=json)
 
 
 def _one(sent: Parcel, target: str, root: str | None, *, allow_stale: bool, json: bool) -> None:
@@ -77,7 +77,16 @@ def _one(sent: Parcel, target: str, root: str | None, *, allow_stale: bool, json
 
 
 def _many(
-    sent: Parcel, group: Path, log: Path, stages: str, limit: str, parallel: int, *, allow_stale: bool, json: bool
+    sent: Parcel,
+    group: Path,
+    root: str | None,
+    log: Path,
+    stages: str,
+    limit: str,
+    parallel: int,
+    *,
+    allow_stale: bool,
+    json: bool,
 ) -> None:
     from hwnas.deploy.fleet import FailureLimit, Rollout, Stages
     from hwnas.deploy.fleet.boards import GroupFleet
@@ -93,7 +102,7 @@ def _many(
         stages=parsed.marks,
         max_failures=allowed.text,
     )
-    fleet = GroupFleet(described, group.parent, sent, allow_stale=allow_stale)
+    fleet = GroupFleet(described, group.parent, sent, root=root, allow_stale=allow_stale)
     with bars() as progress:
         result = Rollout(fleet, parsed.waves(names), allowed, Journal(log, inputs), parallel).run(progress)
     if json:

@@ -124,6 +124,20 @@ def test_a_failed_wave_gets_back_what_it_had_and_the_waves_before_keep_theirs(tm
     assert result.outcomes["b002"].why == "wave 2 of the rollout failed"
 
 
+def test_a_board_that_could_not_be_given_back_what_it_had_is_given_it_the_next_time(tmp_path: Path) -> None:
+    class Silenced(FakeFleet):
+        def roll_back(self, board: str, why: str) -> Outcome:
+            return Outcome(board=board, fate="unreachable", why="nobody answers")
+
+    silent = Silenced({"b001": "refused"})
+    assert roll_out(silent, [names(2)], "0", Journal(tmp_path / "log", inputs(names(2))), 1).stopped_in == 0
+    assert silent.installed == {"b000"}
+    back = FakeFleet({})
+    back.installed = {"b000"}
+    result = roll_out(back, [names(2)], "0", Journal(tmp_path / "log", inputs(names(2))), 1)
+    assert (back.installed, back.seen, result.outcomes["b000"].fate) == (set(), [], "rolled-back")
+
+
 def test_whoever_answers_questions_answers_them_for_every_board(tmp_path: Path) -> None:
     class Asking(FakeFleet):
         def flash(self, board: str) -> Outcome:

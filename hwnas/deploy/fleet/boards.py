@@ -26,13 +26,21 @@ class GroupFleet:
     """A bundle's way to the boards of a group; see :class:`~hwnas.deploy.fleet.rollout.Fleet`."""
 
     def __init__(
-        self, group: Group, directory: Path, sent: Parcel, *, allow_stale: bool = False, opener: Opener = _opened
+        self,
+        group: Group,
+        directory: Path,
+        sent: Parcel,
+        *,
+        root: str | None = None,
+        allow_stale: bool = False,
+        opener: Opener = _opened,
     ) -> None:
         """
         Args:
             group: the boards.
             directory: of the group's file.
             sent: the bundle.
+            root: directory of the slots on every board; ``None``: as the group says.
             allow_stale: boards with another identity than the budget was checked on will do.
             opener: reaches a board.
 
@@ -41,7 +49,7 @@ class GroupFleet:
         """
         self._entries = {entry.name: entry for entry in group.boards}
         self._targets = {entry.name: target_of(entry, directory) for entry in group.boards}
-        self._sent, self._allow_stale, self._opener = sent, allow_stale, opener
+        self._sent, self._root, self._allow_stale, self._opener = sent, root, allow_stale, opener
 
     def flash(self, board: str) -> Outcome:
         """Give a board the bundle."""
@@ -69,7 +77,7 @@ class GroupFleet:
     def _slots(self, board: str) -> Iterator[BoardSlots]:
         entry: BoardEntry = self._entries[board]
         with self._opener(board, self._targets[board]) as device:
-            yield BoardSlots(device, entry.root)
+            yield BoardSlots(device, self._root or entry.root)
 
 
 def _unreached(board: str, error: HwnasError) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from hwnas.deploy.outcome import Outcome
+from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.errors import BadFileError
 from hwnas.files import Document, append_json_line, describe, read_json_lines, require_same
 
@@ -60,6 +60,10 @@ class RolledBack(BaseModel):
     outcome: Outcome
 
 
+_HAVE_IT: tuple[Fate, ...] = ("updated", "unconfirmed")
+_GIVEN_BACK: tuple[Fate, ...] = ("rolled-back", "updated")
+"""``updated``: it had nothing before, and keeps the bundle."""
+
 Event = Begun | Flashed | WaveFailed | RolledBack
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -76,6 +80,8 @@ class Journal:
         self._path = path
         self.outcomes: dict[str, Outcome] = {}
         self.failed_wave: int | None = None
+        self.have_it: set[str] = set()
+        """Boards that got the bundle in this rollout and were not given back what they had."""
         self._under_way: set[str] = set()
         records = read_json_lines(path)
         if not records:
@@ -122,6 +128,10 @@ class Journal:
                 self._under_way.add(event.board)
             case WaveFailed():
                 self.failed_wave = event.wave
-            case Flashed() | RolledBack():
-                self.outcomes[event.outcome.board] = event.outcome
-                self._under_way.discard(event.outcome.board)
+            case Flashed(outcome=outcome) | RolledBack(outcome=outcome):
+                self.outcomes[outcome.board] = outcome
+                self._under_way.discard(outcome.board)
+                if event.event == "flashed" and outcome.fate in _HAVE_IT:
+                    self.have_it.add(outcome.board)
+                elif event.event == "rolled-back" and outcome.fate in _GIVEN_BACK:
+                    self.have_it.discard(outcome.board)

@@ -10,10 +10,8 @@ from typing import Protocol
 
 from hwnas.deploy.fleet.journal import Journal
 from hwnas.deploy.fleet.stages import FailureLimit
-from hwnas.deploy.outcome import Fate, Outcome
+from hwnas.deploy.outcome import Outcome
 from hwnas.progress import Progress
-
-_HAVE_IT: tuple[Fate, ...] = ("updated", "unconfirmed")
 
 
 class Fleet(Protocol):
@@ -98,8 +96,7 @@ class Rollout:
     def _give_back(self, wave: Sequence[str], number: int, progress: Progress) -> None:
         """What the wave's boards had before; boards that had the bundle already keep it."""
         why = f"wave {number + 1} of the rollout failed"
-        known = self._journal.outcomes
-        had = [board for board in wave if board in known and known[board].fate in _HAVE_IT]
+        had = [board for board in wave if board in self._journal.have_it]
         if not had:
             return
         progress.start("rolling back", len(had), unit="boards")
