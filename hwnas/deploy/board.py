@@ -49,6 +49,13 @@ class BoardKey(_Told):
     reason: str | None = None
 
 
+class HighestVersion(_Told):
+    """The latest bundle of a name that a board has ever served."""
+
+    version: int
+    digest: str
+
+
 class SlotsStatus(_Told):
     """What is installed on a board."""
 
@@ -56,7 +63,8 @@ class SlotsStatus(_Told):
     current: str | None
     previous: str | None
     slots: dict[str, SlotState]
-    highest_version: dict[str, int]
+    highest: dict[str, HighestVersion]
+    """By the bundle's name."""
     trusted: list[BoardKey]
     revoked: list[BoardKey]
     service: dict[str, Any] | None

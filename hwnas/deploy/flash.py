@@ -181,13 +181,15 @@ class _Flashing:
             return {"fate": "unconfirmed", "why": f"{why} Then: {error}", "digest": self._digest}
         except DeviceError as error:
             return {"fate": "unreachable", "why": f"{why} Then: {error}"}
-        if self._before is not None and current != self._as_it_was(self._before):
+        if self._before is not None and current not in self._as_it_was(self._before):
             fate = "broken"
         return {"fate": fate, "why": why, "digest": current}
 
-    def _as_it_was(self, before: SlotsStatus) -> str | None:
-        """The slot that must be current if the bundle's is not; an earlier attempt may have switched already."""
-        return before.previous if before.current == self._digest else before.current
+    @staticmethod
+    def _as_it_was(before: SlotsStatus) -> set[str | None]:
+        """What may be current if the bundle is not: what was, or the slot before, where nobody had confirmed what was."""
+        confirmed = before.current is None or before.state_of(before.current) == _CONFIRMED
+        return {before.current} if confirmed else {before.current, before.previous}
 
 
 class _PreflightError(UserError):

@@ -81,11 +81,12 @@ def _signature(signers: frozenset[str], status: SlotsStatus) -> PreflightCheck:
 
 
 def _version(manifest: Manifest, digest: str, status: SlotsStatus) -> PreflightCheck:
-    highest = status.highest_version.get(manifest.name, 0)
-    installed = status.slots.get(digest)
-    had = f"the board has had version {highest} of '{manifest.name}'" if highest else "none before"
-    same = manifest.version == highest and installed is not None
-    ok = manifest.version > highest or same
+    highest = status.highest.get(manifest.name)
+    ok = highest is None or manifest.version > highest.version or digest in (highest.digest, status.current)
+    had = "none before"
+    if highest is not None:
+        other = ", another bundle" if manifest.version == highest.version and digest != highest.digest else ""
+        had = f"the board has had version {highest.version} of '{manifest.name}'{other}"
     mend = "" if ok else "; raise the version, or go back to an installed slot with `hwnas rollback`"
     return PreflightCheck("version", ok, f"version {manifest.version}, {had}{mend}")
 

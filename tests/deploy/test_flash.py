@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from hwnas.agent.protocol import ErrorKind
 from hwnas.deploy.board import BoardSlots
 from hwnas.deploy.flash import Parcel, flash, look, parcel, roll_back
 from hwnas.deploy.outcome import Outcome
 from hwnas.deploy.signing import PublicKey
 from hwnas.devices import Device, load_target
 from hwnas.devices.base import AgentProcess, Connection
+from hwnas.devices.errors import RefusedError
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.ssh import SshConnection
 from hwnas.errors import UserError
@@ -87,7 +89,7 @@ def test_a_fit_bundle_serves_and_flashing_it_again_changes_nothing(
 FLAWS: dict[str, dict[str, Any]] = {
     "golden outputs differ": {"golden_error": 1.0},
     "samples are told right": {"wrong_labels": True},
-    "met no more": {"budget": {"latency_ms": 1e-6}},
+    "the budget 1e-06 ms": {"budget": {"latency_ms": 1e-6}},
     "MiB are its budget": {"budget": {"memory_mib": 1e-3}, "layers": 4},
 }
 
@@ -116,6 +118,39 @@ def test_what_a_board_may_not_have_is_refused_before_it_is_sent(
     elsewhere = tiny_bundle(version=3).with_manifest(checked=other)
     assert "checked on orin with identity 01234567" in (send(elsewhere).why or "")
     assert send(elsewhere, allow_stale=True).fate == "updated"
+
+
+def test_a_version_names_one_bundle_and_that_one_may_come_again(
+    send: Callable[..., Outcome], slots: BoardSlots, tmp_path: Path
+) -> None:
+    first, second = tiny_bundle(version=1), tiny_bundle(version=2)
+    for bundle in (first, second):
+        send(bundle)
+    slots.roll_back("a test")
+    with as_parcel(tiny_bundle(version=2, golden_error=1e-6), tmp_path) as sent:
+        (said,) = [check for check in look(sent, slots) if check.name == "version"]
+    assert not said.ok and "version 2 of 'cameras', another bundle" in said.says
+    slots.collect(2)
+    assert send(second).fate == "updated"
+
+
+def test_a_board_whose_slot_nobody_confirmed_goes_back_to_the_one_before(
+    send: Callable[..., Outcome], slots: BoardSlots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host was killed after a switch; the next bundle is switched to as well, and not confirmed either."""
+
+    def refuse(self: BoardSlots, digest: str) -> None:
+        raise RefusedError(ErrorKind.UNHEALTHY, "no service takes it")
+
+    first = tiny_bundle(version=1)
+    send(first)
+    monkeypatch.setattr(BoardSlots, "confirm", refuse)
+    monkeypatch.setattr(BoardSlots, "roll_back", lambda self, why: None)
+    send(tiny_bundle(version=2))
+    monkeypatch.undo()
+    monkeypatch.setattr(BoardSlots, "confirm", refuse)
+    outcome = send(tiny_bundle(version=3))
+    assert (outcome.fate, outcome.digest) == ("rolled-back", first.digest)
 
 
 def test_a_look_changes_nothing(slots: BoardSlots, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Slots:
             "current": current,
             "previous": state.previous(current),
             "slots": {digest: asdict(slot) for digest, slot in state.slots.items()},
-            "highest_version": {name: highest["version"] for name, highest in state.highest.items()},
+            "highest": state.highest,
             "service": _without_token(find_service(self.root)),
             "disk_free_bytes": self._disk.free_bytes(self._nearest_directory()),
             **self.trusted().as_status(),

@@ -107,7 +107,7 @@ class AnyOrder(RuleBasedStateMachine):
         for digest, slot in status["slots"].items():
             assert (self.slots.root / "slots" / digest).is_dir()
             assert slot["state"] != "active" or digest == current
-        highest = status["highest_version"].get("cameras", 0)
+        highest = status["highest"].get("cameras", {"version": 0})["version"]
         assert highest >= self.highest
         self.highest = highest
 
