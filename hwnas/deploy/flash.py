@@ -187,7 +187,7 @@ class _Flashing:
 
     @staticmethod
     def _as_it_was(before: SlotsStatus) -> set[str | None]:
-        """What may be current if the bundle is not: what was, or the slot before, where nobody had confirmed what was."""
+        """What may be current if the bundle is not: what was, or the slot before where nobody had confirmed that."""
         confirmed = before.current is None or before.state_of(before.current) == _CONFIRMED
         return {before.current} if confirmed else {before.current, before.previous}
 

@@ -65,7 +65,7 @@ def test_no_request_fails_while_bad_bundles_are_refused_and_a_good_one_is_instal
 def unit_command(name: str, board: Board) -> list[str]:
     """A command of the unit, on this board."""
     unit = (files("hwnas.agent.service") / "hwnas-serve.service").read_text().splitlines()
-    (line,) = [line.partition("=")[2] for line in unit if line.startswith(f"{name}=")]
+    (line,) = [line.partition("=")[2].lstrip("-") for line in unit if line.startswith(f"{name}=")]
     here = {
         "/usr/bin/python3": sys.executable,
         "/usr/local/lib/hwnas/hwnas-agent.pyz": str(board.agent),
