@@ -2,7 +2,7 @@
 # An arm64 Debian on this machine, emulated by QEMU and reached over SSH: a board of another architecture for whoever
 # has none. What it computes is right; its times mean nothing.
 #
-#   arm64_board.sh build        make it, once (about 7 minutes, 700 MB); does nothing where it is made
+#   arm64_board.sh build        make it, once (about 10 minutes, 450 MB); does nothing where it is made
 #   arm64_board.sh start        let it serve SSH on 127.0.0.1, on a port and with keys of its own
 #   arm64_board.sh stop         end it and all that runs on it
 #   arm64_board.sh ssh-config   print what an OpenSSH client needs to reach it as `arm64-board`
@@ -106,7 +106,7 @@ build() {
 made() { cat "$board/$1.made" 2>/dev/null || true; }
 
 build_userland() {
-    say "making an arm64 Debian in $root (about 7 minutes, once); details are in $board/build.log"
+    say "making an arm64 Debian in $root (about 10 minutes, once); details are in $board/build.log"
     halt
     rm -rf --one-file-system "$root" "$board"/*.made
     debootstrap --arch=arm64 --foreign --variant=minbase --include="$packages" "$suite" "$root" \
