@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from pydantic import model_validator
 
+from hwnas.classification import Classification
 from hwnas.data import Dataset, to_input
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, HwnasError, UserError
 from hwnas.export.engine_figures import EngineFigures, Timing, all_ns, gated_ns
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
+from hwnas.supernet.metrics import ClassificationMeter
 
 P99_SAMPLES = 662
 """Fewest samples that state a p99 (MLPerf's early-stopping rule, see :mod:`hwnas.agent.judging`)."""
@@ -32,6 +34,7 @@ class BenchmarkResult(EngineFigures, Document):
         identity8: of the device's fingerprint at the time.
         top1: share of ``top1_images`` test images that the compiled engine classifies rightly, or None for the reason
             in ``top1_missing``.
+        classification: everything else that these answers tell; None where ``top1`` is, and in older files.
         fast_state_ms: of the canary, by which ``gated`` was judged; None if nothing was gated.
     """
 
@@ -41,6 +44,7 @@ class BenchmarkResult(EngineFigures, Document):
     top1_images: int
     top1_missing: str | None
     fast_state_ms: float | None
+    classification: Classification | None = None
 
     def judged(self, fast_state_ms: float) -> BenchmarkResult:
         """The same samples judged by another fast state; figures that are compared are judged by the same."""
@@ -108,15 +112,16 @@ def benchmark(
         _check_fit(engine, model_path, resolution, dataset)
         measurements = _time(device, engine, name, options, progress)
         figures = EngineFigures.of(device, name, len(content), engine, measurements)
-        top1 = None if dataset is None else _top1(device, engine, name, dataset, resolution, progress)
+        answers = None if dataset is None else _classification(device, engine, name, dataset, resolution, progress)
         return BenchmarkResult(
             **dict(figures),
             resolution=resolution,
             identity8=fingerprint.identity8,
-            top1=top1,
-            top1_images=0 if dataset is None else len(dataset.test),
+            top1=answers.top1 if answers else None,
+            top1_images=answers.images if answers else 0,
             top1_missing=top1_missing,
             fast_state_ms=measurements[-1].fast_state_ms,
+            classification=answers,
         )
 
 
@@ -175,10 +180,12 @@ def _time(
     return measurements
 
 
-def _top1(device: Device, engine: Engine, name: str, dataset: Dataset, resolution: int, progress: Progress) -> float:
-    """Accuracy of the compiled engine on the test split, 0..1."""
+def _classification(
+    device: Device, engine: Engine, name: str, dataset: Dataset, resolution: int, progress: Progress
+) -> Classification:
+    """How the compiled engine classifies the test split."""
     test = dataset.test
-    correct = 0
+    meter = ClassificationMeter(dataset.class_names)
     progress.start(f"accuracy of {name}", len(test), unit="images")
     pieces = (torch.split(tensor, IMAGES_AT_ONCE) for tensor in (test.pixels, test.labels))
     for pixels, labels in zip(*pieces, strict=True):
@@ -189,7 +196,7 @@ def _top1(device: Device, engine: Engine, name: str, dataset: Dataset, resolutio
                 f"the engine of {name} on '{device.target.name}' gives logits that are not finite; its precision "
                 f"({engine.options.precision}) does not suit the network."
             )
-        correct += int((logits.argmax(axis=1) == labels.numpy()).sum())
+        meter.update(torch.from_numpy(logits), labels)
         progress.advance(len(labels))
     progress.finish()
-    return correct / len(test)
+    return meter.result("test")

@@ -106,6 +106,9 @@ def test_a_real_engine_is_timed_weighed_and_scored(
     # The compiled engine may break a near tie otherwise than torch.
     assert result.top1 == pytest.approx(expected, abs=1.01 / len(images))
     assert (result.top1_images, result.top1_missing) == (len(images), None)
+    assert result.classification is not None
+    assert (result.classification.top1, result.classification.images) == (result.top1, len(images))
+    assert [scores.name for scores in result.classification.classes] == list(dataset.class_names)
 
     assert result.onnx_bytes == model.stat().st_size
     assert result.engine_bytes > 0
