@@ -41,6 +41,8 @@ from tests.sshd import Sshd, free_port, make_key, serving
 QUICK = MeasureOptions(min_samples=8, max_seconds=1.0)
 ENDLESS = MeasureOptions(min_samples=10**9, max_seconds=10**4)
 EVENTUALLY_S = 30.0
+NEAR = f"hwnas-n{os.getpid()}"
+"""This end of a wire; other runs of these tests have others."""
 
 
 class Answers(Nobody):
@@ -269,7 +271,7 @@ def test_a_hop_is_a_user_a_host_and_a_port() -> None:
     assert Hop.parse("[fe80::1]:22") == Hop("fe80::1", None, 22)
     assert Hop.parse("box") == Hop("box")
     for wrong in ("", "a b", "box:", "box:ssh", "@box", "fe80::1"):
-        with pytest.raises(UserError, match=r"is \[user@\]host\[:port\]"):
+        with pytest.raises(UserError, match=r"is named \[user@\]host\[:port\]"):
             Hop.parse(wrong)
 
 
@@ -505,16 +507,17 @@ def test_a_profile_goes_on_when_the_server_is_killed_and_restarted(server: Sshd,
 
 @pytest.fixture
 def cuttable(tmp_path: Path) -> Iterator[Sshd]:
-    """A server in a network of its own, at the other end of a wire ``hwnas-near``."""
+    """A server in a network of its own, at the other end of a wire :data:`NEAR`."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and `ip netns` to cut a wire")
-    near, far, space = "hwnas-near", "hwnas-far", f"hwnas-{os.getpid()}"
+    far, space = f"hwnas-f{os.getpid()}", f"hwnas-{os.getpid()}"
+    ours, theirs = (f"10.254.{os.getpid() % 250}.{host}" for host in (1, 2))
     commands = [
         f"ip netns add {space}",
-        f"ip link add {near} type veth peer name {far} netns {space}",
-        f"ip addr add 10.254.77.1/30 dev {near}",
-        f"ip link set {near} up",
-        f"ip -n {space} addr add 10.254.77.2/30 dev {far}",
+        f"ip link add {NEAR} type veth peer name {far} netns {space}",
+        f"ip addr add {ours}/30 dev {NEAR}",
+        f"ip link set {NEAR} up",
+        f"ip -n {space} addr add {theirs}/30 dev {far}",
         f"ip -n {space} link set {far} up",
         f"ip -n {space} link set lo up",
     ]
@@ -523,13 +526,13 @@ def cuttable(tmp_path: Path) -> Iterator[Sshd]:
             done = subprocess.run(command.split(), capture_output=True, check=False)
             if done.returncode:
                 pytest.skip(f"cannot make a network: {command}: {done.stderr.decode().strip()}")
-        server = Sshd(tmp_path, address="10.254.77.2", prefix=("ip", "netns", "exec", space))
+        server = Sshd(tmp_path, address=theirs, prefix=("ip", "netns", "exec", space))
         server.start()
         yield server
         server.stop()
     finally:
         subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
-        subprocess.run(["ip", "link", "del", near], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", NEAR], capture_output=True, check=False)
 
 
 def test_a_wire_that_is_cut_costs_one_request_and_no_engine(
@@ -540,7 +543,7 @@ def test_a_wire_that_is_cut_costs_one_request_and_no_engine(
         config.write("ServerAliveInterval 1\nServerAliveCountMax 1\n")
 
     def wire(state: str) -> None:
-        subprocess.run(["ip", "link", "set", "hwnas-near", state], check=True)
+        subprocess.run(["ip", "link", "set", NEAR, state], check=True)
 
     with board(cuttable.settings()) as device:
         engine = device.compile(canary_onnx())
