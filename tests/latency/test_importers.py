@@ -284,10 +284,31 @@ def test_of_a_proxyless_table_only_the_blocks_of_the_space_are_taken(tmp_path: P
         (16 * e, k) for e in (3, 6) for k in (3, 5, 7)
     }
     reasons = refused(table)
-    assert "no family here" in reasons["Conv"][1] and "no family here" in reasons["Logits"][1]
+    assert "no such block" in reasons["Conv"][1] and "no such block" in reasons["Logits"][1]
     assert {rows for rows, _ in reasons.values()} == {1} and len(reasons) == 3
     with pytest.raises(UserError, match="cannot predict networks"):
         fit_latency_model(table, space)
+
+
+def test_a_proxyless_table_of_its_own_family_is_imported_whole(tmp_path: Path) -> None:
+    space = get_space("proxyless/imagenet-w1.3")
+    rows = {}
+    for block in space.blocks(space.largest):
+        size, out = f"{block.in_height}x{block.in_width}x{block.in_channels}", block.out_channels
+        if block.op == "mbconv":
+            options = f"expand:{block.mid_channels // block.in_channels}-kernel:{block.kernel}-stride:{block.stride}"
+            key = f"expanded_conv-input:{size}-output:{block.out_height}x{block.out_width}x{out}-{options}"
+            rows[f"{key}-idskip:{int(block.skip)}"] = block
+        elif block.op == "conv":
+            name = "Conv" if block.stride == 2 else "Conv_1"
+            rows[f"{name}-input:{size}-output:{block.out_height}x{block.out_width}x{out}"] = block
+        else:
+            rows[f"Logits-input:{size}-output:{out}"] = block
+    path = tmp_path / "pixel.yaml"
+    path.write_text("".join(f"{key}: {{mean: {number}.5, count: 9}}\n" for number, key in enumerate(rows, start=1)))
+    table = import_table(get_format("proxyless"), path, "pixel", space)
+    assert {entry.block for entry in table.blocks} == set(rows.values())
+    assert not table.relative and table.hygiene is not None and not table.hygiene.refused
 
 
 def test_a_proxyless_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:

@@ -126,11 +126,12 @@ def _name(path: Path) -> str:
 
 
 def _within(conversion: Conversion, space: Space) -> Conversion:
-    """The same without the blocks that the space does not have."""
+    """The same without the blocks that the space does not have; refused are rows none of whose blocks it has."""
     known = set(space.distinct_blocks)
     blocks = tuple((block, rows) for block, rows in conversion.blocks if block in known)
-    misfits = [(row, _NO_SUCH_BLOCK) for block, rows in conversion.blocks if block not in known for row in rows]
-    return Conversion(blocks, (*conversion.refused, *misfits))
+    placed = {row for _, rows in blocks for row in rows}
+    others = dict.fromkeys(row for _, rows in conversion.blocks for row in rows if row not in placed)
+    return Conversion(blocks, (*conversion.refused, *((row, _NO_SUCH_BLOCK) for row in others)))
 
 
 _NO_SUCH_BLOCK = "the space has no such block"

@@ -1,8 +1,7 @@
 """Tables published with ProxylessNAS (Cai et al. 2019): one YAML file a device, of MobileNetV2's blocks.
 
-No family here is ProxylessNAS's.  What a space has in common with it, inverted residuals with ReLU and without
-squeeze-and-excite, is imported, and everything else is refused: the stem's and final layer's activation is ReLU6,
-and the classifier follows the final layer without another one between.
+Their activation is ReLU6, as in the family ``proxyless``.  An inverted residual stands for the same one with ReLU as
+well, so that a space of another family imports what it has in common with them.
 """
 
 from __future__ import annotations
@@ -18,12 +17,7 @@ from hwnas.files import read_bytes
 from hwnas.latency.importers.base import Conversion, Format
 from hwnas.latency.importers.rows import Published, Row, RowKey, read_row, without_duplicates
 from hwnas.spaces import BlockSpec
-
-_FOREIGN = {
-    "Conv": "no family here has ProxylessNAS's stem with ReLU6",
-    "Conv_1": "no family here has ProxylessNAS's final layer with ReLU6",
-    "Logits": "no family here has a classifier directly behind the final layer",
-}
+from hwnas.spaces.block import Activation
 
 
 def read(path: Path) -> Published:
@@ -62,32 +56,43 @@ def convert(rows: Sequence[Row]) -> Conversion:
         BadFileError: an operation is not known, or a key lacks something.
     """
     blocks: list[tuple[BlockSpec, tuple[Row, ...]]] = []
-    refused: list[tuple[Row, str]] = []
     for row in rows:
-        if row.key.op in _FOREIGN:
-            refused.append((row, _FOREIGN[row.key.op]))
-            continue
         try:
-            blocks.append((_block(row.key), (row,)))
+            blocks += [(block, (row,)) for block in _blocks(row.key)]
         except ValueError as error:
             raise BadFileError(f"Published row '{row.key.text}': {error}.") from error
-    return Conversion(tuple(blocks), tuple(refused))
+    return Conversion(tuple(blocks))
 
 
-def _block(key: RowKey) -> BlockSpec:
-    """The inverted residual that one row stands for; ``expand`` is the ratio of its widening.
+def _blocks(key: RowKey) -> tuple[BlockSpec, ...]:
+    """The blocks that one row stands for.
 
     Raises:
         ValueError: there is none.
     """
-    if key.op != "expanded_conv":
-        raise ValueError(f"there is no operation '{key.op}'; known are expanded_conv, {', '.join(_FOREIGN)}")
+    if key.op == "expanded_conv":
+        return _residual(key, "relu6"), _residual(key, "relu")
+    if key.op == "Logits" and len(key.input) == 3:  # with the pool before it
+        height, width, channels = key.input
+        return (BlockSpec("head", channels, height, width, key.output[-1], activation="none"),)
+    if key.op in ("Conv", "Conv_1"):
+        key.require()
+        height, width, channels = key.input
+        kernel, stride = (3, 2) if key.op == "Conv" else (1, 1)
+        out = key.output[2]
+        return (BlockSpec("conv", channels, height, width, out, kernel=kernel, stride=stride, activation="relu6"),)
+    raise ValueError(f"there is no operation '{key.op}'; known are expanded_conv, Conv, Conv_1, Logits")
+
+
+def _residual(key: RowKey, activation: Activation) -> BlockSpec:
+    """An inverted residual; ``expand`` is the ratio of its widening."""
     ratio, kernel, stride, skip = key.require("expand", "kernel", "stride", "idskip")
     height, width, channels = key.input
     if stride < 1:
         raise ValueError("stride must be at least 1")
+    mid = ratio * channels
     return BlockSpec(
-        "mbconv", channels, height, width, key.output[2], ratio * channels, kernel, stride, skip=bool(skip)
+        "mbconv", channels, height, width, key.output[2], mid, kernel, stride, activation=activation, skip=bool(skip)
     )
 
 
