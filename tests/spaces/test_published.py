@@ -45,3 +45,19 @@ def test_stem_and_head_are_the_published_ones(shared_data: Path) -> None:
     assert f"Conv_1-input:7x7x{final.in_channels}-output:7x7x{final.out_channels}" in table
     assert f"Conv_2-input:1x1x{head.in_channels}-output:1x1x{head.mid_channels}" in table
     assert f"Logits-input:1x1x{head.mid_channels}-output:{head.out_channels}" in table
+
+
+# Counted on the subnets of OFAProxylessNASNets and OFAResNets of the package ofa 0.1.0.post202307202001.
+PUBLISHED = {
+    ("proxyless/imagenet-w1.3", "largest"): (7_942_056, 1_004_908_032),
+    ("proxyless/imagenet-w1.3", "smallest"): (3_718_832, 87_823_104),
+    ("resnet/imagenet", "largest"): (48_105_992, 7_491_643_904),
+    ("resnet/imagenet", "smallest"): (6_539_280, 315_079_552),
+}
+
+
+@pytest.mark.parametrize(("name", "extreme"), PUBLISHED)
+def test_the_extremes_are_as_large_as_those_of_the_package(name: str, extreme: str) -> None:
+    space = get_space(name)
+    genome = space.encode([getattr(space, extreme)])
+    assert (space.params(genome)[0], space.macs(genome)[0]) == PUBLISHED[name, extreme]
