@@ -118,13 +118,13 @@ def _print_status(name: str, one: SlotsStatus) -> None:
     out.print(Text(f"  trusts {trusted}; {one.disk_free_bytes / 1e6:.0f} MB free"), soft_wrap=True)
     service = one.service
     if service is None:
-        out.print("  no service has run here; see docs/serving.md")
+        out.print("  no service runs here; see docs/serving.md")
         return
-    p99_ms = service.get("p99_ms")
+    digest, p99_ms = service.get("digest"), service.get("p99_ms")
+    served = "nothing yet" if digest is None else f"{digest[:12]}, {service.get('model')}"
     latency = "" if p99_ms is None else f", p99 {p99_ms:.3f} ms"
-    out.print(
-        Text(f"  service at {service['address']}: {str(service.get('digest'))[:12]}, {service.get('model')}{latency}")
-    )
+    problem = "" if service.get("problem") is None else f"; {service['problem']}"
+    out.print(Text(f"  service at {service['address']}: {served}{latency}{problem}"), soft_wrap=True)
 
 
 def _in_words(event: dict[str, Any]) -> str:

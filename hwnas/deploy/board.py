@@ -68,7 +68,7 @@ class SlotsStatus(_Told):
     trusted: list[BoardKey]
     revoked: list[BoardKey]
     service: dict[str, Any] | None
-    """What the service last said of itself."""
+    """What the service that runs last said of itself; ``None``: none runs."""
     disk_free_bytes: int = Field(ge=0)
 
     def state_of(self, digest: str | None) -> str | None:
@@ -103,13 +103,13 @@ class BoardSlots:
         offset = int(there["received"])
         if offset < size and hashlib.sha256(content[:offset]).hexdigest() != there["prefix_sha256"] and offset:
             offset = 0
-        progress.start("sending", size / 1e6, offset / 1e6, unit="MB")
+        progress.start("sending", size / 1e3, offset / 1e3, unit="kB")
         while offset < size:
             chunk = content[offset : offset + CHUNK_BYTES]
             data = base64.b64encode(chunk).decode("ascii")
             self._ask("put", "receiving a bundle", sha256=sha256, offset=offset, size=size, data=data)
             offset += len(chunk)
-            progress.advance(len(chunk) / 1e6)
+            progress.advance(len(chunk) / 1e3)
         progress.finish()
         return sha256
 
