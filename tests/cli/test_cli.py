@@ -125,8 +125,9 @@ def test_no_tables_is_no_error(tmp_path: Path) -> None:
     assert "There are no latency tables" in done.stdout
 
 
+@pytest.mark.alone
 def test_a_table_is_listed_and_shown(tmp_path: Path) -> None:
-    profiled = hwnas("profile", "--minutes", "0.3", "--resolutions", "24", "--json", cwd=tmp_path)
+    profiled = hwnas("profile", "--minutes", "0.5", "--resolutions", "24", "--json", cwd=tmp_path)
     assert profiled.returncode == 0, profiled.stderr
     table = json.loads(profiled.stdout.splitlines()[-1])["table"]
     listed = hwnas("tables", "list", cwd=tmp_path)

@@ -72,8 +72,9 @@ def test_tables_of_different_spaces_are_refused_in_a_sentence(tmp_path: Path, ta
     assert "only tables of the same space can be compared." in " ".join(refused.output.split())
 
 
+@pytest.mark.alone
 def test_a_table_is_validated_on_this_machine(tmp_path: Path) -> None:
-    profiled = hwnas("profile", "--minutes", "0.3", "--resolutions", "24", "--tables", tmp_path, "--json")
+    profiled = hwnas("profile", "--minutes", "0.5", "--resolutions", "24", "--tables", tmp_path, "--json")
     path = Path(json.loads(profiled.stdout.splitlines()[-1])["table"])
     before = path.read_bytes()
     validated = hwnas("tables", "validate", path, "--networks", "2", "--proposed", "2", "--json")

@@ -73,6 +73,7 @@ class Undisturbed:
         return found.model_copy(update={"preempted": (False,) * len(found.preempted)})
 
 
+@pytest.mark.alone
 def test_a_device_that_has_only_pytorch_gets_a_table(tmp_path: Path) -> None:
     target = load_target("host-cpu")
     short = MeasureOptions(
