@@ -112,3 +112,11 @@ def _print(title: str, result: BenchmarkResult) -> None:
         f"peak memory {result.peak_memory_mib:.0f} MiB, {result.engine_memory_mib:.0f} of them the engine's.",
         soft_wrap=True,
     )
+    if result.classification:
+        found = result.classification
+        top5 = "" if found.top5 is None else f"Top-5 {percent(found.top5)}; "
+        out.print(
+            f"{top5}macro averages of precision {percent(found.precision)}, recall {percent(found.recall)}, "
+            f"F1 {percent(found.f1)}; calibration error {percent(found.calibration_error)}.",
+            soft_wrap=True,
+        )

@@ -416,6 +416,7 @@ def _network(run: Run, name: str) -> report.Network:
         resolution=bench.resolution,
         measured=report.Measurement(gated=_latency(bench.gated), ungated=_latency(bench.ungated)),
         top1_test=bench.top1,
+        classification=bench.classification,
         throughput=bench.gated.images_per_s,
         macs=sum(spec.macs for spec in specs),
         params=sum(spec.params for spec in specs),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
+from hwnas.classification import Classification
 from hwnas.files import Document
 from hwnas.report.explained import Explained, FarFromBest
 from hwnas.report.part import (
@@ -117,7 +118,7 @@ class Network(Part):
     """A network that was exported, compiled and benchmarked: the winner or a yardstick.
 
     Top-1 figures are fractions; ``top1_test`` is that of the compiled engine, and ``note`` says why a figure
-    is absent.
+    is absent. ``classification`` is what else the engine's answers to the test split tell.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Network(Part):
     predicted_std_ms: Spread | None = None
     top1_validation: Share | None = None
     top1_test: Share | None = None
+    classification: Classification | None = None
     throughput: Annotated[float, Field(gt=0)] | None = None
     """Images a second."""
     macs: Count | None = None

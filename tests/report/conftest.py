@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from hwnas.classification import Classification
 from hwnas.report import (
     Asked,
     BlockTime,
@@ -34,6 +36,9 @@ from hwnas.report import (
     Winner,
 )
 from hwnas.spaces import get_space
+from hwnas.supernet.metrics import ClassificationMeter
+
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +120,7 @@ def make_sample(evaluations: int = 56) -> ReportData:
                 predicted_std_ms=0.0021,
                 top1_validation=float(top1[best]),
                 top1_test=0.9318,
+                classification=classification(GARMENTS),
                 throughput=2400.0,
                 macs=int(macs[best]),
                 params=int(space.params(genomes[best : best + 1])[0]),
@@ -131,7 +137,9 @@ def make_sample(evaluations: int = 56) -> ReportData:
             overhead_ms=0.012,
         ),
         yardsticks=(
-            _yardstick("largest subnet", 64, 0.94, 0.9391),
+            _yardstick("largest subnet", 64, 0.94, 0.9391).model_copy(
+                update={"classification": classification(GARMENTS, seed=1)}
+            ),
             _yardstick("MobileNetV3-Small", 64, 0.79, None, "untrained, so it has a latency and no accuracy"),
         ),
         search=Search(
@@ -177,6 +185,18 @@ def make_sample(evaluations: int = 56) -> ReportData:
             Step(name="benchmark", seconds=24.2),
         ),
     )
+
+
+def classification(names: tuple[str, ...], seed: int = 0, images: int = 4000) -> Classification:
+    """Answers that are sure and mostly right, and take neighbouring classes for each other."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % len(names)
+    logits = 2 * torch.randn(images, len(names), generator=generator)
+    logits[torch.arange(images), labels] += 7
+    logits[torch.arange(images), (labels + 2) % len(names)] += 3
+    meter = ClassificationMeter(names)
+    meter.update(logits, labels)
+    return meter.result("test")
 
 
 def _measured(p50: float) -> Measurement:

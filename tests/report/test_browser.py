@@ -9,7 +9,7 @@ import pytest
 
 from hwnas.report import ReportData, write_report
 
-FIGURES = ("plane", "progress", "agreement", "architecture", "blocks")
+FIGURES = ("confusion", "reliability", "plane", "progress", "agreement", "architecture", "blocks")
 VISIBLE = """[...document.querySelectorAll('figure')].map(figure => [figure.id,
     [...figure.querySelectorAll(':scope > svg')].map(svg => svg.getBoundingClientRect())
         .filter(box => box.width > 200 && box.height > 100).length])"""

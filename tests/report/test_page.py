@@ -18,7 +18,7 @@ from hwnas.report.page import render
 from hwnas.report.verdict import verdict
 
 VOID = {"meta", "link", "br"}
-FIGURES = ("plane", "progress", "agreement", "architecture", "blocks")
+FIGURES = ("confusion", "reliability", "plane", "progress", "agreement", "architecture", "blocks")
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>]]>{{ 7 * 7 }}"
 
 
@@ -147,6 +147,7 @@ def test_what_is_empty_is_said_in_a_sentence(sample: ReportData) -> None:
         steps=(),
         search={},
         latency_model={},
+        winner__network__classification=None,
         winner__blocks=(),
         winner__overhead_ms=None,
         winner__choices={},
