@@ -172,7 +172,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt as error:
             err.print(
                 "Interrupted. What was on disk is whole; "
-                "runs, profiles, searches, trainings and tunings go on from there."
+                "runs, profiles, searches, trainings, tunings and rollouts go on from there."
             )
             raise typer.Exit(130) from error
 

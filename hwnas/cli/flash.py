@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from hwnas.cli.boards import GroupOption, RootOption, TargetOption, named, opened, require_one
+from hwnas.cli.boards import (
+    Board,
+    GroupOption,
+    RootOption,
+    TargetOption,
+    asked,
+    named,
+    opened,
+    require_one,
+    tell_silent,
+)
 from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, bars, command, out, print_json, print_table
 from hwnas.questions import answered_by
 
@@ -16,7 +26,6 @@ if TYPE_CHECKING:
     from hwnas.deploy.flash import Parcel
     from hwnas.deploy.fleet import RolloutResult
     from hwnas.deploy.outcome import Outcome
-    from hwnas.deploy.preflight import PreflightCheck
 
 
 @command
@@ -122,13 +131,10 @@ def _log(rollouts: Path, sent: Parcel, group: Path, *, fresh: bool) -> Path:
     return log
 
 
-def _dry_run(sent: Parcel, boards: list[tuple[str, Any, str | None]], *, allow_stale: bool, json: bool) -> None:
+def _dry_run(sent: Parcel, boards: list[Board], *, allow_stale: bool, json: bool) -> None:
     from hwnas.deploy.flash import look
 
-    found: dict[str, list[PreflightCheck]] = {}
-    for name, described, root in boards:
-        with opened(described, root) as slots:
-            found[name] = look(sent, slots, allow_stale=allow_stale)
+    found, silent = asked(boards, lambda _, slots: look(sent, slots, allow_stale=allow_stale))
     if json:
         checks = {
             name: [{"name": one.name, "ok": one.ok, "says": one.says} for one in checks]
@@ -140,6 +146,7 @@ def _dry_run(sent: Parcel, boards: list[tuple[str, Any, str | None]], *, allow_s
             out.print(Text.assemble((name, "bold"), f": {sent.bundle.manifest.stem}, nothing was changed"))
             for check in looked:
                 _print_check(check.name, check.ok, check.says)
+    tell_silent(silent)
     if any(not check.ok for checks in found.values() for check in checks):
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from hwnas.cli.boards import GroupOption, RootOption, TargetOption, named, opened
+from hwnas.cli.boards import GroupOption, RootOption, TargetOption, asked, named, tell_silent
 from hwnas.cli.console import AcceptNewOption, JsonOption, Terminal, command, out, print_json, print_table
 from hwnas.questions import answered_by
 
@@ -31,18 +31,19 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Show what boards serve, what else is installed on them, and whom they trust."""
-    found = {}
     with answered_by(Terminal(accept_new)):
-        for name, described, at in named(target, group, root):
-            with opened(described, at) as slots:
-                found[name] = (slots.status(), slots.audit(audit) if audit else [])
+        found, silent = asked(
+            named(target, group, root), lambda _, slots: (slots.status(), slots.audit(audit) if audit else [])
+        )
     if json:
         print_json({name: {**one.model_dump(mode="json"), "audit": events} for name, (one, events) in found.items()})
+        tell_silent(silent)
         return
     for name, (one, events) in found.items():
         _print_status(name, one)
         for event in events:
             out.print(Text(f"  {_in_words(event)}"), soft_wrap=True)
+    tell_silent(silent)
 
 
 @command
@@ -60,19 +61,17 @@ def rollback(
     """Have boards go back to the slot before, or to another installed one."""
     from hwnas.deploy.flash import roll_back
 
-    outcomes = []
     with answered_by(Terminal(accept_new)):
-        for name, described, at in named(target, group, root):
-            with opened(described, at) as slots:
-                outcomes.append(roll_back(name, slots, reason, to))
+        found, silent = asked(named(target, group, root), lambda name, slots: roll_back(name, slots, reason, to))
     if json:
-        print_json({"outcomes": [outcome.model_dump(mode="json") for outcome in outcomes]})
+        print_json({"outcomes": [outcome.model_dump(mode="json") for outcome in found.values()]})
     else:
-        for outcome in outcomes:
+        for outcome in found.values():
             serves = f"serves {outcome.digest[:12]} again" if outcome.digest else "serves nothing, as at first"
             told = serves if outcome.fate == "rolled-back" else f"{outcome.fate}. {outcome.why}"
             out.print(Text.assemble((outcome.board, "bold"), f": {told}"), soft_wrap=True)
-    if any(outcome.fate != "rolled-back" for outcome in outcomes):
+    tell_silent(silent)
+    if any(outcome.fate != "rolled-back" for outcome in found.values()):
         raise typer.Exit(1)
 
 
@@ -87,17 +86,16 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Remove old slots from boards; the current one and the one before always stay."""
-    removed = {}
     with answered_by(Terminal(accept_new)):
-        for name, described, at in named(target, group, root):
-            with opened(described, at) as slots:
-                removed[name] = slots.collect(keep)
+        removed, silent = asked(named(target, group, root), lambda _, slots: slots.collect(keep))
     if json:
         print_json({"removed": removed})
+        tell_silent(silent)
         return
     for name, digests in removed.items():
         told = ", ".join(digest[:12] for digest in digests) or "nothing"
         out.print(Text.assemble((name, "bold"), f": removed {told}"), soft_wrap=True)
+    tell_silent(silent)
 
 
 def _print_status(name: str, one: SlotsStatus) -> None:
@@ -120,8 +118,8 @@ def _print_status(name: str, one: SlotsStatus) -> None:
     if service is None:
         out.print("  no service runs here; see docs/serving.md")
         return
-    digest, p99_ms = service.get("digest"), service.get("p99_ms")
-    served = "nothing yet" if digest is None else f"{digest[:12]}, {service.get('model')}"
+    serving, p99_ms = service.get("digest"), service.get("p99_ms")
+    served = "nothing yet" if serving is None else f"{serving[:12]}, {service.get('model')}"
     latency = "" if p99_ms is None else f", p99 {p99_ms:.3f} ms"
     problem = "" if service.get("problem") is None else f"; {service['problem']}"
     out.print(Text(f"  service at {service['address']}: {served}{latency}{problem}"), soft_wrap=True)

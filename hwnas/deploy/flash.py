@@ -17,7 +17,7 @@ from hwnas.deploy.outcome import Fate, Outcome
 from hwnas.deploy.preflight import PreflightCheck, compile_options, preflight
 from hwnas.deploy.signing import PublicKey, signers
 from hwnas.deploy.verification import verify_bundle
-from hwnas.devices.errors import AgentLostError, RefusedError, UnreachableError
+from hwnas.devices.errors import AgentLostError, InUseError, RefusedError, UnreachableError
 from hwnas.errors import DeviceError, HwnasError, UserError
 from hwnas.progress import Progress
 
@@ -103,11 +103,15 @@ def roll_back(board: str, slots: BoardSlots, why: str, to: str | None = None) ->
     start = time.monotonic()
     try:
         current = slots.roll_back(why, to)
-    except (RefusedError, UserError) as error:
-        return Outcome(board=board, fate="refused", why=str(error), seconds=time.monotonic() - start)
-    except DeviceError as error:
-        return Outcome(board=board, fate="unreachable", why=str(error), seconds=time.monotonic() - start)
+    except HwnasError as error:
+        return Outcome(board=board, fate=without_change(error), why=str(error), seconds=time.monotonic() - start)
     return Outcome(board=board, fate="rolled-back", why=why, digest=current, seconds=time.monotonic() - start)
+
+
+def without_change(error: HwnasError) -> Fate:
+    """What becomes of a board on which nothing was begun because of an error."""
+    answered = not isinstance(error, DeviceError) or isinstance(error, RefusedError | InUseError)
+    return "refused" if answered else "unreachable"
 
 
 class _Flashing:
@@ -160,6 +164,8 @@ class _Flashing:
 
     def failed(self, error: HwnasError) -> dict[str, Any]:
         """The outcome's fields after a refusal; a switch that was not confirmed is taken back."""
+        if self._before is None:
+            return {"fate": without_change(error), "why": str(error)}
         kind = error.kind if isinstance(error, RefusedError) else None
         never = isinstance(error, UserError) or kind in _NEVER_ARRIVED
         return self._taken_back(str(error), "refused" if never else "rolled-back")

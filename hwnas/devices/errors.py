@@ -31,6 +31,10 @@ class UnreachableError(DeviceError):
     """There is no way to the device at the moment; trying again later may help."""
 
 
+class InUseError(DeviceError):
+    """Another session has the device."""
+
+
 def as_clause(text: str) -> str:
     """What a device said as part of a sentence: one line, nothing that a terminal would obey, not without end."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)

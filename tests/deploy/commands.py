@@ -17,8 +17,8 @@ def hwnas(*arguments: object, status: int = 0) -> str:
     return " ".join(done.output.split())
 
 
-def told(*arguments: object) -> Any:
-    """What a command that succeeds tells machines."""
+def told(*arguments: object, status: int = 0) -> Any:
+    """What a command tells machines that ends with ``status``."""
     done = CliRunner().invoke(app, [*(str(argument) for argument in arguments), "--json"])
-    assert done.exit_code == 0, f"{done.output} {done.exception!r}"
+    assert done.exit_code == status, f"{done.output} {done.exception!r}"
     return json.loads(done.stdout)

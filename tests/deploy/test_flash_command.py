@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hwnas.agent.lease import Lease
 from hwnas.deploy.keys import KeyStore
 from tests.deploy.bundles import tiny_bundle
 from tests.deploy.commands import hwnas, told
@@ -84,6 +85,28 @@ def group_of(server: Sshd, directory: Path, count: int) -> Path:
     path = directory / "cameras.yaml"
     path.write_text("\n".join(lines))
     return path
+
+
+def test_of_a_group_those_answer_that_can(keys: KeyStore, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with serving(tmp_path / "home") as server:
+        group = group_of(server, tmp_path, 1)
+        away = json.dumps(server.settings().model_dump(exclude_defaults=True) | {"host": "127.0.0.1", "port": 9})
+        group.write_text(f"{group.read_text()}\n  - {{name: away, target: host-cpu, ssh: {away}}}\n")
+        for command in (["status"], ["slots", "gc"], ["rollback"], ["flash", bundle(keys, tmp_path), "--dry-run"]):
+            said = hwnas(*command, "--group", group, status=1)
+            assert "b0" in said and "away: " in said and "cannot be reached" in said
+
+
+def test_a_board_that_another_has_is_left_alone(keys: KeyStore, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with serving(tmp_path / "home") as server:
+        group, trust = group_of(server, tmp_path, 1), ("--target", "host-cpu", "--root", tmp_path / "b0", "--yes")
+        hwnas("keys", "trust", "release", *trust)
+        Lease("another", "somebody else", tmp_path / "home" / "lock").take(600)
+        rollouts = ("--rollouts", tmp_path / "rollouts")
+        (outcome,) = told("flash", bundle(keys, tmp_path), "--group", group, *rollouts, status=1)["outcomes"]
+    assert outcome["fate"] == "refused" and outcome["why"].count("in use by somebody else") == 1
 
 
 def test_a_group_is_flashed_in_waves_over_ssh_and_the_operators_machine_may_die(keys: KeyStore, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from hwnas.deploy.board import BoardSlots
-from hwnas.deploy.flash import Parcel, flash, roll_back
+from hwnas.deploy.flash import Parcel, flash, roll_back, without_change
 from hwnas.deploy.fleet.group import BoardEntry, Group, target_of
 from hwnas.deploy.outcome import Outcome
 from hwnas.devices import Device, Target, open_device
-from hwnas.errors import DeviceError, HwnasError
+from hwnas.errors import HwnasError
 from hwnas.progress import Silent
 
 Opener = Callable[[str, Target], AbstractContextManager[Device]]
@@ -57,7 +57,7 @@ class GroupFleet:
             with self._slots(board) as slots:
                 return flash(board, self._sent, slots, Silent(), allow_stale=self._allow_stale)
         except HwnasError as error:
-            return _unreached(board, error)
+            return _unchanged(board, error)
 
     def roll_back(self, board: str, why: str) -> Outcome:
         """Give a board back what it had before the bundle."""
@@ -71,7 +71,7 @@ class GroupFleet:
                     return Outcome(board=board, fate="updated", why=kept, digest=status.current)
                 return roll_back(board, slots, why)
         except HwnasError as error:
-            return _unreached(board, error)
+            return _unchanged(board, error)
 
     @contextmanager
     def _slots(self, board: str) -> Iterator[BoardSlots]:
@@ -80,6 +80,5 @@ class GroupFleet:
             yield BoardSlots(device, self._root or entry.root)
 
 
-def _unreached(board: str, error: HwnasError) -> Outcome:
-    fate = "unreachable" if isinstance(error, DeviceError) else "refused"
-    return Outcome(board=board, fate=fate, why=str(error))
+def _unchanged(board: str, error: HwnasError) -> Outcome:
+    return Outcome(board=board, fate=without_change(error), why=str(error))

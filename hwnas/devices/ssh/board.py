@@ -8,7 +8,7 @@ import time
 import asyncssh
 
 from hwnas.agent.lodging import LEASE_S, RETURN_S
-from hwnas.devices.errors import UnreachableError
+from hwnas.devices.errors import InUseError, UnreachableError
 from hwnas.devices.ssh.delivery import DeliveredAgent, read_message
 from hwnas.devices.ssh.loop import LoopThread
 from hwnas.devices.ssh.process import RemoteProcess
@@ -33,7 +33,7 @@ class Board:
         """Take the board; if a lease of somebody who left is about to end, wait for that.
 
         Raises:
-            DeviceError: another session has it.
+            InUseError: another session has it.
             UnreachableError: the connection broke.
         """
         self._loop, self._connection, self._where = loop, connection, where
@@ -74,7 +74,7 @@ class Board:
             if "error" in reply:
                 raise DeviceError(f"{self._where} cannot lodge the agent ({reply['error']}).")
             if reply["seconds"] > patience_s:
-                raise DeviceError(
+                raise InUseError(
                     f"{self._where} is in use by {reply['held_by']}; wait until that is done"
                     f" (if it died, {reply['seconds']:.0f} s from now)."
                 )
