@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,6 +77,19 @@ class Classification(_Part):
     bins: tuple[CalibrationBin, ...]
     classes: tuple[ClassScores, ...]
     confusion: tuple[Confusion, ...]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        rows: Counter[int] = Counter()
+        for entry in self.confusion:
+            rows[entry.actual] += entry.images
+        if rows != {number: scores.images for number, scores in enumerate(self.classes) if scores.images}:
+            raise ValueError("a row of the confusion matrix must have as many images as its class")
+        if any(entry.called >= len(self.classes) for entry in self.confusion):
+            raise ValueError("the confusion matrix names a class that there is not")
+        if not self.images == rows.total() == sum(bin_.images for bin_ in self.bins):
+            raise ValueError("the confusion matrix and the bins must each hold all images")
+        return self
 
     @property
     def confidence(self) -> float:

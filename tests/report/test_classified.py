@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hwnas.classification import Classification
 from hwnas.report import ReportData, classified
+from hwnas.report.confusion import confusion
 from hwnas.report.page import render
 from hwnas.supernet.metrics import ClassificationMeter
 from tests.report.conftest import GARMENTS, classification
@@ -33,7 +34,7 @@ def section(data: ReportData) -> str:
 
 def test_every_image_is_in_a_cell_and_in_a_bin() -> None:
     found = classification(GARMENTS)
-    drawing = classified.confusion(found).wide
+    drawing = confusion(found).wide
     assert drawing is not None
     assert sum(int(n) for n in re.findall(r"called [^<:]*: (\d+) images", drawing)) == found.images
     assert sum(int(n) for n in re.findall(r'class="on-[a-z]+"[^>]*>(\d+)<', drawing)) == found.images
@@ -43,7 +44,7 @@ def test_every_image_is_in_a_cell_and_in_a_bin() -> None:
     assert sum(int(row[-1]) for row in classified.bins(found).rows) == found.images
     wrong = sum(int(row[2]) for row in classified.mistakes(found).rows)
     assert wrong == round(found.images * (1 - found.top1))
-    assert f"{wrong} of 4000 images" in classified.confusion(found).summary
+    assert f"{wrong} of 4000 images" in confusion(found).summary
 
 
 def test_of_many_classes_those_are_drawn_that_are_mistaken() -> None:
@@ -51,7 +52,7 @@ def test_of_many_classes_those_are_drawn_that_are_mistaken() -> None:
     logits, labels = torch.eye(300).repeat(2, 1), [*range(300), *range(300)]
     labels[7], labels[311] = 299, 150
     found = of(logits, labels, names)
-    figure = classified.confusion(found)
+    figure = confusion(found)
     assert "the 20 of 300 classes" in figure.summary
     assert figure.narrow is not None
     assert "class 299 called class 7: 1 images" in figure.narrow
@@ -69,7 +70,7 @@ def test_what_is_not_defined_is_a_dash(sample: ReportData) -> None:
 
 def test_a_network_without_mistakes_has_none_to_tell(sample: ReportData) -> None:
     found = of(100 * torch.eye(2), [0, 1], ("cat", "dog"))
-    assert classified.confusion(found).summary.startswith("0 of 2 images are classified wrongly. ")
+    assert confusion(found).summary.startswith("0 of 2 images are classified wrongly. ")
     assert "All mistakes" not in section(with_classification(sample, found))
 
 

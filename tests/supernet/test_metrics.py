@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn import metrics as sklearn
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -106,6 +107,23 @@ def test_a_first_batch_without_mistakes_settles_nothing() -> None:
     logits = torch.eye(6) - torch.arange(6) / 100
     assert measured(logits, torch.tensor([0, 1, 2, 0, 1, 2]), batch=3).top1 == 0.5
     assert measured(logits, torch.tensor([0, 1, 2, 0, 0, 0]), batch=3).top5 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"confusion": [{"actual": 0, "called": 0, "images": 2}]}, "as many images as its class"),
+        ({"confusion": [{"actual": 0, "called": 2, "images": 1}]}, "a class that there is not"),
+        ({"images": 2}, "must each hold all images"),
+        ({"bins": []}, "must each hold all images"),
+        ({"top1": float("nan")}, "top1"),
+    ],
+)
+def test_figures_that_contradict_each_other_are_refused(changes: dict[str, object], complaint: str) -> None:
+    found = measured(torch.eye(2)[:1], torch.tensor([0]))
+    assert Classification.model_validate_json(found.model_dump_json()) == found
+    with pytest.raises(ValidationError, match=complaint):
+        Classification.model_validate(found.model_dump() | changes)
 
 
 def test_half_precision_is_taken_as_it_is() -> None:
