@@ -78,6 +78,8 @@ def asked(boards: list[Board], ask: Callable[[str, BoardSlots], Answer]) -> tupl
         with opened(target, root) as slots:
             return ask(name, slots)
 
+    if not boards:
+        return {}, {}
     if len(boards) == 1:
         return {boards[0][0]: answer(boards[0])}, {}
     answers: dict[str, Answer] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
+from hwnas.cli.boards import Board, GroupOption, RootOption, asked, named, opened, tell_silent
 from hwnas.cli.console import JsonOption, command, err, out, print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, list, trust and revoke signing keys.", no_args_is_help=True)
 
 TargetOption = Annotated[list[str] | None, typer.Option("--target", help="Board, a target's name or file; repeatable.")]
-RootOption = Annotated[str | None, typer.Option(help="Where the board's slots are; default: their usual place.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, for machines.")]
 
 
@@ -64,6 +65,7 @@ def list_keys(
 def trust(
     name: Annotated[str, typer.Argument(help="The key.")],
     target: TargetOption = None,
+    group: GroupOption = None,
     root: RootOption = None,
     yes: YesOption = False,
 ) -> None:
@@ -72,16 +74,16 @@ def trust(
     The way there is an SSH connection to a host whose key is known or was confirmed; that the board shall trust this
     key is asked for besides, unless --yes is given.
     """
-    from hwnas.deploy.board import BoardSlots
     from hwnas.deploy.keys import KeyStore
-    from hwnas.devices import load_target, open_device
     from hwnas.errors import UserError
 
+    boards = _boards(target, group, root)
+    if not boards:
+        raise UserError("Name the boards that shall trust the key with --target or --group.")
     key = KeyStore()[name]
     key.require_valid()
-    for board in _boards(target):
-        with open_device(load_target(board)) as device:
-            slots = BoardSlots(device, root)
+    for board, described, at in boards:
+        with opened(described, at) as slots:
             before = [trusted.keyid for trusted in slots.status().trusted]
             if key.keyid in before:
                 out.print(f"{board} trusts {name} already.")
@@ -99,27 +101,30 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The key.")],
     reason: Annotated[str, typer.Option(help="Why; boards tell it.")],
     target: TargetOption = None,
+    group: GroupOption = None,
     root: RootOption = None,
 ) -> None:
-    """Have nobody believe a key any more: here, and on the boards that are named.  It cannot be undone."""
-    from hwnas.deploy.board import BoardSlots
-    from hwnas.deploy.keys import KeyStore
-    from hwnas.devices import load_target, open_device
+    """Have nobody believe a key any more: here, and on the boards that are named.  It cannot be undone.
 
+    Boards that do not answer are named, and do not keep it from the others.
+    """
+    from hwnas.deploy.keys import KeyStore
+
+    boards = _boards(target, group, root)
     key = KeyStore().revoke(name, reason)
     out.print(f"{name} signs nothing any more.")
-    for board in target or ():
-        with open_device(load_target(board)) as device:
-            BoardSlots(device, root).revoke(key.record.key, reason)
+    told, silent = asked(boards, lambda _, slots: slots.revoke(key.record.key, reason))
+    for board in told:
         out.print(f"{board} takes nothing of {name} any more.")
+    tell_silent(silent)
 
 
-def _boards(targets: list[str] | None) -> list[str]:
-    from hwnas.errors import UserError
+def _boards(targets: list[str] | None, group: Path | None, root: str | None) -> list[Board]:
+    """Those that are named, and those of the group."""
+    from hwnas.devices import load_target
 
-    if not targets:
-        raise UserError("Name the boards that shall trust the key with --target.")
-    return targets
+    boards: list[Board] = [(target, load_target(target), root) for target in targets or ()]
+    return boards if group is None else boards + named(None, group, root)
 
 
 def _chosen(name: str) -> str:

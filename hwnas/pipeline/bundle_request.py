@@ -113,7 +113,10 @@ class BundleRequest:
             raise UserError("One bundle is of one run's directory, or of ONNX files; give one or the other.")
         of_models = (self.target, self.data, self.data_root, self.budget_ms, self.statistic, self.table)
         if any(said is not None for said in of_models) or self.choice != RuntimeChoice():
-            raise UserError("A run knows its target, data, budget and table; these options are for ONNX files alone.")
+            raise UserError(
+                "A run knows its target, runtime, data, budget and table; leave out --target, --runtime, --provider, "
+                "--precision, --data, --data-root, --budget, --statistic and --table, which are for ONNX files."
+            )
         return FinishedRun(self.sources[0])
 
     def _models(self) -> LooseModels:

@@ -93,7 +93,9 @@ def test_of_a_group_those_answer_that_can(keys: KeyStore, tmp_path: Path) -> Non
         group = group_of(server, tmp_path, 1)
         away = json.dumps(server.settings().model_dump(exclude_defaults=True) | {"host": "127.0.0.1", "port": 9})
         group.write_text(f"{group.read_text()}\n  - {{name: away, target: host-cpu, ssh: {away}}}\n")
-        for command in (["status"], ["slots", "gc"], ["rollback"], ["flash", bundle(keys, tmp_path), "--dry-run"]):
+        revoke = ["keys", "revoke", "release", "--reason", "lost"]
+        dry = ["flash", bundle(keys, tmp_path), "--dry-run"]
+        for command in (["status"], ["slots", "gc"], ["rollback"], dry, revoke):
             said = hwnas(*command, "--group", group, status=1)
             assert "b0" in said and "away: " in said and "cannot be reached" in said
 

@@ -321,7 +321,7 @@ def test_golden_inputs_fill_whole_batches(loose: Path, dataset: Dataset) -> None
         (["{run}", "--memory", "0"], "field 'memory_mib': input should be greater than 0"),
         (["{loose}", "--target", "host-cpu", "--key", "none"], "There is no key 'none'"),
         (["{loose}", "--target", "host-cpu", "--table", "none.json"], "none.json does not exist"),
-        (["{run}", "--target", "host-cpu"], "A run knows its target, data, budget and table"),
+        (["{run}", "--target", "host-cpu"], "A run knows its target, runtime, data, budget and table"),
         (["{run}", "{loose}"], "One bundle is of one run's directory, or of ONNX files"),
         (["{run}/none.onnx", "--target", "host-cpu"], "none.onnx does not exist"),
         (["{run}/config.json", "--target", "host-cpu"], "config.json is not ONNX"),
