@@ -117,6 +117,9 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
         # at 18 and converts down), Flatten in place of a Reshape by a constant, no stack traces with local paths in
         # the file; and in a tenth of the time.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Some padding follows from the size of the input, which is a constant here, and is folded by the simplifier.
+        warnings.filterwarnings("ignore", message="Converting a tensor")
+        warnings.filterwarnings("ignore", message="Constant folding")
         torch.onnx.export(
             network,
             (example,),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hwnas.spaces.padding import same_pads
+
 
 def explicit_pads(
     stated: Mapping[str, Any], sizes: list[int], kernel: list[int], strides: list[int], dilations: list[int]
@@ -17,9 +19,7 @@ def explicit_pads(
         return [0] * 2 * len(sizes)
     before, after = [], []
     for size, side, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        outputs = -(-size // stride)
-        total = max(0, (outputs - 1) * stride + (side - 1) * dilation + 1 - size)
-        smaller, larger = total // 2, total - total // 2
+        smaller, larger = same_pads(size, (side - 1) * dilation + 1, stride)
         before.append(smaller if automatic == "SAME_UPPER" else larger)
         after.append(larger if automatic == "SAME_UPPER" else smaller)
     return [*before, *after]

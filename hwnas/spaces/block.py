@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from hwnas.spaces.counting import Counts, counts_of
 from hwnas.spaces.nodes import Chain, Node
 from hwnas.spaces.operations import OPERATIONS
+from hwnas.spaces.padding import Padding
 
 Activation = Literal["relu", "h_swish", "relu6", "none"]
 
@@ -28,7 +29,7 @@ def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
 class BlockSpec:
     """One block; what it computes is fixed by ``op``, of :data:`hwnas.spaces.operations.OPERATIONS`.
 
-    Sizes are in pixels; padding is ``kernel // 2`` on each side.
+    Sizes are in pixels.  ``padding`` says more than ``symmetric`` only of a strided ``conv`` or ``mbconv``.
     """
 
     op: str
@@ -42,12 +43,15 @@ class BlockSpec:
     se: bool = False
     activation: Activation = "relu"
     skip: bool = False
+    padding: Padding = "symmetric"
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS or self.activation not in get_args(Activation):
             raise ValueError(f"unknown operation or activation in {self}")
         if self.skip and (self.stride != 1 or self.in_channels != self.out_channels):
             raise ValueError(f"a block that changes its shape cannot have a skip connection: {self}")
+        if self.padding != "symmetric" and (self.stride == 1 or self.op not in ("conv", "mbconv")):
+            raise ValueError(f"there is no padding to choose in {self}")
 
     @property
     def classifies(self) -> bool:
@@ -112,7 +116,8 @@ class BlockSpec:
         """A short unique text, such as ``mbconv:16x11x11:m48:o16:k3:s1:h_swish:skip``."""
         parts = [self.op, f"{self.in_channels}x{self.in_height}x{self.in_width}"]
         parts += [f"m{self.mid_channels}", f"o{self.out_channels}", f"k{self.kernel}", f"s{self.stride}"]
-        return ":".join([*parts, self.activation, *(["se"] if self.se else []), *(["skip"] if self.skip else [])])
+        parts += [self.activation, *(["se"] if self.se else []), *(["skip"] if self.skip else [])]
+        return ":".join([*parts, *([self.padding] if self.padding != "symmetric" else [])])
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""

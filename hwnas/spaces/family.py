@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from hwnas.spaces.space import Choice, Slot, Space
+from hwnas.spaces.space import NORM_EPS, Choice, Slot, Space
 
 
 class HasClasses(Protocol):
@@ -28,12 +28,14 @@ class Family(Generic[Preset]):
     presets: Mapping[str, Preset]
     choices: Callable[[Preset], Sequence[Choice]]
     slots: Callable[[Preset, int], Sequence[Slot]]
+    norm_eps: float = NORM_EPS
+    """See :class:`hwnas.spaces.Space`."""
 
     def space(self, preset: str, num_classes: int | None = None) -> Space:
         """The space of a preset; ``num_classes`` defaults to that of the preset's own data set."""
         chosen = self.presets[preset]
         classes = chosen.num_classes if num_classes is None else num_classes
-        return Space(self.name, preset, classes, self.choices(chosen), self.slots(chosen, classes))
+        return Space(self.name, preset, classes, self.choices(chosen), self.slots(chosen, classes), self.norm_eps)
 
 
 def reduced(resolution: int, reduction: int) -> int:

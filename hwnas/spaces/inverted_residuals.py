@@ -10,6 +10,7 @@ from functools import partial
 
 from hwnas.spaces.block import Activation, BlockSpec, make_divisible
 from hwnas.spaces.family import depth_choices, reduced
+from hwnas.spaces.padding import Padding
 from hwnas.spaces.space import Choice, Slot
 
 
@@ -42,6 +43,8 @@ class Preset:
     kernels: tuple[int, ...]
     expansions: tuple[int, ...]
     num_classes: int
+    padding: Padding = "symmetric"
+    """Of the convolutions with a stride."""
 
 
 def choices(p: Preset) -> list[Choice]:
@@ -60,7 +63,7 @@ def slots(p: Preset, num_classes: int) -> list[Slot]:
         for b in range(1, max(stage.depths) + 1):
             stride = stage.stride if b == 1 else 1
             label = f"stage{s}.block{b}"
-            build = partial(_elastic, stage, width, reduction, stride)
+            build = partial(_elastic, stage, width, reduction, stride, p.padding if stride > 1 else "symmetric")
             found.append(Slot(label, ("resolution", f"{label}.kernel", f"{label}.expansion"), build))
             width, reduction = stage.width, reduction * stride
     found.append(Slot("final", resolution, partial(_final, p, width, reduction)))
@@ -71,7 +74,8 @@ def slots(p: Preset, num_classes: int) -> list[Slot]:
 def _stem(p: Preset, resolution: int | None) -> BlockSpec | None:
     if resolution is None:
         return None
-    return BlockSpec("conv", 3, resolution, resolution, p.stem_width, kernel=3, stride=2, activation=p.stem_activation)
+    size, activation = resolution, p.stem_activation
+    return BlockSpec("conv", 3, size, size, p.stem_width, kernel=3, stride=2, activation=activation, padding=p.padding)
 
 
 def _first(p: Preset, resolution: int | None) -> BlockSpec | None:
@@ -96,6 +100,7 @@ def _elastic(
     in_channels: int,
     reduction: int,
     stride: int,
+    padding: Padding,
     resolution: int | None,
     kernel: int | None,
     expansion: int | None,
@@ -115,6 +120,7 @@ def _elastic(
         stage.se,
         stage.activation,
         skip=stride == 1 and in_channels == stage.width,
+        padding=padding,
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TypedDict
 
+from hwnas.spaces.padding import Padding, pads
+
 INPUT = "input"
 Attribute = int | float | list[int]
 
@@ -79,10 +81,18 @@ class Chain:
         self.tensor, self.shape = name, shape
 
     def conv(
-        self, name: str, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = True
+        self,
+        name: str,
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding: Padding = "symmetric",
     ) -> None:
-        """A convolution with padding ``kernel // 2``."""
+        """A convolution to ⌈size/stride⌉ pixels."""
         in_channels = self.shape[0]
+        before, after = zip(*(pads(size, kernel, stride, padding) for size in self.shape[1:]), strict=True)
         weight = [channels, in_channels // groups, kernel, kernel]
         self.append(
             name,
@@ -92,7 +102,7 @@ class Chain:
                 "dilations": [1, 1],
                 "group": groups,
                 "kernel_shape": [kernel, kernel],
-                "pads": [kernel // 2] * 4,
+                "pads": [*before, *after],
                 "strides": [stride, stride],
             },
             parameters={"weight": weight, "bias": [channels]} if bias else {"weight": weight},

@@ -30,7 +30,8 @@ def with_precisions(space: Space, precisions: Sequence[str]) -> Space:
     if len(set(precisions)) != len(precisions) or len(precisions) < 2:
         raise UserError(f"A search over precisions takes at least two different ones, not {', '.join(precisions)}.")
     choice = Choice(PRECISION, tuple(sorted(BITS[name] for name in precisions)))
-    return Space(space.family, space.preset, space.num_classes, (*space.choices, choice), space.slots)
+    choices = (*space.choices, choice)
+    return Space(space.family, space.preset, space.num_classes, choices, space.slots, space.norm_eps)
 
 
 def precision_of(architecture: Architecture) -> str | None:

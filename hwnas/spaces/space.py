@@ -22,6 +22,7 @@ from hwnas.spaces.block import BlockSpec
 
 Genomes = npt.NDArray[np.int8]
 INACTIVE = -1
+NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,24 @@ class Space:
         num_classes: outputs of the classifier.
         choices: parents before their children.
         slots: the network from input to output.
+        norm_eps: what its networks' batch norms add to a variance; it is in no block, since norms are folded away.
     """
 
     def __init__(
-        self, family: str, preset: str, num_classes: int, choices: Sequence[Choice], slots: Sequence[Slot]
+        self,
+        family: str,
+        preset: str,
+        num_classes: int,
+        choices: Sequence[Choice],
+        slots: Sequence[Slot],
+        norm_eps: float = NORM_EPS,
     ) -> None:
         self.family = family
         self.preset = preset
         self.num_classes = num_classes
         self.choices = tuple(choices)
         self.slots = tuple(slots)
+        self.norm_eps = norm_eps
         self._position = {choice.label: j for j, choice in enumerate(self.choices)}
 
     @property

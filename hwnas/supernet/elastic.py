@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.supernet.layers import BN_EPS, BN_MOMENTUM, ConvNorm, SqueezeExcite
+from hwnas.spaces.padding import Padding
+from hwnas.supernet.layers import BN_MOMENTUM, ConvNorm, PaddedConv, SqueezeExcite
 
 
 class ElasticBatchNorm(nn.BatchNorm2d):
@@ -23,7 +24,7 @@ class ElasticBatchNorm(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        super().__init__(channels, momentum=BN_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] with any c up to the largest."""
@@ -31,7 +32,7 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None
         mean, var = self.running_mean[:c], self.running_var[:c]
         training = self.training
-        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], training, BN_MOMENTUM, BN_EPS)
+        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], training, BN_MOMENTUM, self.eps)
 
     def copy_to(self, norm: nn.BatchNorm2d) -> None:
         """Write the first channels into a plain layer."""
@@ -46,17 +47,19 @@ class ElasticBatchNorm(nn.BatchNorm2d):
 
 
 class ElasticConvNorm(nn.Module):
-    """Convolution with "same" padding and batch norm, of elastic input and output width."""
+    """Convolution and batch norm, of elastic input and output width."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, padding: Padding = "symmetric"
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        self.conv = PaddedConv(in_channels, out_channels, kernel, stride, padding=padding)
         self.norm = ElasticBatchNorm(out_channels)
 
     def forward(self, x: Tensor, out_channels: int) -> Tensor:
         """[n, c, h, w] with any c up to the largest to [n, out, ⌈h/stride⌉, ⌈w/stride⌉]."""
         weight = self.conv.weight[:out_channels, : x.shape[1]]
-        return cast(Tensor, self.norm(F.conv2d(x, weight, None, self.conv.stride, self.conv.padding)))
+        return cast(Tensor, self.norm(self.conv.convolve(x, weight)))
 
     def copy_to(self, layer: ConvNorm) -> None:
         """Write the active part into a plain layer."""
@@ -77,12 +80,10 @@ class ElasticDepthwise(nn.Module):
     share (Cai et al. 2020, Sec. 3.3 "Elastic Kernel Size"); it starts as the identity.
     """
 
-    def __init__(self, channels: int, kernels: tuple[int, ...], stride: int) -> None:
+    def __init__(self, channels: int, kernels: tuple[int, ...], stride: int, padding: Padding = "symmetric") -> None:
         super().__init__()
         self.kernels = tuple(sorted(kernels))
-        self.stride = stride
-        largest = self.kernels[-1]
-        self.conv = nn.Conv2d(channels, channels, largest, stride, largest // 2, groups=channels, bias=False)
+        self.conv = PaddedConv(channels, channels, self.kernels[-1], stride, channels, padding)
         self.transforms = nn.ParameterDict(
             {f"to{kernel}": nn.Parameter(torch.eye(kernel**2)) for kernel in self.kernels[:-1]}
         )
@@ -102,7 +103,7 @@ class ElasticDepthwise(nn.Module):
     def forward(self, x: Tensor, kernel: int) -> Tensor:
         """[n, c, h, w] with any c up to the largest."""
         c = x.shape[1]
-        return F.conv2d(x, self.weight(c, kernel), None, self.stride, kernel // 2, 1, c)
+        return self.conv.convolve(x, self.weight(c, kernel), c)
 
 
 class ElasticSqueezeExcite(SqueezeExcite):

@@ -7,8 +7,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwnas.spaces.padding import Padding, same_pads
+
 BN_MOMENTUM = 0.1
-BN_EPS = 1e-5
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -20,13 +21,49 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return F.relu(x, inplace=True) if activation == "relu" else F.hardswish(x, inplace=True)
 
 
-class ConvNorm(nn.Module):
-    """Convolution with "same" padding and batch norm; attributes ``conv`` and ``norm``."""
+class PaddedConv(nn.Conv2d):
+    """A convolution without bias to ⌈size/stride⌉ pixels."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding = "symmetric",
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.same_upper = padding == "same_upper"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, in, h, w] to [n, out, ⌈h/stride⌉, ⌈w/stride⌉]."""
+        return self.convolve(x, self.weight, self.groups)
+
+    def convolve(self, x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+        """With this stride and padding, but a part of the weight."""
+        kernel, stride = weight.shape[-1], self.stride[0]
+        if not self.same_upper:
+            return F.conv2d(x, weight, None, stride, kernel // 2, 1, groups)
+        height, width = (same_pads(int(size), kernel, stride) for size in x.shape[-2:])
+        return F.conv2d(F.pad(x, (*width, *height)), weight, None, stride, 0, 1, groups)
+
+
+class ConvNorm(nn.Module):
+    """Convolution and batch norm; attributes ``conv`` and ``norm``."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding = "symmetric",
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.conv = PaddedConv(in_channels, out_channels, kernel, stride, groups, padding)
+        self.norm = nn.BatchNorm2d(out_channels, momentum=BN_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in, h, w] to [n, out, ⌈h/stride⌉, ⌈w/stride⌉]."""

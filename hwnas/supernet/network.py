@@ -24,7 +24,7 @@ class ElasticNetwork(nn.Module):
         super().__init__()
         self.space = space
         self.blocks = nn.ModuleDict({slot.label.replace(".", "_"): self._shared(slot) for slot in space.slots})
-        initialise(self)
+        initialise(self, space.norm_eps)
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Images [n, 3, r, r], r the architecture's resolution, to logits [n, classes]."""
@@ -40,7 +40,7 @@ class ElasticNetwork(nn.Module):
 
         Its output equals that of this network with the architecture active.
         """
-        network = PlainNetwork(self.space.blocks(architecture))
+        network = PlainNetwork(self.space.blocks(architecture), self.space.norm_eps)
         active = zip(self.blocks.values(), self._slot_specs(architecture), strict=True)
         sources = [block for block, spec in active if spec is not None]
         for source, target in zip(sources, network, strict=True):

@@ -8,20 +8,26 @@ import torch
 from torch import nn
 
 from hwnas.spaces import BlockSpec
+from hwnas.spaces.space import NORM_EPS
 from hwnas.supernet.blocks import BLOCKS
 
 
 class PlainNetwork(nn.Sequential):
-    """A chain of blocks, from images [n, 3, r, r] to logits [n, classes]."""
+    """A chain of blocks, from images [n, 3, r, r] to logits [n, classes].
 
-    def __init__(self, specs: Sequence[BlockSpec]) -> None:
+    Args:
+        specs: the blocks.
+        norm_eps: see :class:`hwnas.spaces.Space`.
+    """
+
+    def __init__(self, specs: Sequence[BlockSpec], norm_eps: float = NORM_EPS) -> None:
         super().__init__(*(BLOCKS[spec.op].plain(spec) for spec in specs))
         self.specs = tuple(specs)
-        initialise(self)
+        initialise(self, norm_eps)
 
 
 @torch.no_grad()
-def initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module, norm_eps: float) -> None:
     """He initialisation by fan-out (He et al. 2015, Sec. 2.2); small classifier weights."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -31,6 +37,8 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.eps = norm_eps
 
 
 def mobilenet_v3_small(resolution: int, num_classes: int) -> list[BlockSpec]:

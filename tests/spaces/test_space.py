@@ -16,6 +16,7 @@ NAMES = [
     "mobilenet_v3/imagenet-w1.2",
     "proxyless/small",
     "proxyless/imagenet-w1.3",
+    "proxyless/efficientnet-lite0",
     "resnet/small",
     "resnet/imagenet",
 ]

@@ -20,7 +20,8 @@ def mbconv(chain: Chain, spec: BlockSpec) -> None:
     if spec.expands:
         chain.conv("expand.conv", spec.mid_channels)
         chain.activate("expand.activation", spec.activation)
-    chain.conv("depthwise.conv", spec.mid_channels, spec.kernel, spec.stride, groups=spec.mid_channels)
+    mid = spec.mid_channels
+    chain.conv("depthwise.conv", mid, spec.kernel, spec.stride, groups=mid, padding=spec.padding)
     chain.activate("depthwise.activation", spec.activation)
     if spec.se:
         chain.squeeze_excite(spec.se_channels)

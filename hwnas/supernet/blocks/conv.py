@@ -19,7 +19,7 @@ class ConvBlock(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.body = ConvNorm(spec.in_channels, spec.out_channels, spec.kernel, spec.stride)
+        self.body = ConvNorm(spec.in_channels, spec.out_channels, spec.kernel, spec.stride, padding=spec.padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in, h, w] to [n, out, h', w']."""
@@ -33,7 +33,7 @@ class ElasticConv(ElasticBlock):
     def __init__(self, specs: Sequence[BlockSpec]) -> None:
         super().__init__()
         ins, outs = max(spec.in_channels for spec in specs), max(spec.out_channels for spec in specs)
-        self.body = ElasticConvNorm(ins, outs, specs[0].kernel, specs[0].stride)
+        self.body = ElasticConvNorm(ins, outs, specs[0].kernel, specs[0].stride, specs[0].padding)
 
     def forward(self, x: Tensor, spec: BlockSpec) -> Tensor:
         """[n, in, h, w] to [n, out, h', w']."""

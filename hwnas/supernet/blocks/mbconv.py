@@ -29,7 +29,7 @@ class MBConv(nn.Module):
         self.spec = spec
         mid = spec.mid_channels
         self.expand = ConvNorm(spec.in_channels, mid) if spec.expands else None
-        self.depthwise = ConvNorm(mid, mid, spec.kernel, spec.stride, groups=mid)
+        self.depthwise = ConvNorm(mid, mid, spec.kernel, spec.stride, mid, spec.padding)
         self.se = SqueezeExcite(mid, spec.se_channels) if spec.se else None
         self.project = ConvNorm(mid, spec.out_channels)
 
@@ -53,7 +53,7 @@ class ElasticMBConv(ElasticBlock):
         mid = largest.mid_channels
         self.expand = nn.Conv2d(largest.in_channels, mid, 1, bias=False)
         self.expand_norm = ElasticBatchNorm(mid)
-        self.depthwise = ElasticDepthwise(mid, kernels, largest.stride)
+        self.depthwise = ElasticDepthwise(mid, kernels, largest.stride, largest.padding)
         self.depthwise_norm = ElasticBatchNorm(mid)
         self.se = ElasticSqueezeExcite(mid, largest.se_channels) if largest.se else None
         self.project = nn.Conv2d(mid, largest.out_channels, 1, bias=False)
