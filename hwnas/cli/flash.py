@@ -156,8 +156,9 @@ def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
     if outcome.health is not None:
         for check in outcome.health["checks"]:
             _print_check(f"{check['name']} ({check['model']})", check["ok"], check["says"])
-        if outcome.health["live"] is not None:
-            out.print(Text(f"  {_live_in_words(outcome.health['live'])}"), soft_wrap=True)
+        live = outcome.health["live"]
+        if live is not None and live["requests"]:
+            out.print(Text(f"  {_live_in_words(live)}"), soft_wrap=True)
         if outcome.health["contended"]:
             out.print("  Latency was measured while the service answered requests: contended.")
     words = {"updated": "serves", "unchanged": "already serves"}.get(outcome.fate)
@@ -171,11 +172,9 @@ def _print_outcome(sent: Parcel, outcome: Outcome) -> None:
 def _live_in_words(live: dict[str, Any]) -> str:
     """How the service answered while the board built and checked."""
     said = f"the service answered {live['requests']} requests meanwhile"
-    if live["p99_ms"] is not None:
-        return f"{said}, p99 {live['p99_ms']:.3f} ms"
-    return (
-        said if live["slowest_ms"] is None else f"{said}, too few for a p99; the slowest took {live['slowest_ms']} ms"
-    )
+    if live["p99_ms"] is None:
+        return f"{said}, too few for a p99; the slowest took {live['slowest_ms']:.3f} ms"
+    return f"{said}, p99 {live['p99_ms']:.3f} ms"
 
 
 def _print_check(name: str, ok: bool, says: str) -> None:
