@@ -17,7 +17,7 @@ def test_the_blocks_of_all_resolutions_are_the_distinct_blocks_of_the_space(name
     assert set(blocks_at(space, space.resolutions)) == set(space.distinct_blocks)
     resolutions = default_resolutions(space)
     assert {space.resolutions[0], space.resolutions[-1]} <= set(resolutions) <= set(space.resolutions)
-    assert len(blocks_at(space, resolutions)) <= 600
+    assert len(blocks_at(space, resolutions)) <= 640
 
 
 @settings(max_examples=5, deadline=None)
