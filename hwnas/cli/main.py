@@ -15,6 +15,7 @@ from hwnas.cli import (
     doctor,
     export,
     flash,
+    import_weights,
     keys,
     profile,
     publish,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("profile")(profile.profile)
 app.command("train")(train.train)
+app.command("import-weights")(import_weights.import_weights)
 app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("export")(export.export)
