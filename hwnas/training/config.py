@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwnas.data.augmentation import AugmentationConfig
 
+RecipeName = Literal["sandwich", "progressive", "single-stage"]
+
+
+def _full_epochs(given: dict[str, Any]) -> float:
+    """Two epochs, or the share of the published progressive shrinking (180 of 605), or none."""
+    if given.get("recipe") == "progressive":
+        return 0.3 * float(given.get("epochs", 30))
+    return 0.0 if given.get("recipe") == "single-stage" else 2.0
+
 
 class TrainingConfig(BaseModel):
-    """A sandwich training run; everything that its result depends on.
+    """A training run; everything that its result depends on.
 
-    The run has two phases: for ``full_epochs`` only the largest subnet is trained, then channels are sorted by
-    importance and the sandwich begins (largest, smallest, ``random_subnets`` others at every step).
+    For ``full_epochs`` only the largest subnet is trained; what follows is the ``recipe``'s
+    (:mod:`hwnas.training.recipes`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    init: str | None = None
+    """Weights to begin with: ``efficientnet-lite0``, or the directory of a supernet; by default random ones."""
+    recipe: RecipeName = "sandwich"
     epochs: float = Field(default=30, gt=0)
-    full_epochs: float = Field(default=2, ge=0)
+    full_epochs: float = Field(default_factory=_full_epochs, ge=0)
     """Like ``epochs`` and ``warmup_epochs`` not necessarily whole; a run has a whole number of steps, at least one."""
     batch_size: int = Field(default=128, ge=1)
     """Images a step, over all processes together."""
     random_subnets: int = Field(default=2, ge=0)
+    resolution: Literal["subnet", "step"] = "subnet"
+    """Whether each subnet has its own, or one is drawn a step for all of its subnets (Cai et al. 2020, Sec. 3.3)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate_floor: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the learning rate below which it does not fall (constant ending, Yu et al. 2020, Sec. 3.2)."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate from each block to the one before it (Howard and Ruder 2018, Sec. 3.2)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-5, ge=0)
     """Not applied to biases, norms and kernel transforms."""
     warmup_epochs: float = Field(default=1.0, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    drop_connect: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that the largest subnet's last residual is left out for an image; it rises from 0 with depth."""
+    teacher: str | None = None
+    """Directory of a supernet whose largest subnet teaches; by default the recipe's own teacher does."""
     distillation: float = Field(default=1.0, ge=0, le=1)
-    """Weight of the largest subnet's soft labels in the loss of the others; the rest is cross entropy."""
+    """Weight of the teacher's soft labels in the loss of those that it teaches; the rest is cross entropy."""
+    divergence: Literal["kl", "alpha"] = "kl"
+    """From the teacher's soft labels (:mod:`hwnas.training.losses`)."""
+    alpha_min: float = Field(default=-1.0, lt=0)
+    alpha_max: float = Field(default=1.0, gt=0)
+    alpha_clip: float = Field(default=5.0, gt=0)
     gradient_clip: float = Field(default=5.0, gt=0)
     """Largest L2 norm of the gradient."""
     ema_decay: float = Field(default=0.9995, ge=0, lt=1)
@@ -43,3 +70,13 @@ class TrainingConfig(BaseModel):
     checkpoint_steps: int = Field(default=200, ge=1)
     evaluate_epochs: int = Field(default=1, ge=1)
     """Epochs between two evaluations of the largest and the smallest subnet on the validation split."""
+
+    @model_validator(mode="after")
+    def _fit_the_recipe(self) -> TrainingConfig:
+        if self.recipe == "single-stage" and self.full_epochs:
+            raise ValueError("a single-stage training has no phase of the largest subnet alone; set full_epochs to 0")
+        if self.recipe == "progressive" and not (0 < self.full_epochs < self.epochs):
+            raise ValueError("progressive shrinking begins with a full network; set full_epochs between 0 and epochs")
+        if self.recipe == "progressive" and not self.random_subnets:
+            raise ValueError("progressive shrinking trains random subnets alone; set random_subnets to 1 or more")
+        return self

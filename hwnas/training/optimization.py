@@ -8,29 +8,60 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
+from hwnas.training.recipes import Phase
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The configured optimizer; only matrices and kernels decay, not biases, norms and kernel transforms."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "transforms" not in name]
-    kept = [p for name, p in model.named_parameters() if p.ndim <= 1 or "transforms" in name]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+    """The configured optimizer; only matrices and kernels decay, not biases, norms and kernel transforms.
+
+    Each group has its ``scale`` on the learning rate (``TrainingConfig.layer_decay``).
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for scale, layer in _layers(model, config.layer_decay):
+        for name, parameter in layer.named_parameters():
+            decays = parameter.ndim > 1 and "transforms" not in name
+            groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
+    settings = [
+        {"params": parameters, "weight_decay": decay, "scale": scale} for (scale, decay), parameters in groups.items()
     ]
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.learning_rate)
-    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+        return AdamW(settings, lr=config.learning_rate, foreach=True)
+    # Torch's fused optimizers take neither gradients laid out unlike their weights, as those of slices are, nor weights
+    # that had none before, as those of subnets not yet drawn.
+    momentum = config.momentum
+    return SGD(settings, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True)
+
+
+def _layers(model: nn.Module, decay: float) -> list[tuple[float, nn.Module]]:
+    """The blocks of a network, each with its scale: 1 for the last, ``decay`` for the one before it, and so on."""
+    if decay == 1:
+        return [(1.0, model)]
+    layers = list(model.blocks.values() if isinstance(model, ElasticNetwork) else model.children())
+    return [(decay ** (len(layers) - 1 - index), layer) for index, layer in enumerate(layers)]
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """The rate of the next step, before each group's scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """The rate of a step: linear warm-up, then a half cosine to zero (Loshchilov and Hutter 2017, without restarts)."""
+    """The rate of a step: linear warm-up, then a half cosine to the floor (Loshchilov and Hutter 2017)."""
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(total_steps - warmup, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * max(0.5 * (1 + math.cos(math.pi * done)), config.learning_rate_floor)
+
+
+def phase_rate(config: TrainingConfig, phase: Phase, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step within its phase's cycle; only the run's first cycle warms up."""
+    first, end, height = phase.cycle
+    cold = config if first == 0 else config.model_copy(update={"warmup_epochs": 0.0})
+    return height * learning_rate(cold, step - first, steps_per_epoch, end - first)
 
 
 @torch.no_grad()

@@ -31,20 +31,29 @@ class Progress(Document):
     num_classes: int
     dataset_fingerprint: str
     config: TrainingConfig
+    teacher_sha256: str = ""
+    """Of the weights of the directory that ``config`` names as teacher."""
 
 
 @dataclass(slots=True)
 class State:
-    """The tensors of a run. ``average`` is the moving average of the parameters, by name."""
+    """The tensors of a run.
+
+    ``average`` is the moving average of the parameters, by name; ``teacher`` the network that teaches and no longer
+    learns, where the run has made one.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     average: dict[str, Tensor]
+    teacher: nn.Module | None = None
 
     def save(self, path: Path, progress: Progress) -> None:
         """Write the state whole or not at all."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        if self.teacher is not None:
+            tensors |= {f"teacher.{name}": tensor for name, tensor in self.teacher.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
@@ -69,12 +78,15 @@ class State:
             self.model.load_state_dict(_below("model.", tensors))
             for name, tensor in _below("average.", tensors).items():
                 self.average[name].copy_(tensor)
+            if self.teacher is not None:
+                self.teacher.load_state_dict(_below("teacher.", tensors))
         parameters = dict(self.model.named_parameters())
         for key_and_name, tensor in _below("optimizer.", tensors).items():
             key, name = key_and_name.split(".", 1)
             parameter = parameters[name]
-            # Scalars such as AdamW's step count stay on the CPU, as torch keeps them.
-            value = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            # Scalars such as AdamW's step count lie beside the parameter, as the fused optimizers want them.
+            same = tensor.shape == parameter.shape
+            value = torch.empty_like(parameter).copy_(tensor) if same else tensor.to(parameter.device)
             self.optimizer.state[parameter][key] = value
 
 

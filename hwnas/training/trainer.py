@@ -7,54 +7,59 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hwnas.data import Dataset, ImageSet, to_input
-from hwnas.data.augmentation import Augmentation
-from hwnas.errors import DivergedError, UserError
+from hwnas.data import Dataset, to_input
+from hwnas.errors import UserError
 from hwnas.files import append_json_line, locked, read_json_lines, write_atomic
 from hwnas.progress import Progress as ProgressBar
 from hwnas.progress import Silent
 from hwnas.spaces import Architecture, Space
-from hwnas.supernet import (
-    DatasetRecord,
-    ElasticNetwork,
-    SupernetRecord,
-    recalibrate,
-    save_supernet,
-    top1,
-)
+from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, save_supernet
+from hwnas.supernet.importing import begin_with
+from hwnas.training.batches import Batches
 from hwnas.training.config import TrainingConfig
 from hwnas.training.curves import extend_curves, restart_curves
-from hwnas.training.optimization import learning_rate, make_optimizer, update_average
-from hwnas.training.sandwich import backward, sandwich
+from hwnas.training.drop_connect import DropConnect
+from hwnas.training.failures import LossWatch, memory_explained
+from hwnas.training.losses import backward
+from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
+from hwnas.training.processes import average_gradients, share_batch_norms
+from hwnas.training.recipes import Phase, phases, subnets
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
+from hwnas.training.teachers import Teacher, external_teacher
+from hwnas.training.validation import validation_top1
 
 METRICS_FILE = "metrics.jsonl"
-EVALUATION_BATCH = 250
+METRICS_STEPS = 50
+NOTE_SECONDS = 1.0
+"""Between two losses on the bar; each waits for the device."""
 CHECKPOINT_SECONDS = 30.0
 """A kill costs at most so much work."""
+
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class Trainer:
     """One training run in a directory.
 
     Args:
-        directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl``, its curves for TensorBoard and,
-            at the end, ``weights.safetensors`` with ``record.json``.
+        directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl``, the same as curves for TensorBoard
+            and, at the end, ``weights.safetensors`` with ``record.json``.
         space: its number of classes must be the data set's.
 
     Raises:
-        UserError: the directory holds the state of another run, or the data set has fewer images than a batch.
+        UserError: the directory holds the state of another run, the data set has fewer images than a batch, the batch
+            cannot be shared out or held in memory, or the teacher does not know the data set's classes.
     """
 
     def __init__(self, directory: Path, space: Space, dataset: Dataset, config: TrainingConfig) -> None:
@@ -69,6 +74,8 @@ class Trainer:
                 f"A batch of {config.batch_size} cannot be split between {self.accelerator.num_processes} "
                 "processes; choose a multiple."
             )
+        if config.batch_size == self.accelerator.num_processes:
+            raise UserError("Batch norm needs at least two images in each process; choose a larger batch.")
         if len(dataset.train) < config.batch_size:
             raise UserError(
                 f"Data set {dataset.name} has {len(dataset.train)} training images, fewer than one batch of "
@@ -77,17 +84,22 @@ class Trainer:
         self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.full_steps = min(round(config.full_epochs * self.steps_per_epoch), self.total_steps)
-        self.augment = Augmentation(config.augmentation)
+        self.phases = phases(space, config, self.full_steps, self.total_steps)
 
         torch.manual_seed(config.seed)
-        model = ElasticNetwork(space).to(self.accelerator.device)
-        self.model: ElasticNetwork = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = ElasticNetwork(space)
+        if config.init is not None:
+            begin_with(config.init, model, dataset.mean, dataset.std)
+        self.model = self._placed(model)
+        self.drop_connect = DropConnect(self.model, config.drop_connect)
         optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
+        self.teacher, self._teacher_sha256 = self._external_teacher()
+        self.losses = LossWatch(config, space.num_classes)
         self.step = 0
         self.seconds = 0.0
-        self._saved_at = time.monotonic()
+        self._saved_at = self._noted_at = time.monotonic()
 
     def run(self, progress: ProgressBar | None = None) -> SupernetRecord:
         """Train to the end, from the last state on disk if there is one; returns the record that was saved."""
@@ -105,86 +117,115 @@ class Trainer:
 
     def top1s(self, architectures: Sequence[Architecture]) -> list[float]:
         """Validation accuracies of subnets with the averaged weights, each recalibrated, in 0..1."""
-        averaged = self._averaged_model()
-        return [self._top1(averaged, architecture) for architecture in architectures]
+        averaged, device = self._averaged_model(), self.accelerator.device
+        return [validation_top1(averaged, architecture, self.dataset, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         self._resume()
         bar.start("training", until, self.step, "step")
-        for batch in self._batches(until):
-            begun = time.perf_counter()
-            losses = self._train_step(*batch)
-            self.step += 1
-            self.seconds += time.perf_counter() - begun
-            bar.advance(note=f"loss {float(losses[0]):.3f}")
-            self._record(losses)
-            late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
-            if late or self.step % self.config.checkpoint_steps == 0 or self.step == until:
-                self._save_state()
+        accelerator = self.accelerator
+        process, processes = accelerator.process_index, accelerator.num_processes
+        batches = Batches(self.dataset, self.config, accelerator.device, process, processes)
+        while self.step < until:
+            self._advance(batches, until, bar)
         bar.finish()
+
+    def _advance(self, batches: Batches, until: int, bar: ProgressBar) -> None:
+        """One step, and what is due after it."""
+        begun = time.perf_counter()
+        with memory_explained(self.config, self.accelerator.num_processes):
+            losses = self._train_step(batches)
+        self.step += 1
+        self.losses.add(self.step, losses)
+        self.seconds += time.perf_counter() - begun
+        last_of_epoch = self.step % self.steps_per_epoch == 0
+        now = time.monotonic()
+        saves = now - self._saved_at > CHECKPOINT_SECONDS or self.step % self.config.checkpoint_steps == 0
+        saves = saves or self.step == until
+        recorded = last_of_epoch or self.step % METRICS_STEPS == 0
+        note = ""
+        if saves or recorded or now - self._noted_at > NOTE_SECONDS:
+            latest = self.losses.look()
+            self._noted_at, note = now, f"loss {latest[0]:.3f}"
+            if recorded:
+                self._record(latest, last_of_epoch)
+        bar.advance(note=note)
+        if saves:
+            self._save_state()
 
     # --- one step -----------------------------------------------------------------------------------------
 
-    def _batches(self, until: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of every remaining batch: uint8 images and labels."""
-        train, config = self.dataset.train, self.config
-        share = config.batch_size // self.accelerator.num_processes
-        for step in range(self.step, until):
-            epoch, index = divmod(step, self.steps_per_epoch)
-            if index == 0 or step == self.step:
-                order = torch.from_numpy(np.random.default_rng((config.seed, epoch)).permutation(len(train)))
-            start = index * config.batch_size + self.accelerator.process_index * share
-            rows = order[start : start + share]
-            yield train.pixels[rows], train.labels[rows]
-
-    def _train_step(self, pixels: Tensor, labels: Tensor) -> list[Tensor]:
-        """One optimizer step; returns the loss of each subnet, the largest's first."""
+    def _train_step(self, batches: Batches) -> Tensor:
+        """One optimizer step; returns the loss of each subnet, the first drawn first."""
         config, accelerator = self.config, self.accelerator
-        if self.step == self.full_steps and self.step:
-            self._begin_sandwich()
+        phase = next(phase for phase in self.phases if self.step < phase.end)
+        if self.step == phase.first:
+            self._begin(phase)
         self.model.train()
-        seed = (config.seed * self.total_steps + self.step) * accelerator.num_processes + accelerator.process_index
-        pixels = pixels.to(accelerator.device).float().div_(255)
-        augmented = self.augment(pixels, seed=seed)
-        architectures = (
-            [self.space.largest]
-            if self.step < self.full_steps
-            else sandwich(self.space, config.random_subnets, (config.seed, self.step))
-        )
+        augmented, targets = batches(self.step)
 
         def images(resolution: int) -> Tensor:
             batch = to_input(augmented, resolution, self.dataset.mean, self.dataset.std)
             return batch.contiguous(memory_format=torch.channels_last)
 
+        drops = config.drop_connect and phase.teacher == "first"
+        with accelerator.autocast():
+            soft = None if self.teacher is None else self.teacher(augmented)
         losses = backward(
             self.model,
-            architectures,
+            subnets(self.space, phase, config, self.step),
             images,
-            labels.to(accelerator.device),
+            targets,
             config,
             autocast=accelerator.autocast,
             backpropagate=accelerator.backward,
+            teacher=soft,
+            regularised=self.drop_connect((config.seed, self.step), config.batch_size, batches.share)
+            if drops
+            else None,
         )
         if accelerator.num_processes > 1:
-            _average_gradients(self.model, accelerator)
-        accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.steps_per_epoch, self.total_steps)
+            average_gradients(self.model, accelerator)
+            losses = accelerator.reduce(losses, reduction="mean")
+        accelerator.unscale_gradients()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip, foreach=True)
+        set_learning_rate(self.state.optimizer, phase_rate(config, phase, self.step, self.steps_per_epoch))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        since_begin = self.step if self.step < self.full_steps else self.step - self.full_steps
-        update_average(self.state.average, self.model, self.config.ema_decay, since_begin)
-        if not math.isfinite(float(losses[0])):
-            raise DivergedError(
-                f"Training diverged at step {self.step} (loss {float(losses[0])}); lower the learning rate."
-            )
+        update_average(self.state.average, self.model, config.ema_decay, self.step - phase.first)
         return losses
 
-    def _begin_sandwich(self) -> None:
-        """Sort channels by importance; what belongs to the old order starts anew."""
-        self.model.sort_channels()
-        self.state.optimizer.state.clear()
-        self.state.average.update(_copy_parameters(self.model))
+    def _begin(self, phase: Phase) -> None:
+        """Keep the full network if it is to teach; sort channels: what belongs to the old order starts anew."""
+        if phase.teacher == "full" and self.state.teacher is None:
+            network = self._averaged_model().extract(self.space.largest)
+            self._teach(network)
+        if phase.sorts:
+            if self.config.init is None:  # such weights are in their order
+                self.model.sort_channels()
+            self.state.optimizer.state.clear()
+            self.state.average.update(_copy_parameters(self.model))
+
+    def _teach(self, network: PlainNetwork) -> None:
+        """Make a network the teacher of the phases to come, where the user has not given another.
+
+        It normalises by its batches, as the published code's does, so that it needs no recalibration.
+        """
+        self.state.teacher = self._placed(network).train()
+        if self.config.teacher is None:
+            largest = self.space.largest
+            self.teacher = Teacher(network, largest.resolution, self.dataset.mean, self.dataset.std)
+
+    def _external_teacher(self) -> tuple[Teacher | None, str]:
+        if self.config.teacher is None:
+            return None, ""
+        return external_teacher(Path(self.config.teacher), self.dataset, self.accelerator.device)
+
+    def _placed(self, model: Network) -> Network:
+        """On the device, and with batch norms over the images of all processes."""
+        if self.accelerator.num_processes > 1:
+            share_batch_norms(model, self.accelerator.num_processes)
+        return model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     # --- files --------------------------------------------------------------------------------------------
 
@@ -193,12 +234,15 @@ class Trainer:
         if path.exists():
             saved = read_progress(path)
             mine = self._progress()
-            for field in ("space", "num_classes", "dataset_fingerprint", "config"):
+            for field in ("space", "num_classes", "dataset_fingerprint", "config", "teacher_sha256"):
                 if getattr(saved, field) != getattr(mine, field):
                     raise UserError(
                         f"{path} is the state of a run with another {field.replace('_', ' ')}; give the same "
                         "settings to go on, or another directory to begin anew."
                     )
+            taught = next((phase for phase in self.phases if phase.teacher == "full"), None)
+            if taught is not None and saved.step > taught.first:
+                self._teach(PlainNetwork(self.space.blocks(self.space.largest)))
             self.state.restore(path)
             self.step, self.seconds = saved.step, saved.seconds
         if self.accelerator.is_main_process:
@@ -215,6 +259,7 @@ class Trainer:
             num_classes=self.space.num_classes,
             dataset_fingerprint=self.dataset.fingerprint,
             config=self.config,
+            teacher_sha256=self._teacher_sha256,
         )
 
     def _save_state(self) -> None:
@@ -226,19 +271,18 @@ class Trainer:
     def _metrics_path(self) -> Path:
         return self.directory / METRICS_FILE
 
-    def _record(self, losses: list[Tensor]) -> None:
+    def _record(self, losses: list[float], last_of_epoch: bool) -> None:
         if not self.accelerator.is_main_process:
             return
-        last_of_epoch = self.step % self.steps_per_epoch == 0
         epoch = self.step // self.steps_per_epoch
-        line: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
-        line |= {"loss_largest": float(losses[0]), "loss_smallest": float(losses[-1])}
-        line |= {"lr": self.state.optimizer.param_groups[0]["lr"], "seconds": round(self.seconds, 2)}
+        line: dict[str, float | str] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
+        line["phase"] = next(phase.name for phase in self.phases if self.step <= phase.end)
+        line |= {"loss_largest": losses[0], "loss_smallest": losses[-1]}
+        line |= {"lr": self.state.optimizer.param_groups[-1]["lr"], "seconds": round(self.seconds, 2)}
         if last_of_epoch and (epoch % self.config.evaluate_epochs == 0 or self.step == self.total_steps):
             line |= self._evaluate()
-        if last_of_epoch or self.step % 50 == 0:
-            append_json_line(self._metrics_path, line)
-            extend_curves(self.directory, line)
+        append_json_line(self._metrics_path, line)
+        extend_curves(self.directory, line)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 
@@ -246,20 +290,6 @@ class Trainer:
         """Validation accuracy of the extremes with the averaged weights."""
         largest, smallest = self.top1s([self.space.largest, self.space.smallest])
         return {"top1_largest": largest, "top1_smallest": smallest}
-
-    def _top1(self, supernet: ElasticNetwork, architecture: Architecture) -> float:
-        network = supernet.extract(architecture)
-        network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        resolution = architecture.resolution
-        recalibrate(network, (images for images, _ in self._inputs(self.dataset.recalibration, resolution)))
-        return top1(network, self._inputs(self.dataset.validation, resolution))
-
-    def _inputs(self, split: ImageSet, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        device = self.accelerator.device
-        for start in range(0, len(split), EVALUATION_BATCH):
-            rows = slice(start, start + EVALUATION_BATCH)
-            x = to_input(split.pixels[rows].to(device), resolution, self.dataset.mean, self.dataset.std)
-            yield x.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
 
     def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)
@@ -297,17 +327,3 @@ class Trainer:
 
 def _copy_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def _average_gradients(model: torch.nn.Module, accelerator: Accelerator) -> None:
-    """Mean gradient over the processes, in one transfer.
-
-    Torch's DistributedDataParallel is not used: it synchronises at every backward pass and wants each parameter
-    in each of them, while a step here has several passes over different parts of the weights.
-    """
-    with_gradient = [p for p in model.parameters() if p.grad is not None]
-    gradients = [p.grad for p in with_gradient if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    flat = accelerator.reduce(flat, reduction="mean")
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))

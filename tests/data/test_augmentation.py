@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hwnas.data.augmentation import Augmentation, AugmentationConfig
+from hwnas.data.augmentation import Augmentation, AugmentationConfig, Mixing
 from hwnas.errors import UserError
 
 NOTHING = AugmentationConfig(crop="none", horizontal_flip=0, erasing=0)
@@ -31,6 +31,9 @@ configs = st.builds(
     saturation=st.floats(0, 1),
     hue=st.floats(0, 0.5),
     erasing=st.floats(0, 1),
+    randaugment=st.integers(0, 3),
+    mixup=st.floats(0, 0.5),
+    cutmix=st.floats(0, 0.5),
 )
 
 
@@ -122,7 +125,16 @@ def test_grey_images_have_no_hue() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"crop": "oval"}, {"padding": -1}, {"erasing": 1.5}, {"hue": 0.7}, {"flip": 0.5}, {"resized_area": (0.9, 0.1)}],
+    [
+        {"crop": "oval"},
+        {"padding": -1},
+        {"erasing": 1.5},
+        {"hue": 0.7},
+        {"flip": 0.5},
+        {"resized_area": (0.9, 0.1)},
+        {"randaugment_magnitude": 30},
+        {"mixup": 0.6, "cutmix": 0.6},
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -144,3 +156,33 @@ def test_without_strength_images_stay_as_they_are() -> None:
     config = EVERYTHING.model_copy(update={"strength": 0.0, "horizontal_flip": 0.0, "saturation": 0.0, "hue": 0.0})
     assert torch.allclose(Augmentation(config)(images, seed=1), images, atol=1e-6)
     assert not torch.allclose(Augmentation(config.model_copy(update={"strength": 1.0}))(images, seed=1), images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_draws_other_operations_for_other_seeds_and_keeps_grey_grey(channels: int) -> None:
+    images = batch(8, channels)
+    augmentation = Augmentation(NOTHING.model_copy(update={"randaugment": 2}))
+    changed = [augmentation(images, seed) for seed in range(6)]
+    assert all(images.shape == other.shape and 0 <= other.min() <= other.max() <= 1 for other in changed)
+    assert len({round(float(other.sum()), 3) for other in changed}) == 6
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_labels_are_mixed_in_the_shares_of_their_images(kind: str) -> None:
+    labels = torch.arange(8)
+    images = labels.div(8).view(8, 1, 1, 1).expand(8, 3, 16, 16).contiguous()
+    mixed, target = Mixing(NOTHING.model_copy(update={kind: 1.0}), 8)(images, labels, seed=3)
+    assert torch.allclose(target.sum(1), torch.ones(8))
+    # The image of class c is c/8 all over, so that its mean is that of its classes.
+    assert torch.allclose(mixed.mean((1, 2, 3)), (target * labels.div(8)).sum(1), atol=1e-5)
+    assert (target.max(1).values < 1).sum() >= 4
+    again, same = Mixing(NOTHING.model_copy(update={kind: 1.0}), 8)(images, labels, seed=3)
+    assert torch.equal(again, mixed)
+    assert torch.equal(same, target)
+
+
+def test_mixing_happens_as_often_as_asked_for() -> None:
+    labels = torch.arange(4)
+    mixing = Mixing(NOTHING.model_copy(update={"mixup": 0.25, "cutmix": 0.25}), 4)
+    plain = [torch.equal(mixing(batch(4), labels, seed)[0], batch(4)) for seed in range(200)]
+    assert 70 < sum(plain) < 130

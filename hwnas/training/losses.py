@@ -1,0 +1,92 @@
+"""The loss of one subnet on one batch, and how all subnets of a step learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hwnas.spaces import Architecture
+from hwnas.supernet import ElasticNetwork
+from hwnas.training.config import TrainingConfig
+
+
+def backward(
+    supernet: ElasticNetwork,
+    architectures: Sequence[Architecture],
+    images: Callable[[int], Tensor],
+    targets: Tensor,
+    config: TrainingConfig,
+    *,
+    autocast: Callable[[], AbstractContextManager[None]],
+    backpropagate: Callable[[Tensor], None],
+    teacher: Tensor | None = None,
+    regularised: AbstractContextManager[None] | None = None,
+) -> Tensor:
+    """Add the gradients of all ``architectures`` on one batch; returns each one's loss, on the device.
+
+    Args:
+        images: the batch at a resolution, [n, 3, r, r], normalised.
+        targets: class numbers [n], or probabilities [n, classes].
+        autocast, backpropagate: as the accelerator does them.
+        teacher: logits [n, classes] that all learn from; None: the first learns from the labels and teaches the others
+            (in-place distillation).
+        regularised: entered for the first subnet, where that is the largest.
+    """
+    losses = []
+    for index, architecture in enumerate(architectures):
+        with autocast(), regularised if regularised and not index else nullcontext():
+            logits = supernet(images(architecture.resolution), architecture)
+        logits = logits.float()
+        loss = _loss(logits, targets, teacher, config)
+        backpropagate(loss)
+        losses.append(loss.detach())
+        if teacher is None:
+            teacher = logits.detach()
+    return torch.stack(losses)
+
+
+def _loss(logits: Tensor, targets: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:
+    """Cross entropy, or its mixture with the distance from the teacher."""
+    distillation = 0.0 if teacher is None else config.distillation
+    loss = logits.new_zeros(())
+    if teacher is not None and distillation:
+        if config.divergence == "alpha":
+            soft = alpha_divergence(logits, teacher, (config.alpha_min, config.alpha_max), config.alpha_clip)
+        else:
+            soft = F.cross_entropy(logits, teacher.softmax(1))  # KL but for the teacher's own entropy
+        loss = distillation * soft
+    if distillation < 1:
+        hard = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+        loss = loss + (1 - distillation) * hard
+    return loss
+
+
+def alpha_divergence(student: Tensor, teacher: Tensor, alphas: tuple[float, float], clip: float) -> Tensor:
+    """Adaptive alpha-divergence of a student from its teacher, mean over the batch.
+
+    A negative alpha punishes a student that is too sure, a positive one a student that is not sure enough; of both
+    the larger counts for each image (Wang et al. 2021, "AlphaNet", Sec. 3).
+
+    Args:
+        student, teacher: logits [n, classes].
+        alphas: the lower and the upper one.
+        clip: bound of (p/q)^alpha, which keeps gradients of bounded variance.
+    """
+    log_q = student.log_softmax(1)
+    lower, upper = (_alpha_divergence(log_q, teacher.log_softmax(1), alpha, clip) for alpha in alphas)
+    value, gradient = (torch.where(lower[0] > upper[0], a, b).mean() for a, b in zip(lower, upper, strict=True))
+    return gradient + (value - gradient).detach()
+
+
+def _alpha_divergence(log_q: Tensor, log_p: Tensor, alpha: float, clip: float) -> tuple[Tensor, Tensor]:
+    """D(p‖q) of each image, and a term whose gradient is D's with the clipped ratio taken as a constant."""
+    q, log_ratio = log_q.detach().exp(), log_p - log_q.detach()
+    if abs(alpha - 1) < 1e-3:  # the limit: KL(p‖q), which needs no clipping
+        p = log_p.exp()
+        return (p * log_ratio).sum(1), -(p * log_q).sum(1)
+    ratio = (alpha * log_ratio).exp().clamp(max=clip)
+    return (q * (ratio - 1)).sum(1) / (alpha * (alpha - 1)), -(q * ratio * log_q).sum(1) / alpha
