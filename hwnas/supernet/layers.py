@@ -22,7 +22,7 @@ def activate(x: Tensor, activation: str) -> Tensor:
 
 
 class PaddedConv(nn.Conv2d):
-    """A convolution without bias to ⌈size/stride⌉ pixels."""
+    """A convolution to ⌈size/stride⌉ pixels, without bias until a batch norm is folded into it."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class PaddedConv(nn.Conv2d):
         """With this stride and padding, but a part of the weight."""
         kernel, stride = weight.shape[-1], self.stride[0]
         if not self.same_upper:
-            return F.conv2d(x, weight, None, stride, kernel // 2, 1, groups)
+            return F.conv2d(x, weight, self.bias, stride, kernel // 2, 1, groups)
         height, width = (same_pads(int(size), kernel, stride) for size in x.shape[-2:])
-        return F.conv2d(F.pad(x, (*width, *height)), weight, None, stride, 0, 1, groups)
+        return F.conv2d(F.pad(x, (*width, *height)), weight, self.bias, stride, 0, 1, groups)
 
 
 class ConvNorm(nn.Module):
