@@ -233,17 +233,21 @@ def test_an_agent_that_is_killed_in_between_costs_nothing(
     assert slots.status().state_of(bundle.digest) == "confirmed"
 
 
-def test_a_board_over_ssh_is_flashed_though_its_server_is_killed(tmp_path: Path) -> None:
+STEPS = ["sending", "verifying there", "checking there", "switching", "confirmed"]
+
+
+@pytest.mark.parametrize("step", ["building there", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS)])
+def test_a_board_over_ssh_is_flashed_though_its_server_is_killed(step: str, tmp_path: Path) -> None:
     """In mid-way the server and every connection die; a bit later it is there again."""
 
     class Killing(Silent):
         notes: list[str] = []  # noqa: RUF012
 
         def advance(self, amount: float = 1.0, note: str = "") -> None:
-            self.notes.append(note)
-            if note == "building there":
+            if note == step and not self.notes.count(step):
                 server.stop()
                 server.start()
+            self.notes.append(note)
 
     bundle, home = tiny_bundle(), tmp_path / "home"
     home.mkdir()
@@ -256,7 +260,7 @@ def test_a_board_over_ssh_is_flashed_though_its_server_is_killed(tmp_path: Path)
             outcome = flash("there", sent, board, Killing())
             assert (outcome.fate, outcome.why) == ("updated", None)
             assert board.status().current == bundle.digest
-    assert "building there" in Killing.notes
+    assert step in Killing.notes
 
 
 def test_a_board_that_is_gone_is_said_to_be_unreachable(tmp_path: Path) -> None:
