@@ -14,7 +14,13 @@ from hwnas.cli.console import JsonOption, bars, command, percent, print_json, pr
 @command
 def train(
     out: Annotated[Path, typer.Option(help="Directory of the run; the same one goes on where it stopped.")],
-    space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
+    space: Annotated[
+        str | None,
+        typer.Option(help="Search space, FAMILY/PRESET; default: mobilenet_v3/small, or that of --init."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Weights to begin with: efficientnet-lite0, or a supernet's directory.")
+    ] = None,
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
@@ -29,18 +35,19 @@ def train(
 ) -> None:
     """Train a once-for-all supernet; under torchrun, in several processes."""
     from hwnas.data import load_dataset
-    from hwnas.pipeline.training import read_settings, train_supernet, training_config
+    from hwnas.pipeline.training import read_settings, space_to_train, train_supernet, training_config
 
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     settings = read_settings(config, options)
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    given = {"init": init, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     with bars() as progress:
         dataset = load_dataset(data, root=data_root, download=download, progress=progress)
-        record = train_supernet(out, space, dataset, training_config(settings, config), progress)
+        checked = training_config(settings, config)
+        record = train_supernet(out, space_to_train(space, checked.init), dataset, checked, progress)
     if int(os.environ.get("RANK", "0")):
         return  # one of several processes is enough to tell
     if json:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hwnas.training import TrainingConfig
 
 
+DEFAULT_SPACE = "mobilenet_v3/small"
+
+
 def training_config(settings: dict[str, Any], source: Path | None = None) -> TrainingConfig:
     """Check training settings.
 
@@ -46,6 +49,15 @@ def read_settings(path: Path | None, options: Path | None = None) -> dict[str, A
     from hwnas.tuning.options import apply_options
 
     return apply_options(settings, options)
+
+
+def space_to_train(space: str | None, init: str | None) -> str:
+    """The space that is named, that of the weights to begin with, or the one for a first try."""
+    if space is None and init is not None:
+        from hwnas.supernet.importing import space_of
+
+        return space_of(init)
+    return space or DEFAULT_SPACE
 
 
 def train_supernet(
