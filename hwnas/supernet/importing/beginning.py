@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from hwnas.errors import UserError
 from hwnas.supernet.checkpoint import load_record, load_supernet
@@ -61,7 +60,8 @@ def _renormalise(supernet: ElasticNetwork, before: tuple[Triple, Triple], after:
     taken from the mean that the norm subtracts.
     """
     (mean, std), (new_mean, new_std) = (tuple(map(torch.tensor, pair)) for pair in (before, after))
-    body = next(iter(supernet.blocks.values())).body
-    weight: Tensor = body.conv.weight
-    body.norm.running_mean -= torch.einsum("ochw,c->o", weight, (new_mean - mean) / std)
+    state = supernet.state_dict()
+    stem = next(name.removesuffix("conv.weight") for name in state if name.endswith("conv.weight"))
+    weight = state[f"{stem}conv.weight"]
+    state[f"{stem}norm.running_mean"] -= torch.einsum("ochw,c->o", weight, (new_mean - mean) / std)
     weight *= (new_std / std).view(1, 3, 1, 1)
