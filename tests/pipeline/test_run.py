@@ -101,6 +101,9 @@ def test_a_killed_run_ends_with_a_network_that_keeps_the_budget(
     assert set(summary["seconds_per_step"]) == {"profile", "budget", "search", "finalists", "benchmark"}
     assert json.loads((run / "summary.json").read_text()) == summary
     assert (run / "report.html").stat().st_size > 10_000
+    classification = json.loads((run / "report.json").read_text())["winner"]["network"]["classification"]
+    assert classification["top1"] == summary["top1"]
+    assert sum(entry["images"] for entry in classification["confusion"]) == classification["images"]
     assert list(run.rglob("*.part")) == []
 
 
