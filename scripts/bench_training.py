@@ -1,0 +1,169 @@
+#!/usr/bin/env python
+"""Images a second of one training step of a subnet, against the dynamic network of the PyPI package ``ofa``.
+
+    pip install --no-deps --target /tmp/ofa ofa
+    python scripts/bench_training.py --ofa /tmp/ofa
+
+Both networks are the once-for-all MobileNetV3 of width 1.0; in each round both do a step (forward, cross entropy,
+backward, SGD with momentum) of the same random subnet on the same images, in turn.  A row is a subnet: the fastest of
+its rounds of each counts, so that what else the machine does is left out.  ``arithmetic`` is the share of the time of
+our step that torch spends in convolutions, matrix products and batch norms, forward and backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+
+from hwnas.cli.console import print_table
+from hwnas.spaces import Architecture, get_space
+from hwnas.supernet import ElasticNetwork
+from hwnas.training import TrainingConfig
+from hwnas.training.optimization import make_optimizer
+
+SPACE = "mobilenet_v3/imagenet-w1.0"
+DEPTHS, EXPANSIONS, KERNELS, STAGES, BLOCKS = [2, 3, 4], [3, 4, 6], [3, 5, 7], 5, 4
+ARITHMETIC = ("conv", "mm", "batch_norm")
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    torch.manual_seed(0)
+    space = get_space(SPACE, arguments.classes)
+    config = TrainingConfig()
+    theirs = dynamic_network(arguments.ofa, arguments.classes).to(device)
+    their_optimizer = torch.optim.SGD(
+        theirs.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
+    )
+    ours = ElasticNetwork(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    our_optimizer = make_optimizer(ours, config)
+    images = torch.randn(arguments.batch, 3, arguments.pixels, arguments.pixels, device=device)
+    labels = torch.arange(arguments.batch, device=device) % arguments.classes
+    drawn = space.decode(space.sample(np.random.default_rng(arguments.seed), arguments.subnets))
+    rows = []
+    for architecture in drawn:
+
+        def their_step(architecture: Architecture = architecture) -> None:
+            theirs.set_active_subnet(**as_ofa(architecture))
+            step(theirs(images), labels, their_optimizer)
+
+        def our_step(architecture: Architecture = architecture) -> None:
+            step(ours(images.contiguous(memory_format=torch.channels_last), architecture), labels, our_optimizer)
+
+        ofa_seconds, hwnas_seconds = fastest([their_step, our_step], arguments.rounds, device)
+        rows.append(
+            {
+                "subnet": architecture.id,
+                "ofa_images_per_second": arguments.batch / ofa_seconds,
+                "hwnas_images_per_second": arguments.batch / hwnas_seconds,
+                "speedup": ofa_seconds / hwnas_seconds,
+                "arithmetic": arithmetic(our_step, device),
+            }
+        )
+    show(rows, arguments)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ofa", type=Path, required=True, help="directory in which the package ofa lies")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--pixels", type=int, default=64)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--subnets", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    return parser.parse_args()
+
+
+def dynamic_network(place: Path, classes: int) -> Any:
+    """The package's network; it wants torchvision for the reading of images alone, which is not done here."""
+    sys.path.append(str(place))
+    for name in ("", ".transforms", ".transforms.functional", ".datasets", ".models", ".utils"):
+        sys.modules[f"torchvision{name}"] = MagicMock()
+    networks = importlib.import_module("ofa.imagenet_classification.elastic_nn.networks.ofa_mbv3")
+    return networks.OFAMobileNetV3(
+        n_classes=classes, dropout_rate=0, ks_list=KERNELS, expand_ratio_list=EXPANSIONS, depth_list=DEPTHS
+    ).train()
+
+
+def as_ofa(architecture: Architecture) -> dict[str, list[int]]:
+    """A subnet as the package names it; blocks that are skipped have any kernel and expansion."""
+    values = dict(architecture.choices)
+    places = [f"stage{s}.block{b}" for s in range(1, STAGES + 1) for b in range(1, BLOCKS + 1)]
+    return {
+        "ks": [values.get(f"{place}.kernel", KERNELS[0]) for place in places],
+        "e": [values.get(f"{place}.expansion", EXPANSIONS[0]) for place in places],
+        "d": [values[f"stage{s}.depth"] for s in range(1, STAGES + 1)],
+    }
+
+
+def step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    functional.cross_entropy(logits, labels).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def fastest(steps: list[Callable[[], None]], rounds: int, device: torch.device) -> list[float]:
+    """Seconds of each, in turn round after round; a first round warms up."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds + 1):
+        for taken, one in zip(seconds, steps, strict=True):
+            begun = time.perf_counter()
+            one()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            taken.append(time.perf_counter() - begun)
+    return [min(taken[1:]) for taken in seconds]
+
+
+def arithmetic(one: Callable[[], None], device: torch.device) -> float:
+    """Share of a step's time in kernels that compute what the network is defined by."""
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiled:
+        one()
+    times = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profiled.key_averages()
+    }
+    return sum(t for name, t in times.items() if any(part in name for part in ARITHMETIC)) / sum(times.values())
+
+
+def show(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    speedup = statistics.median(row["speedup"] for row in rows)
+    cells = [
+        [
+            row["subnet"],
+            f"{row['ofa_images_per_second']:.1f}",
+            f"{row['hwnas_images_per_second']:.1f}",
+            f"{row['speedup']:.2f}",
+            f"{100 * row['arithmetic']:.0f} %",
+        ]
+        for row in rows
+    ]
+    title = f"Training steps of {arguments.batch} images of {arguments.pixels} px, median speedup {speedup:.2f}"
+    print_table(title, ["subnet", "ofa, images/s", "hwnas, images/s", "speedup", "arithmetic"], cells)
+    if arguments.json:
+        print(json.dumps({"rows": rows, "speedup": speedup, "torch": torch.__version__, "device": arguments.device}))
+
+
+if __name__ == "__main__":
+    main()
