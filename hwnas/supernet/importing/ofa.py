@@ -117,7 +117,8 @@ def _matching(path: Path, state: State) -> tuple[str, ElasticNetwork]:
         if misfit is None:
             fill(supernet, state, names.__getitem__)
             return published, supernet
-        misfits[published] = (len(state.keys() ^ names.values()), misfit)
+        ours = {(names[name], tensor.shape) for name, tensor in supernet.state_dict().items()}
+        misfits[published] = (len(ours ^ {(name, tensor.shape) for name, tensor in state.items()}), misfit)
     nearest = min(misfits, key=lambda published: misfits[published][0])
     raise BadFileError(
         f"checkpoint {path} is none of the published once-for-all networks ({', '.join(SPACES)}): "
