@@ -81,7 +81,7 @@ def test_the_largest_subnet_begins_as_it(supernet: ElasticNetwork, published: nn
     assert (supernet.extract(supernet.space.largest)(images) - expected).abs().max() < 1e-4
 
 
-@pytest.mark.skipif(not PICTURES.exists(), reason="needs a sample of ImageNet's validation pictures as parquet")
+@pytest.mark.skipif(not PICTURES.exists(), reason="needs a sample of ImageNet's pictures as parquet")
 def test_it_tells_real_pictures_apart_as_the_published_network_does(published: nn.Module, lite0: PlainNetwork) -> None:
     images = pictures(PICTURES, 32)
     inputs = to_input(images.pixels, 224, LITE0_MEAN, LITE0_STD)

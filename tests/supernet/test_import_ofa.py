@@ -39,7 +39,9 @@ def as_trained(network: nn.Module) -> nn.Module:
     network.train()
     network(torch.randn(4, 3, 64, 64, generator=generator))
     network.eval()
-    weight = network.state_dict()["classifier.linear.weight"]
+    (weight,) = (
+        t for name, t in network.state_dict().items() if name.startswith("classifier") and name.endswith("weight")
+    )
     weight.div_(network(torch.randn(8, 3, 64, 64, generator=generator)).std(0).mean())
     return network
 

