@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import BinaryIO, Callable, Dict, List
 
 
@@ -17,7 +18,7 @@ def module_command(module: str, *arguments: str) -> List[str]:
 
 def module_environment() -> Dict[str, str]:
     """This process's environment, in which Python finds the modules that this process finds, from any directory."""
-    return dict(os.environ, PYTHONPATH=os.pathsep.join(os.path.abspath(path) for path in sys.path if path))
+    return dict(os.environ, PYTHONPATH=os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path))
 
 
 def claim_stdout() -> BinaryIO:
