@@ -1,9 +1,6 @@
 #!/usr/bin/env python
 """Images a second of one training step of a subnet, against the dynamic network of the PyPI package ``ofa``.
 
-    pip install --no-deps --target /tmp/ofa ofa
-    python scripts/bench_training.py --ofa /tmp/ofa
-
 Both networks are the once-for-all MobileNetV3 of width 1.0; in each round both do a step (forward, cross entropy,
 backward, SGD with momentum) of the same random subnet on the same images, in turn.  A row is a subnet: the fastest of
 its rounds of each counts, so that what else the machine does is left out.  ``arithmetic`` is the share of the time of
@@ -13,18 +10,15 @@ our step that torch spends in convolutions, matrix products and batch norms, for
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import torch
+from once_for_all import activate, published
 from torch import Tensor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
@@ -35,8 +29,7 @@ from hwnas.supernet import ElasticNetwork
 from hwnas.training import TrainingConfig
 from hwnas.training.optimization import make_optimizer
 
-SPACE = "mobilenet_v3/imagenet-w1.0"
-DEPTHS, EXPANSIONS, KERNELS, STAGES, BLOCKS = [2, 3, 4], [3, 4, 6], [3, 5, 7], 5, 4
+SPACE, NETWORK = "mobilenet_v3/imagenet-w1.0", "ofa_mbv3_d234_e346_k357_w1.0"
 ARITHMETIC = ("conv", "mm", "batch_norm")
 
 
@@ -47,7 +40,7 @@ def main() -> None:
     torch.manual_seed(0)
     space = get_space(SPACE, arguments.classes)
     config = TrainingConfig()
-    theirs = dynamic_network(arguments.ofa, arguments.classes).to(device)
+    theirs = published(NETWORK, n_classes=arguments.classes, dropout_rate=0).train().to(device)
     their_optimizer = torch.optim.SGD(
         theirs.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
     )
@@ -60,7 +53,7 @@ def main() -> None:
     for architecture in drawn:
 
         def their_step(architecture: Architecture = architecture) -> None:
-            theirs.set_active_subnet(**as_ofa(architecture))
+            activate(theirs, space, architecture)
             step(theirs(images), labels, their_optimizer)
 
         def our_step(architecture: Architecture = architecture) -> None:
@@ -81,7 +74,6 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ofa", type=Path, required=True, help="directory in which the package ofa lies")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pixels", type=int, default=64)
@@ -92,28 +84,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser.parse_args()
-
-
-def dynamic_network(place: Path, classes: int) -> Any:
-    """The package's network; it wants torchvision for the reading of images alone, which is not done here."""
-    sys.path.append(str(place))
-    for name in ("", ".transforms", ".transforms.functional", ".datasets", ".models", ".utils"):
-        sys.modules[f"torchvision{name}"] = MagicMock()
-    networks = importlib.import_module("ofa.imagenet_classification.elastic_nn.networks.ofa_mbv3")
-    return networks.OFAMobileNetV3(
-        n_classes=classes, dropout_rate=0, ks_list=KERNELS, expand_ratio_list=EXPANSIONS, depth_list=DEPTHS
-    ).train()
-
-
-def as_ofa(architecture: Architecture) -> dict[str, list[int]]:
-    """A subnet as the package names it; blocks that are skipped have any kernel and expansion."""
-    values = dict(architecture.choices)
-    places = [f"stage{s}.block{b}" for s in range(1, STAGES + 1) for b in range(1, BLOCKS + 1)]
-    return {
-        "ks": [values.get(f"{place}.kernel", KERNELS[0]) for place in places],
-        "e": [values.get(f"{place}.expansion", EXPANSIONS[0]) for place in places],
-        "d": [values[f"stage{s}.depth"] for s in range(1, STAGES + 1)],
-    }
 
 
 def step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:

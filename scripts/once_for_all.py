@@ -37,21 +37,22 @@ def networks() -> ModuleType:
     return found
 
 
-def published(name: str) -> torch.nn.Module:
+def published(name: str, **options: Any) -> torch.nn.Module:
     """A network of ``ofa.model_zoo.ofa_net`` with random weights, in evaluation mode.
 
     Args:
         name: of its file; see :data:`hwnas.supernet.importing.ofa.SPACES`.
+        options: of the package's class, such as ``n_classes``.
     """
     made = networks()
     if name.startswith("ofa_resnet50"):
         network = made.OFAResNets(
-            depth_list=[0, 1, 2], expand_ratio_list=[0.2, 0.25, 0.35], width_mult_list=[0.65, 0.8, 1.0]
+            depth_list=[0, 1, 2], expand_ratio_list=[0.2, 0.25, 0.35], width_mult_list=[0.65, 0.8, 1.0], **options
         )
     elif name.startswith("ofa_proxyless"):
-        network = made.OFAProxylessNASNets(width_mult=1.3, **_KERNELS_AND_SO_ON)
+        network = made.OFAProxylessNASNets(width_mult=1.3, **_KERNELS_AND_SO_ON, **options)
     else:
-        network = made.OFAMobileNetV3(width_mult=float(name.rpartition("w")[2]), **_KERNELS_AND_SO_ON)
+        network = made.OFAMobileNetV3(width_mult=float(name.rpartition("w")[2]), **_KERNELS_AND_SO_ON, **options)
     return network.eval()
 
 
