@@ -20,7 +20,7 @@ from .powermode import PowerModeSetting
 from .privileged import find_command
 from .processes import module_command, module_environment
 from .protocol import AgentError, ErrorKind, Fields
-from .settings_record import SettingsRecord
+from .settings_record import ENDS_WITHIN_S, SettingsRecord
 
 _ROOT = Path("/")
 _OUTLIVING = (PowerModeSetting.name,)
@@ -188,7 +188,7 @@ def keep(root: Path, directory: Path) -> None:
     """Wait until the process that changed settings has ended or set them back; then set back what is left."""
     SettingsRecord(directory).wait()
     with contextlib.suppress(AgentError):  # it stays on disk for the next agent
-        Settings(root, directory).restore_left()
+        Settings(root, directory).restore_left(ENDS_WITHIN_S)
 
 
 if __name__ == "__main__":
