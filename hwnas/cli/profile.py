@@ -31,7 +31,7 @@ def profile(
     ] = None,
     networks_only: Annotated[
         int | None,
-        typer.Option(min=2, help="Few-shot: no blocks, but so many whole networks, and half as many held out."),
+        typer.Option(min=5, help="Few-shot: no blocks, but so many whole networks, and half as many held out."),
     ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of classes; default: the preset's own.")] = None,
     resolutions: Annotated[

@@ -19,6 +19,7 @@ from hwnas.latency.blocks import block_times
 from hwnas.latency.conditions import conditions_of, contexts
 from hwnas.latency.crew import Board, Clock
 from hwnas.latency.extension import Extension
+from hwnas.latency.fewshot import FEWEST
 from hwnas.latency.journal import Journal, journal_path, open_journal
 from hwnas.latency.judging import Judge
 from hwnas.latency.muster import changed_boards, muster
@@ -98,8 +99,11 @@ class ProfileOptions:
             or min(self.builds, self.network_builds or 1, self.batch) < 1
         ):
             raise UserError("A profile takes numbers of networks from 0, and of builds and images a batch from 1.")
-        if self.networks_only is not None and self.networks_only < 2:
-            raise UserError(f"A profile without blocks takes at least 2 whole networks, not {self.networks_only}.")
+        if self.networks_only is not None and self.networks_only < FEWEST:
+            raise UserError(
+                f"A profile without blocks takes at least {FEWEST} whole networks, and better a hundred, not "
+                f"{self.networks_only}."
+            )
 
 
 def profile(
