@@ -37,12 +37,25 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Where tests run in several processes, let none run beside one that is marked ``alone``."""
     if not hasattr(item.config, "workerinput"):
-        return (yield)
+        with kept_temporary_directory():
+            return (yield)
     with locked(ROOT / "pyproject.toml", fcntl.LOCK_EX) as turn:  # else many could keep out one for ever
         kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
-        with locked(Path(__file__), kind):
+        with locked(Path(__file__), kind), kept_temporary_directory():
             fcntl.flock(turn, fcntl.LOCK_UN)
             return (yield)
+
+
+@contextlib.contextmanager
+def kept_temporary_directory() -> Iterator[None]:
+    """Agents and services set their process's own; where a test runs one in this process, the next has none of it."""
+    before = os.environ.get("TMPDIR")
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR", None)
+        if before is not None:
+            os.environ["TMPDIR"] = before
 
 
 @contextlib.contextmanager
@@ -140,3 +153,11 @@ def fake_nvidia(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     assert fake.BROKEN == []
     for name in ("tensorrt", "tensorrt_rtx"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are drawn 200 characters wide."""
+    from hwnas.cli import console
+
+    monkeypatch.setattr(console.out, "_width", 200)

@@ -27,9 +27,12 @@ def private_directory(path: Path) -> Path:
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A directory of this process alone in place of ``/tmp``: compilers keep there what they load as code."""
-    directory = Path(tempfile.mkdtemp(prefix="hwnas-agent-"))
+    directory, before = Path(tempfile.mkdtemp(prefix="hwnas-agent-")), os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(directory)
     try:
         yield directory
     finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
         shutil.rmtree(str(directory), ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,10 @@ def put(content: bytes) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
-    patch = pytest.MonkeyPatch()
-    patch.setitem(runtimes.RUNTIMES, "faulty", "tests.devices.faulty_agent:FaultyRuntime")
-    return Agent(tmp_path_factory.mktemp("home"))
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(runtimes.RUNTIMES, "faulty", "tests.devices.faulty_agent:FaultyRuntime")
+        yield Agent(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

@@ -86,8 +86,8 @@ def test_who_waits_is_told(hot: tuple[LatencyTable, Heard, Path]) -> None:
     assert "times to cool down" in notes[-1]
 
 
-def test_the_table_is_shown_with_its_pauses(hot: tuple[LatencyTable, Heard, Path]) -> None:
-    shown = CliRunner().invoke(app, ["tables", "show", str(hot[2])], env={"COLUMNS": "200"})
+def test_the_table_is_shown_with_its_pauses(hot: tuple[LatencyTable, Heard, Path], wide_terminal: None) -> None:
+    shown = CliRunner().invoke(app, ["tables", "show", str(hot[2])])
     assert shown.exit_code == 0, shown.output
     state = hot[0].conditions
     assert state is not None

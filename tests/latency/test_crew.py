@@ -405,10 +405,10 @@ def test_what_one_board_validated_anew_outlives_a_profile_with_others(tmp_path: 
     assert [board.name for board in table.boards] == ["a", "b", "c"]
 
 
-def test_boards_are_shown(tmp_path: Path) -> None:
+def test_boards_are_shown(tmp_path: Path, wide_terminal: None) -> None:
     boards = {"me@a": Mate(1.03), "me@b": Mate(), "me@c": Mate(), "me@dead": Mate(dies_at=0)}
     _, path = together(boards, tmp_path)
-    shown = CliRunner().invoke(app, ["tables", "show", str(path)], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["tables", "show", str(path)])
     assert shown.exit_code == 0
     lines = {line.split()[1]: line for line in shown.output.splitlines() if " me@" in line}
     page = tmp_path / "page.html"
@@ -426,7 +426,7 @@ def test_boards_are_shown(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_boards_are_refused_in_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["profile", "--tables", str(tmp_path), *arguments], env={"COLUMNS": "200"})
+    found = CliRunner().invoke(app, ["profile", "--tables", str(tmp_path), *arguments])
     assert found.exit_code == 2
     assert sentence in found.output
     assert not list(tmp_path.iterdir())
