@@ -19,6 +19,7 @@ from hwnas.devices.device import Device
 from tests.agent.service.board import Board, Poller, end, until
 from tests.deploy.bundles import TinyBundle, tiny_bundle
 from tests.deploy.commands import hwnas, told
+from tests.forked import begun
 from tests.sshd import serving
 
 BAD: dict[str, dict[str, Any]] = {
@@ -81,14 +82,17 @@ def killed(arguments: list[object], request: str, answered: bool) -> bool:
     """Run a command that dies of SIGKILL with a request to the board, once it is sent, or once it is answered; with a
     later one, where that is done already.  Gives whether there was one.
     """
-    child = os.fork()
-    if child == 0:
-        _die_with(request, answered=answered)
-        hwnas(*arguments)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in {-signal.SIGKILL, 0}
-    return status != 0
+    process = begun(_dying, dict(os.environ), arguments, request, answered=answered)
+    process.join()
+    assert process.exitcode in {-signal.SIGKILL, 0}
+    return process.exitcode != 0
+
+
+def _dying(environment: dict[str, str], arguments: list[object], request: str, *, answered: bool) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    _die_with(request, answered=answered)
+    hwnas(*arguments)
 
 
 def _die_with(request: str, *, answered: bool) -> None:
