@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,9 +39,12 @@ class ImageSet:
         return len(self.labels)
 
 
+Split = TypeVar("Split")
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """A classification data set whose splits are read or decoded on first use and kept thereafter.
+class Splits(Generic[Split]):
+    """A data set whose splits are read or decoded on first use and kept thereafter.
 
     Attributes:
         name: what reports call it.
@@ -57,7 +61,7 @@ class Dataset:
     mean: Triple
     std: Triple
     fingerprint: str
-    readers: Mapping[str, Callable[[], ImageSet]] = field(repr=False)
+    readers: Mapping[str, Callable[[], Split]] = field(repr=False)
     repeated: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,7 @@ class Dataset:
         return len(self.class_names)
 
     @cached_property
-    def train(self) -> ImageSet:
+    def train(self) -> Split:
         """Images to learn from.
 
         Raises:
@@ -75,19 +79,26 @@ class Dataset:
         return self.readers["train"]()
 
     @cached_property
-    def validation(self) -> ImageSet:
+    def validation(self) -> Split:
         """Images withheld from training, on which a search scores its candidates."""
         return self.readers["validation"]()
 
     @cached_property
-    def recalibration(self) -> ImageSet:
+    def recalibration(self) -> Split:
         """A part of ``train`` on which batch-norm statistics are measured anew for a subnet."""
         return self.readers["recalibration"]()
 
     @cached_property
-    def test(self) -> ImageSet:
+    def test(self) -> Split:
         """Images that nothing but final figures ever touches."""
         return self.readers["test"]()
+
+
+@dataclass(frozen=True)
+class Dataset(Splits[ImageSet]):
+    """A classification data set."""
+
+    readers: Mapping[str, Callable[[], ImageSet]] = field(repr=False)  # said again for mypy's `replace`
 
 
 def to_input(pixels: Tensor, resolution: int, mean: Triple, std: Triple) -> Tensor:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from statistics import median_low
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from hwnas.errors import BadFileError
 
@@ -21,7 +22,14 @@ Pixels = NDArray[np.uint8]
 # Formats that Pillow decodes by itself; others may start programs (EPS) or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 LARGEST_DEFAULT_SIDE = 256
+FILL = 128
+"""Grey value beside an image that does not fill its square."""
 _BATCH = 256
+_BILINEAR = Image.Resampling.BILINEAR
+_TURNED = range(5, 9)
+"""EXIF orientations that exchange width and height."""
+
+Given = TypeVar("Given")
 
 
 class Encoded(NamedTuple):
@@ -43,25 +51,47 @@ def decode(image: Encoded, side: int) -> Pixels:
     Raises:
         BadFileError: naming the file, for anything that Pillow does not read whole.
     """
-    try:
-        with Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
-            # JPEG decoders scale by powers of two for next to nothing; twice the size leaves detail to filter.
-            opened.draft(None, (2 * side, 2 * side))
-            upright = ImageOps.exif_transpose(opened)
-            fitted = ImageOps.fit(_to_rgb(upright), (side, side), method=Image.Resampling.BILINEAR)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise what they like on damaged data
-        raise BadFileError(f"{image.where} is not a readable image ({_reason(error)}); mend or remove it.") from error
-    return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+    with _refused_by_name(image), Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
+        fitted = ImageOps.fit(_upright(opened, side), (side, side), method=_BILINEAR)
+    return _as_pixels(fitted)
+
+
+def letterbox(image: Encoded, side: int, size: tuple[int, int]) -> Pixels:
+    """Decode one image as :func:`decode` does, but whole: long side scaled to ``side``, filled up at right and bottom.
+
+    Args:
+        size: width and height that the image has by its annotations.
+
+    Returns:
+        uint8 [3, side, side], RGB.
+
+    Raises:
+        BadFileError: the image cannot be read whole, or has another size.
+    """
+    with _refused_by_name(image), Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
+        turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+        found = opened.size[::-1] if turned else opened.size
+        if found != size:
+            raise ValueError(f"it has {found[0]}×{found[1]} pixels, its annotations are for {size[0]}×{size[1]}")
+        upright = _upright(opened, side)
+        scale = side / max(size)
+        scaled = upright.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), _BILINEAR)
+    canvas = Image.new("RGB", (side, side), (FILL, FILL, FILL))
+    canvas.paste(scaled)
+    return _as_pixels(canvas)
 
 
 def decode_all(images: Iterable[Encoded], side: int) -> Iterator[Pixels]:
     """Decode images on all cores, in their order (see :func:`decode`)."""
-    stream = iter(images)
+    return on_all_cores(partial(decode, side=side), images)
+
+
+def on_all_cores(work: Callable[[Given], Pixels], given: Iterable[Given]) -> Iterator[Pixels]:
+    """What ``work`` gives for each of many, in their order."""
+    stream = iter(given)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         while batch := list(islice(stream, _BATCH)):
-            yield from pool.map(partial(decode, side=side), batch)
+            yield from pool.map(work, batch)
 
 
 def default_side(images: Sequence[Encoded]) -> int:
@@ -74,11 +104,29 @@ def default_side(images: Sequence[Encoded]) -> int:
 
 
 def _short_side(image: Encoded) -> int:
+    with _refused_by_name(image), Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
+        return min(opened.size)
+
+
+@contextmanager
+def _refused_by_name(image: Encoded) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
-            return min(opened.size)
-    except Exception as error:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise what they like on damaged data
         raise BadFileError(f"{image.where} is not a readable image ({_reason(error)}); mend or remove it.") from error
+
+
+def _upright(opened: Image.Image, side: int) -> Image.Image:
+    """As RGB, by its EXIF orientation, at any size that leaves detail for ``side`` pixels."""
+    # JPEG decoders scale by powers of two for next to nothing; twice the size leaves detail to filter.
+    opened.draft(None, (2 * side, 2 * side))
+    return _to_rgb(ImageOps.exif_transpose(opened))
+
+
+def _as_pixels(image: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

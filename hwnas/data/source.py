@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.data.decoding import Pixels
-from hwnas.data.splits import Indices
+from hwnas.data.splits import Indices, SplitPlan
 from hwnas.errors import UserError
 
 SPLIT_OF_NAME = {
@@ -35,11 +35,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a source holds: ``parts`` are named ``train`` (always), ``validation`` and ``test``."""
+    """What a source holds: ``parts`` are named ``train`` (always), ``validation`` and ``test``.
+
+    ``plan`` says which image is of which split, where the labels are no classes by which that could be decided.
+    """
 
     class_names: tuple[str, ...]
     parts: Mapping[str, Part]
     side: int
+    plan: SplitPlan | None = None
 
 
 @dataclass(frozen=True)

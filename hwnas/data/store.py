@@ -116,7 +116,7 @@ def _make(source: Source, config: SplitConfig, directory: Path, progress: Progre
     """Decode everything into a directory beside ``directory``, then rename it."""
     contents = source.open()
     labels = {name: part.labels for name, part in contents.parts.items()}
-    plan = plan_splits(labels, contents.class_names, config, where=source.where)
+    plan = contents.plan or plan_splits(labels, contents.class_names, config, where=source.where)
     staging = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(staging, ignore_errors=True)  # a killed process left it: we hold the lock
     staging.mkdir()

@@ -1,0 +1,44 @@
+"""The boxes that a detector starts from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+OCTAVES = (2 ** (0 / 3), 2 ** (1 / 3), 2 ** (2 / 3))
+RATIOS = (1.0, 0.5, 2.0)
+"""Width to height."""
+SCALE = 4.0
+"""Side of the smallest square anchor in strides of its level."""
+PER_PLACE = len(OCTAVES) * len(RATIOS)
+
+
+def anchors(resolution: int, sizes: Sequence[int]) -> Tensor:
+    """The anchors of square feature maps over a square picture.
+
+    Three sizes a level and three ratios of equal area at each place (Lin et al. 2017, "Focal Loss for Dense Object
+    Detection", Sec. 4), the smallest four strides large, as that paper and EfficientDet have it.
+
+    Args:
+        resolution: side of the picture in pixels.
+        sizes: side of each level's feature map in places, the finest first.
+
+    Returns:
+        float32 [A, 4], A = 9 Σ size²: level by level, row by row, place by place, octave by octave, ratio by ratio.
+    """
+    shapes = [(octave * math.sqrt(ratio), octave / math.sqrt(ratio)) for octave, ratio in _SHAPES]
+    levels = []
+    for size in sizes:
+        stride = resolution / size
+        half = torch.tensor(shapes) * (SCALE * stride / 2)
+        middle = (torch.arange(size) + 0.5) * stride
+        centre = torch.cartesian_prod(middle, middle).flip(1)[:, None]
+        levels.append(torch.cat([centre - half, centre + half], -1).reshape(-1, 4))
+    return torch.cat(levels)
+
+
+_SHAPES = tuple(itertools.product(OCTAVES, RATIOS))
