@@ -137,7 +137,7 @@ class Alone:
         self.config = config.model_copy(update={"epochs": passes, "full_epochs": 0, "random_subnets": 0})
         self.teacher = ready_subnet(teacher, space.largest, dataset).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         torch.manual_seed(config.seed + index)
-        self.model = PlainNetwork(space.blocks(architecture)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = PlainNetwork.of(space, architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.state = State(self.model, make_optimizer(self.model, self.config), average)
         # Another teacher's students are others.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,6 +20,16 @@ def begun(function: Callable[..., None], *arguments: object, **settings: Any) ->
     process = _CONTEXT.Process(target=function, args=arguments, kwargs=settings)
     process.start()
     return process
+
+
+def killed_when(met: Callable[[], bool], function: Callable[..., None], *arguments: object, **settings: Any) -> None:
+    """Call a module's function in a process of its own, and kill that at once when a condition is met."""
+    process = begun(function, *arguments, **settings)
+    while process.is_alive() and not met():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def finished(function: Callable[..., None], *arguments: object, **settings: Any) -> None:

@@ -40,7 +40,7 @@ class ElasticNetwork(nn.Module):
 
         Its output equals that of this network with the architecture active.
         """
-        network = PlainNetwork(self.space.blocks(architecture), self.space.norm_eps)
+        network = PlainNetwork.of(self.space, architecture)
         active = zip(self.blocks.values(), self._slot_specs(architecture), strict=True)
         sources = [block for block, spec in active if spec is not None]
         for source, target in zip(sources, network, strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hwnas.spaces import BlockSpec
+from hwnas.spaces import Architecture, BlockSpec, Space
 from hwnas.spaces.space import NORM_EPS
 from hwnas.supernet.blocks import BLOCKS
 
@@ -24,6 +24,11 @@ class PlainNetwork(nn.Sequential):
         super().__init__(*(BLOCKS[spec.op].plain(spec) for spec in specs))
         self.specs = tuple(specs)
         initialise(self, norm_eps)
+
+    @classmethod
+    def of(cls, space: Space, architecture: Architecture) -> PlainNetwork:
+        """The network of an architecture, untrained."""
+        return cls(space.blocks(architecture), space.norm_eps)
 
 
 @torch.no_grad()

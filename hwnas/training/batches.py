@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hwnas.data import Dataset
 from hwnas.data.augmentation import Augmentation, Mixing
+from hwnas.errors import UserError
 from hwnas.training.config import TrainingConfig
 from hwnas.training.seeds import torch_seed
 
@@ -16,6 +17,25 @@ AUGMENTED_TOGETHER = 64
 however many processes it is made."""
 RESIDENT_SHARE = 0.25
 """Of the device's free memory: training images up to so much are kept there."""
+
+
+def require_batches(dataset: Dataset, config: TrainingConfig, processes: int) -> None:
+    """Refuse a batch size that cannot be shared out between processes or filled by the training images.
+
+    Raises:
+        UserError: it is so.
+    """
+    if config.batch_size % processes:
+        raise UserError(
+            f"A batch of {config.batch_size} cannot be split between {processes} processes; choose a multiple."
+        )
+    if config.batch_size == processes:
+        raise UserError("Batch norm needs at least two images in each process; choose a larger batch.")
+    if len(dataset.train) < config.batch_size:
+        raise UserError(
+            f"Data set {dataset.name} has {len(dataset.train)} training images, fewer than one batch of "
+            f"{config.batch_size}; choose a smaller batch."
+        )
 
 
 class Batches:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hwnas.errors import BadFileError
+from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, describe, write_atomic
 from hwnas.training.config import TrainingConfig
 
@@ -33,6 +33,19 @@ class Progress(Document):
     config: TrainingConfig
     teacher_sha256: str = ""
     """Of the weights of the directory that ``config`` names as teacher."""
+
+    def require_run_of(self, other: Progress, path: Path) -> None:
+        """Refuse to go on with the state in ``path``, whose progress this is, as another run.
+
+        Raises:
+            UserError: ``other`` is of a run with other inputs.
+        """
+        for field in ("space", "num_classes", "dataset_fingerprint", "config", "teacher_sha256"):
+            if getattr(self, field) != getattr(other, field):
+                raise UserError(
+                    f"{path} is the state of a run with another {field.replace('_', ' ')}; give the same settings to "
+                    "go on, or another directory to begin anew."
+                )
 
 
 @dataclass(slots=True)

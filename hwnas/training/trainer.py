@@ -6,10 +6,9 @@ Every random draw is a function of the seed and the step, so the state on disk i
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,17 +18,17 @@ from torch import Tensor
 
 from hwnas.data import Dataset, to_input
 from hwnas.errors import UserError
-from hwnas.files import append_json_line, locked, read_json_lines, write_atomic
+from hwnas.files import locked
 from hwnas.progress import Progress as ProgressBar
 from hwnas.progress import Silent
 from hwnas.spaces import Architecture, Space
 from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, save_supernet
 from hwnas.supernet.importing import begin_with
-from hwnas.training.batches import Batches
+from hwnas.training.batches import Batches, require_batches
 from hwnas.training.config import TrainingConfig
-from hwnas.training.curves import extend_curves, restart_curves
 from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
+from hwnas.training.history import extend_history, restart_history
 from hwnas.training.losses import backward
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
 from hwnas.training.processes import average_gradients, share_batch_norms
@@ -38,7 +37,6 @@ from hwnas.training.state import STATE_FILE, Progress, State, read_progress
 from hwnas.training.teachers import Teacher, external_teacher
 from hwnas.training.validation import validation_top1
 
-METRICS_FILE = "metrics.jsonl"
 METRICS_STEPS = 50
 NOTE_SECONDS = 1.0
 """Between two losses on the bar; each waits for the device."""
@@ -69,18 +67,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
         if config.precision != "fp32" and not self.accelerator.native_amp:
             raise UserError(f"This device does not compute in {config.precision}; train with precision fp32.")
-        if config.batch_size % self.accelerator.num_processes:
-            raise UserError(
-                f"A batch of {config.batch_size} cannot be split between {self.accelerator.num_processes} "
-                "processes; choose a multiple."
-            )
-        if config.batch_size == self.accelerator.num_processes:
-            raise UserError("Batch norm needs at least two images in each process; choose a larger batch.")
-        if len(dataset.train) < config.batch_size:
-            raise UserError(
-                f"Data set {dataset.name} has {len(dataset.train)} training images, fewer than one batch of "
-                f"{config.batch_size}; choose a smaller batch."
-            )
+        require_batches(dataset, config, self.accelerator.num_processes)
         self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.full_steps = min(round(config.full_epochs * self.steps_per_epoch), self.total_steps)
@@ -103,7 +90,7 @@ class Trainer:
 
     def run(self, progress: ProgressBar | None = None) -> SupernetRecord:
         """Train to the end, from the last state on disk if there is one; returns the record that was saved."""
-        with locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+        with self._locked():
             self._train(self.total_steps, progress or Silent())
             return self._finish()
 
@@ -112,7 +99,7 @@ class Trainer:
 
         What is saved is the state alone; a run that goes on from it is the run that never stopped.
         """
-        with locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+        with self._locked():
             self._train(min(step, self.total_steps), progress or Silent())
 
     def top1s(self, architectures: Sequence[Architecture]) -> list[float]:
@@ -229,26 +216,22 @@ class Trainer:
 
     # --- files --------------------------------------------------------------------------------------------
 
+    def _locked(self) -> AbstractContextManager[None]:
+        """Keeps other runs out of the directory."""
+        return locked(self.directory) if self.accelerator.is_main_process else nullcontext()
+
     def _resume(self) -> None:
         path = self.directory / STATE_FILE
         if path.exists():
             saved = read_progress(path)
-            mine = self._progress()
-            for field in ("space", "num_classes", "dataset_fingerprint", "config", "teacher_sha256"):
-                if getattr(saved, field) != getattr(mine, field):
-                    raise UserError(
-                        f"{path} is the state of a run with another {field.replace('_', ' ')}; give the same "
-                        "settings to go on, or another directory to begin anew."
-                    )
+            saved.require_run_of(self._progress(), path)
             taught = next((phase for phase in self.phases if phase.teacher == "full"), None)
             if taught is not None and saved.step > taught.first:
-                self._teach(PlainNetwork(self.space.blocks(self.space.largest)))
+                self._teach(PlainNetwork.of(self.space, self.space.largest))
             self.state.restore(path)
             self.step, self.seconds = saved.step, saved.seconds
         if self.accelerator.is_main_process:
-            kept = [line for line in read_json_lines(self._metrics_path) if line["step"] <= self.step]
-            write_atomic(self._metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
-            restart_curves(self.directory, kept)
+            restart_history(self.directory, self.step)
         self.accelerator.wait_for_everyone()
 
     def _progress(self) -> Progress:
@@ -267,10 +250,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.state.save(self.directory / STATE_FILE, self._progress())
 
-    @property
-    def _metrics_path(self) -> Path:
-        return self.directory / METRICS_FILE
-
     def _record(self, losses: list[float], last_of_epoch: bool) -> None:
         if not self.accelerator.is_main_process:
             return
@@ -281,8 +260,7 @@ class Trainer:
         line |= {"lr": self.state.optimizer.param_groups[-1]["lr"], "seconds": round(self.seconds, 2)}
         if last_of_epoch and (epoch % self.config.evaluate_epochs == 0 or self.step == self.total_steps):
             line |= self._evaluate()
-        append_json_line(self._metrics_path, line)
-        extend_curves(self.directory, line)
+        extend_history(self.directory, line)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 

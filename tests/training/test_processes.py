@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,9 +22,7 @@ STEPS = 20
 
 
 def together(directory: Path, last_step: int) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", toy.__file__, str(directory), json.dumps(SETTINGS), str(last_step)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    toy.in_two_processes(str(directory), json.dumps(SETTINGS), str(last_step))
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,7 @@ from hwnas.training.drop_connect import DropConnect
 from hwnas.training.losses import alpha_divergence
 from hwnas.training.optimization import make_optimizer, phase_rate
 from hwnas.training.recipes import phases, subnets
-from hwnas.training.state import STATE_FILE
-from tests.forked import begun, finished
+from tests.forked import finished, killed_when
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toy
@@ -64,15 +61,7 @@ def test_a_killed_run_of_any_recipe_ends_with_the_same_bits(tmp_path: Path, name
     changes = RECIPES[name] | ALL_AT_ONCE | {"epochs": 5, "checkpoint_steps": 1000}
     finished(toy.thin_main, whole, **changes)
     for last_step in (18, 23):  # of 30; where the full network teaches, it does so from the step 18 on
-        before = (broken / STATE_FILE).stat().st_mtime_ns if last_step > 18 else 0
-        process = begun(toy.thin_main, broken, stuck_after=last_step, **changes)
-        while process.is_alive():
-            if (broken / STATE_FILE).exists() and (broken / STATE_FILE).stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        killed_when(toy.saved_anew(broken), toy.thin_main, broken, stuck_after=last_step, **changes)
     finished(toy.thin_main, broken, **changes)
     assert sha256_of(broken / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
 

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +15,7 @@ from hwnas.supernet import load_supernet
 from hwnas.training import Trainer
 from hwnas.training.recipes import sandwich
 from hwnas.training.state import STATE_FILE
-from tests.forked import begun, finished
+from tests.forked import finished, killed_when
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toy
@@ -33,21 +29,12 @@ def steps(directory: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_killed_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(toy.main, whole, optimizer)
-    before = 0
+    finished(toy.main, whole, optimizer=optimizer)
     # Killed once at its first state file, which is before the sandwich, and once at the next, or a few steps on.
     for last_step in (6, 12):
-        process = begun(toy.main, broken, optimizer, stuck_after=last_step)
-        while process.is_alive():
-            if (broken / STATE_FILE).exists() and (broken / STATE_FILE).stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        killed_when(toy.saved_anew(broken), toy.main, broken, optimizer=optimizer, stuck_after=last_step)
         assert not (broken / "record.json").exists()
-        before = (broken / STATE_FILE).stat().st_mtime_ns
-    finished(toy.main, broken, optimizer)
+    finished(toy.main, broken, optimizer=optimizer)
     assert sha256_of(broken / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
     assert steps(broken) == steps(whole)
     assert not list(broken.glob(".*.part"))
@@ -74,9 +61,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_two_processes_stay_equal_and_learn(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", toy.__file__, str(tmp_path)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    toy.in_two_processes(str(tmp_path))
     assert (tmp_path / "rank0.sha256").read_text() == (tmp_path / "rank1.sha256").read_text()
     lines = steps(tmp_path)
     assert [line["step"] for line in lines] == [6, 12, 18]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from hwnas.files import write_atomic
 from hwnas.spaces import Space, get_space
 from hwnas.spaces.inverted_residuals import Preset, Stage, choices, slots
 from hwnas.training import Trainer, TrainingConfig
+from hwnas.training.state import STATE_FILE
 
 CLASSES = ("left", "middle", "right")
 
@@ -64,8 +68,8 @@ THIN = Preset(
 
 
 def thin_space() -> Space:
-    """A space like any other, but quick."""
-    return Space("mobilenet_v3", "thin", len(CLASSES), choices(THIN), slots(THIN, len(CLASSES)))
+    """A space like any other, but quick; its norms are not those of most."""
+    return Space("mobilenet_v3", "thin", len(CLASSES), choices(THIN), slots(THIN, len(CLASSES)), norm_eps=1e-3)
 
 
 def trainer(directory: Path, **changes: object) -> Trainer:
@@ -76,10 +80,10 @@ def thin(directory: Path, **changes: object) -> Trainer:
     return Trainer(directory, thin_space(), dataset(), config(**changes))
 
 
-def main(directory: Path, optimizer: str = "sgd", stuck_after: int | None = None) -> None:
+def main(directory: Path, stuck_after: int | None = None, **changes: object) -> None:
     """A run, whose weights are told by their hash; after the step ``stuck_after`` it goes no further."""
     torch.set_num_threads(1)
-    follow(trainer(directory, optimizer=optimizer), directory, stuck_after)
+    follow(trainer(directory, **changes), directory, stuck_after)
 
 
 def thin_main(directory: Path, stuck_after: int | None = None, **changes: object) -> None:
@@ -95,6 +99,24 @@ def follow(run: Trainer, directory: Path, stuck_after: int | None) -> None:
     run.run()
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in run.model.parameters())).hexdigest()
     write_atomic(directory / f"rank{run.accelerator.process_index}.sha256", digest)
+
+
+def saved_anew(directory: Path) -> Callable[[], bool]:
+    """Whether a run has saved its state since this was called."""
+
+    def written() -> int:
+        state = directory / STATE_FILE
+        return state.stat().st_mtime_ns if state.exists() else 0
+
+    before = written()
+    return lambda: written() != before
+
+
+def in_two_processes(*arguments: str) -> None:
+    """This file as a program, in two processes that train together."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", __file__, *arguments]
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
 
 if __name__ == "__main__":
