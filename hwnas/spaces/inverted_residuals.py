@@ -71,16 +71,12 @@ def slots(p: Preset, num_classes: int) -> list[Slot]:
     return found
 
 
-def _stem(p: Preset, resolution: int | None) -> BlockSpec | None:
-    if resolution is None:
-        return None
+def _stem(p: Preset, resolution: int) -> BlockSpec:
     size, activation = resolution, p.stem_activation
     return BlockSpec("conv", 3, size, size, p.stem_width, kernel=3, stride=2, activation=activation, padding=p.padding)
 
 
-def _first(p: Preset, resolution: int | None) -> BlockSpec | None:
-    if resolution is None:
-        return None
+def _first(p: Preset, resolution: int) -> BlockSpec:
     size = reduced(resolution, 2)
     return BlockSpec(
         "mbconv",
@@ -101,12 +97,10 @@ def _elastic(
     reduction: int,
     stride: int,
     padding: Padding,
-    resolution: int | None,
-    kernel: int | None,
-    expansion: int | None,
-) -> BlockSpec | None:
-    if resolution is None or kernel is None or expansion is None:
-        return None
+    resolution: int,
+    kernel: int,
+    expansion: int,
+) -> BlockSpec:
     size = reduced(resolution, reduction)
     return BlockSpec(
         "mbconv",
@@ -124,16 +118,12 @@ def _elastic(
     )
 
 
-def _final(p: Preset, in_channels: int, reduction: int, resolution: int | None) -> BlockSpec | None:
-    if resolution is None:
-        return None
+def _final(p: Preset, in_channels: int, reduction: int, resolution: int) -> BlockSpec:
     size = reduced(resolution, reduction)
     return BlockSpec("conv", in_channels, size, size, p.final_width, activation=p.final_activation)
 
 
-def _head(p: Preset, reduction: int, num_classes: int, resolution: int | None) -> BlockSpec | None:
-    if resolution is None:
-        return None
+def _head(p: Preset, reduction: int, num_classes: int, resolution: int) -> BlockSpec:
     size = reduced(resolution, reduction)
     activation = p.final_activation if p.feature_width else "none"
     return BlockSpec("head", p.final_width, size, size, num_classes, p.feature_width, activation=activation)

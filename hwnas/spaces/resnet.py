@@ -127,55 +127,37 @@ def _inner(p: Preset, percent: int) -> int:
     return make_divisible(_share(p.stem_width, percent) // 2)
 
 
-def _stem_first(p: Preset, resolution: int | None, inner: int | None) -> BlockSpec | None:
-    if resolution is None or inner is None:
-        return None
+def _stem_first(p: Preset, resolution: int, inner: int) -> BlockSpec:
     return BlockSpec("conv", 3, resolution, resolution, _inner(p, inner), kernel=3, stride=2)
 
 
-def _stem_residual(p: Preset, resolution: int | None, inner: int | None, depth: int | None) -> BlockSpec | None:
-    if resolution is None or inner is None or depth != 3:
+def _stem_residual(p: Preset, resolution: int, inner: int, depth: int) -> BlockSpec | None:
+    if depth != 3:
         return None
     size, channels = reduced(resolution, 2), _inner(p, inner)
     return BlockSpec("conv", channels, size, size, channels, kernel=3, skip=True)
 
 
-def _stem_last(p: Preset, resolution: int | None, inner: int | None, width: int | None) -> BlockSpec | None:
-    if resolution is None or inner is None or width is None:
-        return None
+def _stem_last(p: Preset, resolution: int, inner: int, width: int) -> BlockSpec:
     size = reduced(resolution, 2)
     return BlockSpec("conv", _inner(p, inner), size, size, _share(p.stem_width, width), kernel=3)
 
 
-def _pool(p: Preset, resolution: int | None, width: int | None) -> BlockSpec | None:
-    if resolution is None or width is None:
-        return None
+def _pool(p: Preset, resolution: int, width: int) -> BlockSpec:
     size, channels = reduced(resolution, 2), _share(p.stem_width, width)
     return BlockSpec("max_pool", channels, size, size, channels, kernel=3, stride=2, activation="none")
 
 
 def _first_block(
-    channels_before: int,
-    stage: Stage,
-    reduction: int,
-    resolution: int | None,
-    before: int | None,
-    width: int | None,
-    expansion: int | None,
-) -> BlockSpec | None:
-    if resolution is None or before is None or width is None or expansion is None:
-        return None
+    channels_before: int, stage: Stage, reduction: int, resolution: int, before: int, width: int, expansion: int
+) -> BlockSpec:
     size, out = reduced(resolution, reduction), _share(stage.width, width)
     return BlockSpec(
         "bottleneck", _share(channels_before, before), size, size, out, _mid(out, expansion), 3, stage.stride
     )
 
 
-def _further_block(
-    channels: int, reduction: int, resolution: int | None, width: int | None, expansion: int | None
-) -> BlockSpec | None:
-    if resolution is None or width is None or expansion is None:
-        return None
+def _further_block(channels: int, reduction: int, resolution: int, width: int, expansion: int) -> BlockSpec:
     size, out = reduced(resolution, reduction), _share(channels, width)
     return BlockSpec("bottleneck", out, size, size, out, _mid(out, expansion), 3, skip=True)
 
@@ -184,11 +166,7 @@ def _mid(out_channels: int, percent: int) -> int:
     return make_divisible(round(out_channels * percent / 100))
 
 
-def _head(
-    channels: int, reduction: int, num_classes: int, resolution: int | None, width: int | None
-) -> BlockSpec | None:
-    if resolution is None or width is None:
-        return None
+def _head(channels: int, reduction: int, num_classes: int, resolution: int, width: int) -> BlockSpec:
     size = reduced(resolution, reduction)
     return BlockSpec("head", _share(channels, width), size, size, num_classes, activation="none")
 

@@ -43,8 +43,8 @@ class Choice:
 class Slot:
     """A place for a block: what stands there is a function of the values of ``choices`` alone.
 
-    ``build`` takes these values in order, None for an inactive choice, and returns the block, or None where
-    the slot is empty.
+    ``build`` takes these values in order and returns the block, or None where the slot is empty.  It is empty, too,
+    where one of these choices is inactive.
     """
 
     label: str
@@ -321,10 +321,8 @@ class Space:
         for slot in self.slots:
             columns = [self._position[label] for label in slot.choices]
             options = [(None, *self.choices[column].values) for column in columns]
-            entries = [
-                INACTIVE if block is None else number.setdefault(block, len(number))
-                for block in itertools.starmap(slot.build, itertools.product(*options))
-            ]
+            blocks = (None if None in values else slot.build(*values) for values in itertools.product(*options))
+            entries = [INACTIVE if block is None else number.setdefault(block, len(number)) for block in blocks]
             shape = [len(values) for values in options]
             strides = np.array([math.prod(shape[k + 1 :]) for k in range(len(shape))], np.intp)
             tables.append((columns, strides, np.array(entries, np.int32)))

@@ -27,9 +27,7 @@ seeds = st.integers(0, 2**32)
 def tiny_space() -> Space:
     """Few enough architectures to write all of them down."""
 
-    def build(resolution: int | None, kernel: int | None) -> BlockSpec | None:
-        if resolution is None or kernel is None:
-            return None
+    def build(resolution: int, kernel: int) -> BlockSpec:
         return BlockSpec("mbconv", 8, resolution, resolution, 8, 16, kernel, skip=True)
 
     choices = [
