@@ -31,8 +31,9 @@ class Document(BaseModel):
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it onto ``path``.
+def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, nobody else's; on success fsync it, give it ``mode`` and rename it onto
+    ``path``.
 
     On any exception, a full disk included, the temporary file is removed and ``path`` is as it was.
     """
@@ -45,16 +46,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
             fsync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
     """Write ``data`` (text as UTF-8) to ``path``, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, mode) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 

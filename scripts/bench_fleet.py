@@ -99,9 +99,7 @@ class SimulatedFleet:
         self._template = directory / "template"
         with self._parcel(self._old) as sent:
             slots = BoardSlots(Device(load_target("host-cpu"), InstallingBoard()), str(self._template))
-            public = PublicKey.of(self._key).public
-            fields = {"public": public, "comment": "the bench", "confirmed": True, "root": slots.root}
-            slots.device.slots("trust", "trusting a key", **fields)
+            slots.trust(PublicKey.of(self._key), "the bench")
             outcome = flash("template", sent, slots, Silent())
             assert outcome.fate == "updated", outcome
 

@@ -43,8 +43,18 @@ def export(
     from hwnas.deploy.exports import update_module, write_mender, write_rauc, write_triton
     from hwnas.deploy.keys import KeyStore
     from hwnas.deploy.verification import verify_bundle
+    from hwnas.errors import UserError
     from hwnas.files import write_atomic
 
+    own: dict[Form, dict[str, object]] = {
+        Form.MENDER: {"--device-type": device_type, "--module": module},
+        Form.RAUC: {"--compatible": compatible, "--cert": cert, "--cert-key": cert_key},
+        Form.TRITON: {"--engine": engine},
+    }
+    for other, options in own.items():
+        said = [option for option, value in options.items() if value is not None]
+        if other is not form and said:
+            raise UserError(f"{said[0]} is for {other}, not for {form}; leave it out.")
     with TemporaryDirectory() as directory:
         verified = verify_bundle(bundle, KeyStore().trusted(), unpack_to=Path(directory))
         written = [output]
@@ -55,8 +65,7 @@ def export(
         else:
             written = write_triton(verified, output, engine)
     if module is not None:
-        write_atomic(module, update_module())
-        module.chmod(0o755)
+        write_atomic(module, update_module(), mode=0o755)
         written.append(module)
     if json:
         print_json({"bundle": str(bundle), "for": form.value, "written": [str(path) for path in written]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     from hwnas.deploy.fleet import RolloutResult
     from hwnas.deploy.outcome import Outcome
 
+_STAGES, _MAX_FAILURES, _PARALLEL, _ROLLOUTS = "1,10%,100%", "2%", 8, Path("rollouts")
+
+
+@dataclass(frozen=True)
+class _OfARollout:
+    """What is said of a rollout to a group; ``None`` where nothing is."""
+
+    stages: str | None = None
+    max_failures: str | None = None
+    parallel: int | None = None
+    rollouts: Path | None = None
+    fresh: bool = False
+
 
 @command
 def flash(
@@ -34,13 +48,25 @@ def flash(
     target: TargetOption = None,
     group: GroupOption = None,
     stages: Annotated[
-        str, typer.Option(help="How far a rollout to a group has come after each wave: boards, or shares of the group.")
-    ] = "1,10%,100%",
+        str | None,
+        typer.Option(
+            help="How far a rollout to a group has come after each wave: boards, or shares of the group; default: "
+            f"{_STAGES}."
+        ),
+    ] = None,
     max_failures: Annotated[
-        str, typer.Option(help="How many boards of a wave may fail, or what share of it; past that it is rolled back.")
-    ] = "2%",
-    parallel: Annotated[int, typer.Option(min=1, help="Boards of a wave that are seen to at once.")] = 8,
-    rollouts: Annotated[Path, typer.Option(help="Directory of the rollouts' logs.")] = Path("rollouts"),
+        str | None,
+        typer.Option(
+            help="How many boards of a wave may fail, or what share of it; past that it is rolled back; default: "
+            f"{_MAX_FAILURES}."
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help=f"Boards of a wave that are seen to at once; default: {_PARALLEL}.")
+    ] = None,
+    rollouts: Annotated[
+        Path | None, typer.Option(help=f"Directory of the rollouts' logs; default: {_ROLLOUTS}.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin a group's rollout anew, whatever became of an earlier one.")
     ] = False,
@@ -58,8 +84,15 @@ def flash(
     """
     from hwnas.deploy.flash import parcel
     from hwnas.deploy.keys import KeyStore
+    from hwnas.errors import UserError
 
     require_one(target, group)
+    said = _OfARollout(stages, max_failures, parallel, rollouts, fresh)
+    if target is not None and said != _OfARollout():
+        raise UserError(
+            "--stages, --max-failures, --parallel, --rollouts and --fresh are for rollouts to a group; leave them out "
+            "with --target."
+        )
     with answered_by(Terminal(accept_new)), parcel(bundle, KeyStore().trusted()) as sent:
         if dry_run:
             _dry_run(sent, named(target, group, root), allow_stale=allow_stale, json=json)
@@ -67,8 +100,7 @@ def flash(
             _one(sent, target, root, allow_stale=allow_stale, json=json)
         else:
             assert group is not None
-            log = _log(rollouts, sent, group, fresh=fresh)
-            _many(sent, group, root, log, stages, max_failures, parallel, allow_stale=allow_stale, json=json)
+            _many(sent, group, root, said, allow_stale=allow_stale, json=json)
 
 
 def _one(sent: Parcel, target: str, root: str | None, *, allow_stale: bool, json: bool) -> None:
@@ -85,50 +117,36 @@ def _one(sent: Parcel, target: str, root: str | None, *, allow_stale: bool, json
         raise typer.Exit(1)
 
 
-def _many(
-    sent: Parcel,
-    group: Path,
-    root: str | None,
-    log: Path,
-    stages: str,
-    limit: str,
-    parallel: int,
-    *,
-    allow_stale: bool,
-    json: bool,
-) -> None:
+def _many(sent: Parcel, group: Path, root: str | None, said: _OfARollout, *, allow_stale: bool, json: bool) -> None:
     from hwnas.deploy.fleet import FailureLimit, Rollout, Stages
     from hwnas.deploy.fleet.boards import GroupFleet
     from hwnas.deploy.fleet.group import read_group
     from hwnas.deploy.fleet.journal import Journal, RolloutInputs
 
-    described, parsed, allowed = read_group(group), Stages.parse(stages), FailureLimit.parse(limit)
+    described = read_group(group)
+    stages = Stages.parse(_STAGES if said.stages is None else said.stages)
+    limit = FailureLimit.parse(_MAX_FAILURES if said.max_failures is None else said.max_failures)
     names = [board.name for board in described.boards]
     inputs = RolloutInputs(
         bundle=sent.bundle.digest,
         group=described.group,
         boards=tuple(names),
-        stages=parsed.marks,
-        max_failures=allowed.text,
+        stages=stages.marks,
+        max_failures=limit.text,
     )
     fleet = GroupFleet(described, group.parent, sent, root=root, allow_stale=allow_stale)
+    log = (said.rollouts or _ROLLOUTS) / f"{sent.bundle.manifest.stem}-{described.group}.jsonl"
+    if said.fresh:
+        log.unlink(missing_ok=True)
     with bars() as progress:
-        result = Rollout(fleet, parsed.waves(names), allowed, Journal(log, inputs), parallel).run(progress)
+        rollout = Rollout(fleet, stages.waves(names), limit, Journal(log, inputs), said.parallel or _PARALLEL)
+        result = rollout.run(progress)
     if json:
         print_json(_record(sent, result))
     else:
         _print_rollout(sent, result, log)
     if result.stopped_in is not None:
         raise typer.Exit(1)
-
-
-def _log(rollouts: Path, sent: Parcel, group: Path, *, fresh: bool) -> Path:
-    from hwnas.deploy.fleet.group import read_group
-
-    log = rollouts / f"{sent.bundle.manifest.stem}-{read_group(group).group}.jsonl"
-    if fresh:
-        log.unlink(missing_ok=True)
-    return log
 
 
 def _dry_run(sent: Parcel, boards: list[Board], *, allow_stale: bool, json: bool) -> None:

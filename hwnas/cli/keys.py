@@ -49,7 +49,8 @@ def list_keys(
     """List the keys that are known here, or those that a board trusts."""
     from hwnas.deploy.keys import KeyStore
 
-    known = list(KeyStore())
+    store = KeyStore()
+    known = list(store)
     if target is not None:
         _list_trusted(target, root, {key.keyid: key.name for key in known}, json=json)
         return
@@ -57,7 +58,7 @@ def list_keys(
         print_json([_record(key) for key in known])
         return
     rows = [[key.name, key.keyid[:16], _state(key), key.record.created, key.record.comment] for key in known]
-    print_table(str(KeyStore().directory), ["key", "id", "state", "created", "comment"], rows)
+    print_table(str(store.directory), ["key", "id", "state", "created", "comment"], rows)
 
 
 @app.command()
@@ -147,11 +148,10 @@ def _confirmed(question: str) -> bool:
 
 
 def _list_trusted(target: str, root: str | None, names: dict[str, str], *, json: bool) -> None:
-    from hwnas.deploy.board import BoardSlots
-    from hwnas.devices import load_target, open_device
+    from hwnas.devices import load_target
 
-    with open_device(load_target(target)) as device:
-        trusted = [key.keyid for key in BoardSlots(device, root).status().trusted]
+    with opened(load_target(target), root) as slots:
+        trusted = [key.keyid for key in slots.status().trusted]
     if json:
         print_json({"target": target, "trusted": trusted})
         return

@@ -37,12 +37,11 @@ def status(
         )
     if json:
         print_json({name: {**one.model_dump(mode="json"), "audit": events} for name, (one, events) in found.items()})
-        tell_silent(silent)
-        return
-    for name, (one, events) in found.items():
-        _print_status(name, one)
-        for event in events:
-            out.print(Text(f"  {_in_words(event)}"), soft_wrap=True)
+    else:
+        for name, (one, events) in found.items():
+            _print_status(name, one)
+            for event in events:
+                out.print(Text(f"  {_in_words(event)}"), soft_wrap=True)
     tell_silent(silent)
 
 
@@ -90,11 +89,10 @@ def collect(
         removed, silent = asked(named(target, group, root), lambda _, slots: slots.collect(keep))
     if json:
         print_json({"removed": removed})
-        tell_silent(silent)
-        return
-    for name, digests in removed.items():
-        told = ", ".join(digest[:12] for digest in digests) or "nothing"
-        out.print(Text.assemble((name, "bold"), f": removed {told}"), soft_wrap=True)
+    else:
+        for name, digests in removed.items():
+            told = ", ".join(digest[:12] for digest in digests) or "nothing"
+            out.print(Text.assemble((name, "bold"), f": removed {told}"), soft_wrap=True)
     tell_silent(silent)
 
 

@@ -50,10 +50,12 @@ def write_archive(contents: Iterable[tuple[str, Path | bytes]], path: Path) -> N
 
     There are no times, owners or modes of this machine in it; the bytes depend on the version of zlib alone.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
-            write_tar(contents, packed)
-        file.flush()
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed,
+    ):
+        write_tar(contents, packed)
 
 
 def gzipped(content: bytes) -> bytes:

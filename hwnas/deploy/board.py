@@ -95,23 +95,22 @@ class BoardSlots:
         """The last events, oldest first."""
         return list(self._ask("audit", "telling its audit", last=last)["events"])
 
-    def send(self, archive: Path, progress: Progress) -> str:
-        """Send an archive, from where an earlier attempt broke off; gives its SHA-256."""
-        content = archive.read_bytes()
-        sha256, size = hashlib.sha256(content).hexdigest(), len(content)
+    def send(self, archive: Path, sha256: str, progress: Progress) -> None:
+        """Send an archive, of which the SHA-256 is known, from where an earlier attempt broke off."""
+        size = archive.stat().st_size
         there = self._ask("receive", "receiving a bundle", sha256=sha256, size=size)
         offset = int(there["received"])
-        if offset < size and hashlib.sha256(content[:offset]).hexdigest() != there["prefix_sha256"] and offset:
-            offset = 0
-        progress.start("sending", size / 1e3, offset / 1e3, unit="kB")
-        while offset < size:
-            chunk = content[offset : offset + CHUNK_BYTES]
-            data = base64.b64encode(chunk).decode("ascii")
-            self._ask("put", "receiving a bundle", sha256=sha256, offset=offset, size=size, data=data)
-            offset += len(chunk)
-            progress.advance(len(chunk) / 1e3)
+        with archive.open("rb") as file:
+            if offset < size and hashlib.sha256(file.read(offset)).hexdigest() != there["prefix_sha256"]:
+                offset = 0
+            file.seek(offset)
+            progress.start("sending", size / 1e3, offset / 1e3, unit="kB")
+            while chunk := file.read(CHUNK_BYTES):
+                data = base64.b64encode(chunk).decode("ascii")
+                self._ask("put", "receiving a bundle", sha256=sha256, offset=offset, size=size, data=data)
+                offset += len(chunk)
+                progress.advance(len(chunk) / 1e3)
         progress.finish()
-        return sha256
 
     def verify(self, archive_sha256: str) -> str:
         """Have an archive that was sent verified and unpacked; gives its slot."""

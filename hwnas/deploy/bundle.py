@@ -81,10 +81,14 @@ def archive_path(directory: Path) -> Path:
 
 def next_version(directory: Path, name: str) -> int:
     """One more than the newest bundle of a name in a directory; 1 where there is none."""
+    return max(versions_in(directory, name).values(), default=0) + 1
+
+
+def versions_in(directory: Path, name: str) -> dict[Path, int]:
+    """The bundles of a name in a directory, directories and archives, and the version of each."""
     pattern = re.compile(rf"{re.escape(name)}-v([1-9][0-9]*)({re.escape(SUFFIX)})?")
     entries = directory.iterdir() if directory.is_dir() else ()
-    found = [int(match[1]) for entry in entries if (match := pattern.fullmatch(entry.name))]
-    return max(found, default=0) + 1
+    return {entry: int(match[1]) for entry in entries if (match := pattern.fullmatch(entry.name))}
 
 
 def _require_unchanged(path: Path, files: dict[str, bytes]) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from hwnas.deploy.signing import PublicKey, signers
 from hwnas.deploy.verification import verify_bundle
 from hwnas.devices.errors import AgentLostError, InUseError, RefusedError, UnreachableError
 from hwnas.errors import DeviceError, HwnasError, UserError
+from hwnas.files import sha256_of
 from hwnas.progress import Progress
 
 _ATTEMPTS = 3
@@ -35,7 +37,12 @@ class Parcel:
     bundle: Bundle
     archive: Path
 
-    @property
+    @cached_property
+    def sha256(self) -> str:
+        """Of the archive."""
+        return sha256_of(self.archive)
+
+    @cached_property
     def signers(self) -> frozenset[str]:
         """Ids of the keys that signed it."""
         return frozenset(signers(self.bundle.envelope, f"bundle {self.archive}"))
@@ -132,10 +139,8 @@ class _Flashing:
         if status.current == digest and status.state_of(digest) == _CONFIRMED:
             return {"fate": "unchanged" if self._before.current == digest else "updated", "digest": digest}
         self._progress.start("flashing", _STEPS, unit="steps")
-        try:
-            self._install(status)
-        finally:
-            self._progress.finish()
+        self._install(status)
+        self._progress.finish()
         return {"fate": "updated", "digest": digest}
 
     def _install(self, status: SlotsStatus) -> None:
@@ -144,9 +149,9 @@ class _Flashing:
         if wrong:
             raise _PreflightError("; ".join(f"{check.name}: {check.says}" for check in wrong))
         self._progress.advance(note="sending")
-        sha256 = slots.send(self._sent.archive, self._progress)
+        slots.send(self._sent.archive, self._sent.sha256, self._progress)
         self._progress.advance(note="verifying there")
-        if slots.verify(sha256) != digest:
+        if slots.verify(self._sent.sha256) != digest:
             raise _PreflightError("the board made another slot of the bundle than it is; install the same hwnas there")
         if status.current != digest:
             self._progress.advance(note="building there")

@@ -63,10 +63,6 @@ class Answers:
         absolute = float(f"{share * size:.{_DIGITS}g}")
         return cls(inputs, np.asarray(outputs, dtype=np.float32), absolute)
 
-    def first(self, count: int) -> Answers:
-        """The first ``count`` of them, and the tolerance of all."""
-        return Answers(self.inputs[:count], self.outputs[:count], self.absolute, self.relative)
-
 
 @dataclass(frozen=True)
 class LabelledSamples:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from hwnas.deploy.manifest import NAME_PATTERN, Sha256
 from hwnas.deploy.signing import PublicKey
 from hwnas.errors import BadFileError, UnknownNameError, UserError
-from hwnas.files import Document, explain_os_errors, fsync_directory, read_bytes, read_model, write_json
+from hwnas.files import Document, explain_os_errors, read_bytes, read_model, write_atomic, write_json
 from hwnas.questions import answering
 
 _ENCRYPTED = b"BEGIN ENCRYPTED PRIVATE KEY"
@@ -94,10 +93,11 @@ class KnownKey:
         if self.private.stat().st_mode & _OTHERS:
             raise BadFileError(f"private key {self.private} can be read by others; run `chmod 600 {self.private}`.")
         content = read_bytes(self.private, what="private key")
+        encrypted = _ENCRYPTED in content
         try:
-            private = load_pem_private_key(content, self._passphrase() if self.encrypted else None)
+            private = load_pem_private_key(content, self._passphrase() if encrypted else None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            why = "the passphrase is wrong or the file damaged" if self.encrypted else "the file is damaged"
+            why = "the passphrase is wrong or the file damaged" if encrypted else "the file is damaged"
             raise UserError(f"private key {self.private} cannot be opened: {why}.") from error
         if not isinstance(private, Ed25519PrivateKey) or PublicKey.of(private) != self.record.key:
             raise BadFileError(f"private key {self.private} is not the one of {self.name}.json; restore both.")
@@ -163,9 +163,10 @@ class KeyStore:
         """
         if names is None:
             return [known.record.key for known in self if known.record.revoked is None]
-        for name in names:
-            self[name].require_valid()
-        return [self[name].record.key for name in names]
+        chosen = [self[name] for name in names]
+        for known in chosen:
+            known.require_valid()
+        return [known.record.key for known in chosen]
 
     def new(self, name: str, comment: str = "", passphrase: str | None = None) -> KnownKey:
         """Make a pair of keys.
@@ -185,8 +186,10 @@ class KeyStore:
         private = Ed25519PrivateKey.generate()
         encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
         content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        with explain_os_errors(self.directory):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The record comes last: a private half without one, left by a kill, was never used and is replaced.
-        _write_private(self._private(name), content)
+        write_atomic(self._private(name), content, mode=0o600)
         write_json(self._record(name), KeyRecord(public=PublicKey.of(private).public, comment=comment, created=now()))
         return self[name]
 
@@ -222,19 +225,3 @@ def default_directory() -> Path:
 def now() -> str:
     """This moment, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a file that is nobody else's from its first byte on, whole or not at all."""
-    with explain_os_errors(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-            fsync_directory(path.parent)
-        finally:
-            Path(name).unlink(missing_ok=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from hwnas.agent.options import BuildOptions, ExecutionOptions
+from hwnas.agent.protocol import AgentError, Fields
 from hwnas.deploy.board import SlotsStatus
 from hwnas.deploy.manifest import Manifest
 from hwnas.devices import Fingerprint
 from hwnas.devices.records import CompileOptions
+from hwnas.errors import UserError
 
 _MB = 1e6
 _TIMES_ARCHIVE = 2
@@ -27,12 +29,23 @@ class PreflightCheck:
 
 
 def compile_options(runtime: dict[str, Any]) -> CompileOptions:
-    """How a board builds a bundle's engines, from the manifest's ``runtime``."""
-    build, execution = dict(runtime.get("build", {})), dict(runtime.get("execution", {}))
-    build = {name: tuple(value) if isinstance(value, list) else value for name, value in build.items()}
-    named = {one.name for one in fields(CompileOptions)} & runtime.keys() - {"build", "execution"}
-    chosen = {name: runtime[name] for name in named}
-    return CompileOptions(**chosen, build=BuildOptions(**build), execution=ExecutionOptions(**execution))
+    """How a board builds a bundle's engines, from the manifest's ``runtime``, which the board reads likewise.
+
+    Raises:
+        UserError: a field of it is not of the agent's request.
+    """
+    given, default = Fields(runtime), CompileOptions()
+    try:
+        return CompileOptions(
+            runtime=given.text("runtime", default.runtime),
+            precision=given.text("precision", default.precision),
+            threads=given.integer("threads", default.threads, least=1),
+            provider=given.text("provider") if given.has("provider") else None,
+            build=BuildOptions.from_message(given.record("build", {})),
+            execution=ExecutionOptions.from_message(given.record("execution", {})),
+        )
+    except AgentError as error:
+        raise UserError(f"No board builds what the bundle's runtime says: {error.message}; make it again.") from error
 
 
 def preflight(

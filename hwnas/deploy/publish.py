@@ -6,7 +6,6 @@ grows, so that an old one cannot be replayed, and it expires, so that boards can
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.deploy.archive import SUFFIX
-from hwnas.deploy.bundle import write_bundle_archive
+from hwnas.deploy.bundle import versions_in, write_bundle_archive
 from hwnas.deploy.canonical import canonical
 from hwnas.deploy.manifest import Name, Sha256, Version
 from hwnas.deploy.signing import CHANNEL_TYPE, PublicKey, sign, verify
@@ -170,8 +169,8 @@ def _placed(
 
 def _remove_old(directory: Path, channel: Channel) -> None:
     """Remove the archives of the channel's name but the last ones."""
-    pattern = re.compile(rf"{re.escape(channel.name)}-v([1-9][0-9]*){re.escape(SUFFIX)}")
-    found = [(int(match[1]), path) for path in directory.iterdir() if (match := pattern.fullmatch(path.name))]
+    found = versions_in(directory, channel.name)
+    archives = sorted((path for path in found if path.name.endswith(SUFFIX)), key=found.__getitem__)
     with explain_os_errors(directory):
-        for _, path in sorted(found)[:-KEPT]:
+        for path in archives[:-KEPT]:
             path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,11 @@ from hwnas.deploy.manifest import NAME_PATTERN, Limits
 from hwnas.devices import RuntimeChoice, load_target
 from hwnas.errors import UserError
 from hwnas.export.metadata import load_model
-from hwnas.export.scoring import hits, logits
 from hwnas.files import describe, read_bytes
-from hwnas.pipeline.bundled_network import BundledNetwork, network_id, validation_sample
+from hwnas.pipeline.bundled_network import BundledNetwork, network_id
 from hwnas.pipeline.bundled_run import FinishedRun, checked_by
 from hwnas.pipeline.bundling import BundleOptions, bundle_content
-from hwnas.progress import Progress, Silent
+from hwnas.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class LooseModels:
         """A bundle of the models; with a data set, their accuracy is that on its validation images."""
         target = load_target(self.target)
         compile_options = target.limited(self.choice.options(target))
-        networks = [self._network(path, progress or Silent()) for path in self.paths]
+        networks = [self._network(path) for path in self.paths]
         architectures = {each.id: found for each in networks if (found := each.says("architecture")) is not None}
         spaces = {str(found["space"]) for found in architectures.values() if isinstance(found, dict)}
         provenance: dict[str, Any] = {
@@ -59,14 +58,9 @@ class LooseModels:
         checked = None if self.table is None else checked_by(self.table)
         return bundle_content(name, networks, compile_options, self.dataset, provenance, checked, options, progress)
 
-    def _network(self, path: Path, progress: Progress) -> BundledNetwork:
+    def _network(self, path: Path) -> BundledNetwork:
         load_model(path)  # a file that is no model is refused by its name
-        network = BundledNetwork(network_id(path.stem), read_bytes(path, what="model"), self.limits)
-        if self.dataset is None:
-            return network
-        sample = validation_sample(network, self.dataset)
-        found = hits(logits(network.model, sample, progress, f"accuracy of {network.id}"), sample)
-        return replace(network, accuracy=float(found.mean()))
+        return BundledNetwork(network_id(path.stem), read_bytes(path, what="model"), self.limits)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,8 @@ from hwnas.data import Dataset
 from hwnas.deploy.manifest import Limits, TensorEntry
 from hwnas.errors import BadFileError, UserError
 from hwnas.export.metadata import PREFIX
-from hwnas.export.scoring import Sample
+from hwnas.export.scoring import Sample, hits, logits
+from hwnas.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,20 @@ def validation_sample(network: BundledNetwork, dataset: Dataset) -> Sample:
         )
     mean, std = network.says("mean") or dataset.mean, network.says("std") or dataset.std
     return Sample("validation", dataset.validation, tuple(mean), tuple(std))
+
+
+def scored(network: BundledNetwork, dataset: Dataset, progress: Progress) -> BundledNetwork:
+    """The network with its accuracy, on a data set's validation images where it is not known yet.
+
+    Raises:
+        UserError: as :func:`validation_sample`.
+        ExportError: what it answers is not finite.
+    """
+    if network.accuracy is not None:
+        return network
+    sample = validation_sample(network, dataset)
+    found = hits(logits(network.model, sample, progress, f"accuracy of {network.id}"), sample)
+    return replace(network, accuracy=float(found.mean()))
 
 
 def _tensor(value: ValueInfoProto) -> TensorEntry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from hwnas.progress import Progress
 from hwnas.search.pareto import pareto_front
 from hwnas.search.record import Evaluation, read_evaluations
 from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import load_record
+from hwnas.supernet import ElasticNetwork, load_record
 
 
 class FinishedRun:
@@ -103,15 +104,19 @@ class FinishedRun:
         path = self.directory / "models" / f"{architecture.id}.onnx"
         if path.exists():
             record = read_model(path.with_suffix(".json"), ExportRecord, what="export record")
-            if sha256_of(path) != record.sha256:
+            content = read_bytes(path, what="model")
+            if hashlib.sha256(content).hexdigest() != record.sha256:
                 raise BadFileError(f"model {path} is not the one that the run wrote; run it again.")
-            return read_bytes(path, what="model")
-        supernet = open_supernet(self.supernet, self.space, self.dataset)
+            return content
         with TemporaryDirectory() as directory:
             made = Path(directory) / path.name
             precision = self.compile_options.precision
-            export_subnet(supernet, architecture, self.dataset, made, precision, self._remainder)
+            export_subnet(self._weights, architecture, self.dataset, made, precision, self._remainder)
             return made.read_bytes()
+
+    @cached_property
+    def _weights(self) -> ElasticNetwork:
+        return open_supernet(self.supernet, self.space, self.dataset)
 
     @cached_property
     def _remainder(self) -> Literal["fp32", "fp16"]:

@@ -26,11 +26,11 @@ from hwnas.deploy.manifest import (
     Provenance,
     Resize,
 )
-from hwnas.devices import CompileOptions
+from hwnas.devices import CompileOptions, load_target
 from hwnas.errors import UserError
 from hwnas.export.samples import spread
 from hwnas.export.scoring import session
-from hwnas.pipeline.bundled_network import BundledNetwork, validation_sample
+from hwnas.pipeline.bundled_network import BundledNetwork, scored, validation_sample
 from hwnas.pipeline.prebuilding import prebuilt_engines
 from hwnas.progress import Progress, Silent
 
@@ -78,12 +78,13 @@ def bundle_content(
         name: of the bundle.
         networks: of one input and the same classes.
         compile_options: how boards build and run them.
-        dataset: whose validation images are the inputs; ``None``: noise, and no labelled samples.
+        dataset: whose validation images are the inputs, and tell an accuracy that is not known; ``None``: noise, and
+            no labelled samples.
         provenance: what is known of it; see :class:`hwnas.deploy.manifest.Provenance`.
 
     Raises:
-        UserError: a model has no static input, other inputs than the others, or does not fit the data set; or the
-            runtime does not take ONNX.
+        UserError: a model has no static input, other inputs than the others, or does not fit the data set; the
+            runtime does not take ONNX; or a target is unknown.
         DeviceError: an engine could not be built.
     """
     options, progress = options or BundleOptions(), progress or Silent()
@@ -97,17 +98,20 @@ def bundle_content(
             "The models of a bundle must take the same input and give the same outputs, so that the service can change "
             "between them; choose architectures of one resolution."
         )
+    targets = [load_target(name) for name in options.prebuild]
+    if dataset is not None:
+        networks = [scored(network, dataset, progress) for network in networks]
     share = options.tolerance
     if share is None:
         share = tolerated_share(compile_options.runtime, compile_options.precision)
     labelled = None if dataset is None else _labelled(first, dataset, options.samples)
     inputs = _golden_inputs(first, labelled, options.golden)
     golden = _answers(networks, inputs, share, "golden answers", progress)
-    engines = prebuilt_engines(networks, compile_options, options.prebuild, progress)
     samples = None
     if labelled is not None:
         told = _answers(networks, labelled[0], share, "labelled samples", progress)
         samples = _samples(*labelled, told, options.least_accuracy)
+    engines = prebuilt_engines(networks, compile_options, targets, progress)
     return BundleContent(
         name=name,
         runtime=compile_options.as_request(),
@@ -231,7 +235,6 @@ def _preprocessing(network: BundledNetwork, dataset: Dataset | None) -> Preproce
     )
 
 
-def _unit() -> bytes | None:
+def _unit() -> bytes:
     """The systemd unit of the service, as the agent has it."""
-    unit = resources.files("hwnas.agent").joinpath("service", UNIT_FILE)
-    return unit.read_bytes() if unit.is_file() else None
+    return resources.files("hwnas.agent").joinpath("service", UNIT_FILE).read_bytes()

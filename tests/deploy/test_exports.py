@@ -232,6 +232,25 @@ def test_tritons_schema_takes_the_configuration(bundle: Bundle, engine: int | No
 # --- the command -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("form", "option", "of"),
+    [
+        ("rauc", ("--device-type", "x"), "mender"),
+        ("triton", ("--module", "module"), "mender"),
+        ("mender", ("--compatible", "x"), "rauc"),
+        ("triton", ("--cert", "cert.pem"), "rauc"),
+        ("mender", ("--cert-key", "key.pem"), "rauc"),
+        ("mender", ("--engine", "0"), "triton"),
+    ],
+)
+def test_what_is_for_another_form_is_refused(
+    form: str, option: tuple[str, str], of: str, bundle: Bundle, tmp_path: Path
+) -> None:
+    said = hwnas("bundle", "export", bundle.path, "--for", form, "--out", tmp_path / "out", *option, status=2)
+    assert f"{option[0]} is for {of}, not for {form}; leave it out." in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_exports_only_what_somebody_known_has_signed(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def slots(tmp_path: Path) -> Iterator[BoardSlots]:
     """This machine as a board that trusts ``make_key()``."""
     with Device(load_target("host-cpu"), LocalConnection()) as device:
         board = BoardSlots(device, str(tmp_path / "board"))
-        trust(board)
+        board.trust(TRUSTED[0], "the usual key")
         yield board
 
 
@@ -44,12 +44,6 @@ def send(tmp_path: Path, slots: BoardSlots) -> Callable[..., Outcome]:
             return flash("here", one, slots, Silent(), **options)
 
     return sent
-
-
-def trust(board: BoardSlots, seed: int = 0) -> None:
-    at = {} if board.root is None else {"root": board.root}
-    key = public_hex(make_key(seed))
-    board.device.slots("trust", "trusting a key", public=key, comment=f"key {seed}", confirmed=True, **at)
 
 
 def as_parcel(bundle: TinyBundle, directory: Path) -> Any:
@@ -256,7 +250,7 @@ def test_a_board_over_ssh_is_flashed_though_its_server_is_killed(step: str, tmp_
         connection = SshConnection(server.settings(), returns_within_s=30.0)
         with Device(target, connection) as device, as_parcel(bundle, tmp_path) as sent:
             board = BoardSlots(device, str(tmp_path / "board"))
-            trust(board)
+            board.trust(TRUSTED[0], "the usual key")
             outcome = flash("there", sent, board, Killing())
             assert (outcome.fate, outcome.why) == ("updated", None)
             assert board.status().current == bundle.digest

@@ -27,7 +27,7 @@ def test_a_bundle_of_this_machine_is_built_and_serves_on_another_architecture(
     device = Device(arm64_board.target(), SshConnection(arm64_board.settings()))
     with device, parcel(bundle.write(tmp_path), [key]) as sent:
         slots = BoardSlots(device, ROOT)
-        device.slots("trust", "trusting a key", public=key.public, comment="", confirmed=True, root=ROOT)
+        slots.trust(key, "")
         outcome = flash("arm64", sent, slots, Silent())
         assert (outcome.fate, outcome.why) == ("updated", None)
         status = slots.status()

@@ -67,6 +67,17 @@ def test_boards_are_named_in_one_way(arguments: tuple[str, ...], sentence: str, 
     assert sentence in hwnas("flash", bundle(keys, tmp_path), *arguments, status=2)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--stages", "1,100%"), ("--max-failures", "2%"), ("--parallel", "8"), ("--rollouts", "rollouts"), ("--fresh",)],
+)
+def test_what_is_for_a_group_is_refused_with_one_board(option: tuple[str, ...], keys: KeyStore, tmp_path: Path) -> None:
+    here = ("--target", "host-cpu", "--root", tmp_path / "board")
+    said = hwnas("flash", bundle(keys, tmp_path), *here, *option, status=2)
+    assert option[0] in said and "are for rollouts to a group; leave them out with --target" in said
+    assert not (tmp_path / "board").exists()
+
+
 def test_a_bundle_that_was_changed_is_refused_here(keys: KeyStore, tmp_path: Path) -> None:
     changed = bundle(keys, tmp_path)
     content = bytearray(changed.read_bytes())

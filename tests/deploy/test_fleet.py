@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.progress import Progress
 
+from hwnas.cli.console import Bars
 from hwnas.deploy.fleet import FailureLimit, Rollout, RolloutResult, Stages
 from hwnas.deploy.fleet.group import read_group, target_of
 from hwnas.deploy.fleet.journal import Journal, RolloutInputs
@@ -122,6 +124,16 @@ def test_a_failed_wave_gets_back_what_it_had_and_the_waves_before_keep_theirs(tm
     assert fleet.installed == {"b000", "b001"}
     assert result.untouched == ["b004", "b005", *boards[6:]]
     assert result.outcomes["b002"].why == "wave 2 of the rollout failed"
+
+
+def test_the_bar_of_a_rollout_that_stops_shows_how_far_it_came(tmp_path: Path) -> None:
+    drawn, boards = Progress(disable=True), names(4)
+    fleet, waves = FakeFleet({"b001": "refused"}), [names(2), boards[2:]]
+    Rollout(fleet, waves, FailureLimit.parse("0"), Journal(tmp_path / "log", inputs(boards)), 1).run(Bars(drawn))
+    assert {task.description: (task.completed, task.total) for task in drawn.tasks} == {
+        "flashing": (2, 4),
+        "rolling back": (1, 1),
+    }
 
 
 def test_a_board_that_could_not_be_given_back_what_it_had_is_given_it_the_next_time(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from rich.progress import Progress
 
 from hwnas.agent.slots.slots import Slots
+from hwnas.cli.console import Bars
 from hwnas.deploy.board import BoardSlots
 from hwnas.deploy.flash import Parcel, flash, parcel
 from hwnas.deploy.fleet.boards import GroupFleet
@@ -33,9 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a board that serves the old bundle."""
     root = tmp_path_factory.mktemp("served") / "board"
     with parcel(OLD.write(root.parent), TRUSTED) as sent:
-        board(root, InstallingBoard()).device.slots(
-            "trust", "trusting", public=TRUSTED[0].public, comment="", confirmed=True, root=str(root)
-        )
+        board(root, InstallingBoard()).trust(TRUSTED[0], "")
         assert flashed(root, sent, None).fate == "updated"
     return root
 
@@ -85,6 +85,16 @@ def test_a_board_serves_all_of_the_old_or_all_of_the_new_whatever_happens(
         assert flashed(root, sent, None).succeeded
         assert current(root) == NEW.digest
     assert fates <= {"updated", "rolled-back", "refused", "unconfirmed", "unreachable"}
+
+
+def test_the_bar_of_a_board_that_keeps_what_it_had_is_not_full(served: Path, sent: Parcel, tmp_path: Path) -> None:
+    shutil.copytree(served, tmp_path / "board", symlinks=True)
+    drawn, slots = Progress(disable=True), board(tmp_path / "board", InstallingBoard(Trouble("unhealthy")))
+    with slots.device:
+        assert flash("here", sent, slots, Bars(drawn)).fate == "rolled-back"
+    flashing, sending = drawn.tasks
+    assert (flashing.completed, flashing.total) == (4, 6)
+    assert sending.completed == sending.total
 
 
 def test_power_that_is_lost_once_never_fails_a_board(served: Path, sent: Parcel, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from rich.progress import Progress
 
 from hwnas.agent.slots.manifest import read_manifest
+from hwnas.cli.console import Bars
 from hwnas.data import Dataset, load_dataset
 from hwnas.deploy.keys import KeyStore
 from hwnas.deploy.manifest import Limits, Manifest
@@ -20,6 +22,7 @@ from hwnas.deploy.verification import verify_bundle
 from hwnas.devices import CompileOptions
 from hwnas.errors import BadFileError, UserError
 from hwnas.files import append_json_line, write_json
+from hwnas.pipeline.bundle_request import BundleRequest
 from hwnas.pipeline.bundled_network import BundledNetwork, network_id
 from hwnas.pipeline.bundled_run import FinishedRun
 from hwnas.pipeline.bundling import BundleOptions, bundle_content
@@ -344,6 +347,22 @@ def test_models_that_are_fed_otherwise_make_no_bundle(loose: Path) -> None:
         bundle_content("x", [network(loose, 1), blind], CompileOptions(), None, {})
     with pytest.raises(UserError, match="choose architectures of one resolution"):
         bundle_content("x", [network(loose, 1), network(loose, 2)], CompileOptions(), None, {})
+
+
+@pytest.mark.parametrize(
+    ("batch", "prebuild", "sentence"),
+    [(2, (), "must take the same input"), (1, ("host-cpx",), "there is no target 'host-cpx'")],
+)
+def test_what_makes_no_bundle_is_refused_before_anything_is_computed(
+    batch: int, prebuild: tuple[str, ...], sentence: str, loose: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(network(loose, batch).content)
+    request = BundleRequest([loose, other], target="host-cpu", data="fashion-mnist")
+    drawn = Progress(disable=True)
+    with pytest.raises(UserError, match=sentence):
+        request.content(BundleOptions(prebuild=prebuild), Bars(drawn))
+    assert drawn.tasks == []
 
 
 @pytest.mark.parametrize(

@@ -24,37 +24,33 @@ class RolloutInputs(Document):
     max_failures: str
 
 
-class Begun(BaseModel):
-    """A board is about to be seen to."""
-
+class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Begun(_Event):
+    """A board is about to be seen to."""
 
     event: Literal["begun"] = "begun"
     board: str
 
 
-class Flashed(BaseModel):
+class Flashed(_Event):
     """A board was seen to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     event: Literal["flashed"] = "flashed"
     outcome: Outcome
 
 
-class WaveFailed(BaseModel):
+class WaveFailed(_Event):
     """Too many boards of a wave failed; those that had the bundle get back what they had."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     event: Literal["wave-failed"] = "wave-failed"
     wave: int
 
 
-class RolledBack(BaseModel):
+class RolledBack(_Event):
     """A board of a failed wave was given back what it had."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     event: Literal["rolled-back"] = "rolled-back"
     outcome: Outcome

@@ -66,9 +66,10 @@ class Rollout:
                 break
             if not self._flash_wave(wave, progress):
                 self._journal.wave_failed(number)
-        progress.finish()
         stopped = self._journal.failed_wave
-        if stopped is not None:
+        if stopped is None:
+            progress.finish()
+        else:
             self._give_back(self._waves[stopped], stopped, progress)
         return RolloutResult(self._waves, dict(self._journal.outcomes), stopped)
 

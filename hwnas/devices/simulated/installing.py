@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hwnas.agent.protocol import AgentError, ErrorKind
+from hwnas.agent.protocol import AgentError, ErrorKind, encode
 from hwnas.agent.server import Agent
 from hwnas.agent.slots.building import Builder
 from hwnas.agent.slots.disk import Disk
@@ -105,15 +105,13 @@ class _InProcess(AgentProcess):
 
     def exchange(self, line: bytes, timeout_s: float) -> bytes:  # noqa: ARG002
         """The reply; ``timeout_s`` is of no account, since nothing takes time."""
-        from hwnas.agent import protocol
-
         self._heard += 1
         self._board.heard += 1
         trouble = self._board.trouble
         if self.lost or self._board.silent:
             raise self._end("the simulated connection broke")
         try:
-            reply = protocol.encode(self._agent.answer(line))
+            reply = encode(self._agent.answer(line))
         except _PowerLossError:
             raise self._end("the simulated board lost its power") from None
         if trouble is not None and trouble.kind == "reset" and self._heard >= trouble.at:
