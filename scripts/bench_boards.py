@@ -68,10 +68,7 @@ def main() -> None:
         "several": agreement(one, several),
         "held_out": {"one": held_out(one), "several": held_out(several)},
     }
-    if arguments.json:
-        print(json.dumps(report))
-    else:
-        print(json.dumps(report, indent=1))
+    print(json.dumps(report, indent=None if arguments.json else 1))
 
 
 def profiled(factors: list[float], day: int, options: ProfileOptions) -> tuple[LatencyTable, float]:

@@ -20,8 +20,8 @@ import platform
 import sys
 import tempfile
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from hwnas.devices import (
     Fingerprint,
     Measurement,
     MeasureOptions,
-    fast_state_ms,
+    fast_states_ms,
     load_target,
 )
 from hwnas.devices.local import LocalConnection
@@ -196,24 +196,16 @@ def profile_in_turn(
 
 def judged_together(profiles: dict[str, Builds]) -> dict[str, Builds]:
     """All builds by one fast state of each canary, that which they show together."""
-    by_canary: dict[str, list[Measurement]] = defaultdict(list)
-    for measurement in all_of(profiles):
-        by_canary[measurement.protocol.canary].append(measurement)
-    states = {canary: fast_state_ms(found) for canary, found in by_canary.items()}
+    states = fast_states_ms(build for found in profiles.values() for builds in found.values() for build in builds)
 
     def judged(measurement: Measurement) -> Measurement:
-        state = states[measurement.protocol.canary]
+        state = states.get(measurement.protocol.canary)
         return measurement if state is None else measurement.judged(state)
 
     return {
         name: {unit: [judged(build) for build in builds] for unit, builds in found.items()}
         for name, found in profiles.items()
     }
-
-
-def all_of(profiles: dict[str, Builds]) -> Iterator[Measurement]:
-    """Every measurement of every profile."""
-    return (build for found in profiles.values() for builds in found.values() for build in builds)
 
 
 def compared(ours: Builds, theirs: Builds) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hwnas.devices import Connection, Device
 from hwnas.devices.local import LocalConnection
@@ -40,22 +39,16 @@ def pid_of(device: Device) -> int:
     return int(device._request("hello", "greeting it", 60, dict)["pid"])
 
 
-def living_members(group: int) -> list[int]:
-    """The processes of a process group that are not zombies."""
-    members = []
+def gone(pid: int) -> bool:
+    """Whether nothing is left of an agent, nor of what it started: no process of its group but zombies."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields: Any = (entry / "stat").read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            members.append(int(entry.name))
-    return members
-
-
-def gone(pid: int) -> bool:
-    """Whether nothing is left of an agent, nor of what it started."""
-    return not living_members(pid)
+        if int(fields[2]) == pid and fields[0] != "Z":
+            return False
+    return True
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

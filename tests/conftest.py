@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.agent.cuda.stub import Stub
+    from tests.agent.fake_jetson import FakeJetson
     from tests.arm64 import Arm64Board
     from tests.sshd import Sshd
 
@@ -37,25 +38,12 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Where tests run in several processes, let none run beside one that is marked ``alone``."""
     if not hasattr(item.config, "workerinput"):
-        with kept_temporary_directory():
-            return (yield)
+        return (yield)
     with locked(ROOT / "pyproject.toml", fcntl.LOCK_EX) as turn:  # else many could keep out one for ever
         kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
-        with locked(Path(__file__), kind), kept_temporary_directory():
+        with locked(Path(__file__), kind):
             fcntl.flock(turn, fcntl.LOCK_UN)
             return (yield)
-
-
-@contextlib.contextmanager
-def kept_temporary_directory() -> Iterator[None]:
-    """Agents and services set their process's own; where a test runs one in this process, the next has none of it."""
-    before = os.environ.get("TMPDIR")
-    try:
-        yield
-    finally:
-        os.environ.pop("TMPDIR", None)
-        if before is not None:
-            os.environ["TMPDIR"] = before
 
 
 @contextlib.contextmanager
@@ -153,6 +141,17 @@ def fake_nvidia(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     assert fake.BROKEN == []
     for name in ("tensorrt", "tensorrt_rtx"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
+    """A board whose programs agents find, and which remembers in a directory of the test's how things were."""
+    from tests.agent.fake_jetson import FakeJetson
+
+    made = FakeJetson(tmp_path / "board")
+    monkeypatch.setenv("PATH", made.path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return made
 
 
 @pytest.fixture

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from .cooling import Heat, TooHotError, cool_down
 from .environment import begin_undisturbed
+from .private import scratch
 from .protocol import AgentError, ErrorKind, Fields, Message, encode
 
 Ask = Callable[..., Message]
@@ -35,33 +33,31 @@ def main(path: str) -> int:
     from .server import Agent
 
     results = claim_stdout()
-    home = Path(tempfile.mkdtemp(prefix="hwnas-agent-"))
-    os.environ["TMPDIR"] = str(home)  # compilers keep what they made, and load it as code
-    agent = Agent(home)
+    with scratch() as home:
+        agent = Agent(home)
 
-    def ask(request: str, **fields: Any) -> Message:
-        reply = agent.answer(encode(dict(fields, request=request)))
-        if reply["ok"]:
-            result: Message = reply["result"]
-            return result
-        raise AgentError(reply["error"]["kind"], reply["error"]["message"])
+        def ask(request: str, **fields: Any) -> Message:
+            reply = agent.answer(encode(dict(fields, request=request)))
+            if reply["ok"]:
+                result: Message = reply["result"]
+                return result
+            raise AgentError(reply["error"]["kind"], reply["error"]["message"])
 
-    def tell(message: Message) -> None:
-        results.write(encode(message))
-        results.flush()
+        def tell(message: Message) -> None:
+            results.write(encode(message))
+            results.flush()
 
-    agent.restore_settings()
-    try:
-        run(read_plan(Path(path)), ask, tell)
-    except (OSError, AgentError, TooHotError) as error:
-        sys.stderr.write("%s: %s\n" % (path, error))
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was measured is in the results\n")
-        return 130
-    finally:
-        agent.close()
-        shutil.rmtree(str(home), ignore_errors=True)
+        agent.restore_settings()
+        try:
+            run(read_plan(Path(path)), ask, tell)
+        except (OSError, AgentError, TooHotError) as error:
+            sys.stderr.write("%s: %s\n" % (path, error))
+            return 1
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; what was measured is in the results\n")
+            return 130
+        finally:
+            agent.close()
     return 0
 
 

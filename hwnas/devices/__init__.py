@@ -13,7 +13,7 @@ from hwnas.devices.choice import RuntimeChoice, boards_at, informed
 from hwnas.devices.device import Device, open_device
 from hwnas.devices.errors import AgentLostError, AgentTimeoutError, RefusedError
 from hwnas.devices.fingerprint import Fingerprint
-from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms
+from hwnas.devices.measurement import Measurement, Statistics, fast_state_ms, fast_states_ms
 from hwnas.devices.records import CompileOptions, Engine, MeasureOptions, PeakMemory, Tensor
 from hwnas.devices.scenario import ScenarioResult, scenario_knobs
 from hwnas.devices.settings import DeviceSettings
@@ -44,6 +44,7 @@ __all__ = [
     "Tensor",
     "boards_at",
     "fast_state_ms",
+    "fast_states_ms",
     "informed",
     "list_targets",
     "load_description",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import TypeAdapter
 
@@ -18,9 +17,10 @@ from hwnas.agent import cooling, protocol
 from hwnas.agent.cooling import Heat, Pause, cool_down
 from hwnas.agent.protocol import Fields
 from hwnas.agent.scenarios import ScenarioKnobs
-from hwnas.devices.base import AgentProcess, Connection
+from hwnas.devices.base import Connection
 from hwnas.devices.board import BoardRecord
-from hwnas.devices.errors import AgentLostError, RefusedError, TooHotError, as_clause
+from hwnas.devices.dialogue import SHORT_S, Dialogue, Reply
+from hwnas.devices.errors import AgentLostError, RefusedError, TooHotError
 from hwnas.devices.fingerprint import Fingerprint
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
@@ -37,16 +37,9 @@ if TYPE_CHECKING:
 
     from hwnas.devices.queries import QueryMeasurement
 
-_SHORT_S = 60.0
 _SETTING_S = 300.0
 _NS_PER_MS = 1e6
 _HEAT = TypeAdapter(Heat)
-_NO_ANSWER = (ValueError, TypeError, LookupError, OverflowError, protocol.AgentError)
-"""What reading a reply raises that holds something else than was asked for."""
-
-
-Reply = dict[str, Any]
-Result = TypeVar("Result")
 
 
 class Device:
@@ -58,12 +51,9 @@ class Device:
 
     def __init__(self, target: Target, connection: Connection) -> None:
         self.target = target
-        self._connection = connection
-        self._agent: AgentProcess | None = None
-        self._requests = 0
-        self._interrupted_by: int | None = None
+        self._dialogue = Dialogue(target.name, connection)
+        self._request = self._dialogue.request
         self._fast_states_ms: dict[tuple[str, str | None, str], float] = {}
-        self._changed: Callable[[], ChangedSettings] | None = None
         self.tell: Callable[[str], None] = unheard
         """Is told what the device is waited for, again and again."""
 
@@ -77,17 +67,11 @@ class Device:
 
     def close(self) -> None:
         """End the agent and let go of the device."""
-        if self._agent is not None:
-            self._agent.stop()
-            self._agent = None
-        self._connection.close()
+        self._dialogue.close()
 
     def interrupt(self) -> None:
         """End the request that another thread waits for; from now on only the thread that called this may make one."""
-        self._interrupted_by = threading.get_ident()
-        self._connection.give_up()
-        if self._agent is not None:
-            self._agent.kill()
+        self._dialogue.interrupt()
 
     def default_options(self) -> CompileOptions:
         """How the target's description says that models are run."""
@@ -97,11 +81,11 @@ class Device:
     def fingerprint(self, options: CompileOptions | None = None) -> Fingerprint:
         """The device as it is now, as a runtime with these options uses it."""
         options = self.target.limited(options or self.default_options())
-        return self._request("fingerprint", "probing it", _SHORT_S, Fingerprint.model_validate, **options.as_request())
+        return self._request("fingerprint", "probing it", SHORT_S, Fingerprint.model_validate, **options.as_request())
 
     def board(self) -> BoardRecord:
         """What the device tells of itself, whatever it is."""
-        return self._request("board", "asking it what it is", _SHORT_S, BoardRecord.model_validate)
+        return self._request("board", "asking it what it is", SHORT_S, BoardRecord.model_validate)
 
     def compile(self, onnx: bytes, options: CompileOptions | None = None, *, load: bool = True) -> Engine:
         """Compile an ONNX model of static shapes; every call is a separate build.
@@ -123,17 +107,7 @@ class Device:
             if load and not (built.inputs and built.outputs):
                 raise ValueError("an engine without inputs or outputs")
             return Engine(
-                id=built.engine,
-                size_bytes=built.bytes,
-                build_s=built.build_s,
-                load_s=built.load_s,
-                inputs=built.inputs,
-                outputs=built.outputs,
-                onnx_sha256=hashlib.sha256(onnx).hexdigest(),
-                options=options,
-                sha256=built.sha256,
-                runtime_version=built.runtime_version,
-                sent_sha256=sha256,
+                **dict(built), onnx_sha256=hashlib.sha256(onnx).hexdigest(), options=options, sent_sha256=sha256
             )
 
         return self._request(
@@ -147,7 +121,7 @@ class Device:
             told = reply["explanation"]
             return None if told is None else dict(told)
 
-        return self._request("explain", "explaining an engine", _SHORT_S, explanation, engine=engine.id)
+        return self._request("explain", "explaining an engine", SHORT_S, explanation, engine=engine.id)
 
     def engine_content(self, engine: Engine) -> bytes:
         """The engine file, as it was built.
@@ -160,7 +134,7 @@ class Device:
             piece = self._request(
                 "get-engine",
                 "sending an engine",
-                _SHORT_S,
+                SHORT_S,
                 lambda reply: base64.b64decode(reply["data"]),
                 engine=engine.id,
                 offset=len(content),
@@ -224,7 +198,7 @@ class Device:
             found = change()
         except RefusedError as error:
             raise UserError(str(error)) from error
-        self._changed = change
+        self._dialogue.resume = change  # what the agent before had set was set back as it ended
         try:
             yield found
         except BaseException:
@@ -298,7 +272,7 @@ class Device:
         state_ns = self._request(
             "learn-fast-state",
             "learning its fast state",
-            2 * _SHORT_S + seconds,
+            2 * SHORT_S + seconds,
             lambda reply: Fields(reply).number("fast_state_ns"),
             seconds=seconds,
             canary=canary,
@@ -387,7 +361,7 @@ class Device:
             raise DeviceError(f"target '{self.target.name}' does not tell a process's peak memory.")
         return found
 
-    def slots(self, request: str, doing: str, timeout_s: float = _SHORT_S, **fields: Any) -> Reply:
+    def slots(self, request: str, doing: str, timeout_s: float = SHORT_S, **fields: Any) -> Reply:
         """The reply to one of the agent's requests about installed bundles, ``slots-status`` being ``status``.
 
         Raises:
@@ -397,10 +371,10 @@ class Device:
 
     def release(self, engine: Engine) -> None:
         """Remove an engine and its ONNX from the device."""
-        self._request("release", "releasing an engine", _SHORT_S, dict, engine=engine.id, sha256=engine.sent_sha256)
+        self._request("release", "releasing an engine", SHORT_S, dict, engine=engine.id, sha256=engine.sent_sha256)
 
     def _restore_settings(self) -> None:
-        self._changed = None
+        self._dialogue.resume = None
 
         def restore() -> None:
             self._request("restore-settings", "setting its settings back", _SETTING_S, dict)
@@ -416,9 +390,7 @@ class Device:
 
     def _cool_down(self, options: CompileOptions, most_s: float) -> Pause | None:
         def heat() -> Heat:
-            return self._request(
-                "heat", "asking how hot it is", _SHORT_S, _HEAT.validate_python, **options.as_request()
-            )
+            return self._request("heat", "asking how hot it is", SHORT_S, _HEAT.validate_python, **options.as_request())
 
         try:
             return cool_down(heat, self._limit_c, most_s, self.tell)
@@ -445,65 +417,15 @@ class Device:
         """Send ``content`` in chunks, from where an earlier attempt broke off; gives its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         offset = self._request(
-            "blob-status", "receiving a model", _SHORT_S, lambda reply: Fields(reply).integer("received"), sha256=sha256
+            "blob-status", "receiving a model", SHORT_S, lambda reply: Fields(reply).integer("received"), sha256=sha256
         )
         while offset < len(content):
             chunk = content[offset : offset + protocol.CHUNK_BYTES]
             data = base64.b64encode(chunk).decode("ascii")
             chunk_fields = {"sha256": sha256, "offset": offset, "size": len(content), "data": data}
-            self._request("put-blob", "receiving a model", _SHORT_S, dict, **chunk_fields)
+            self._request("put-blob", "receiving a model", SHORT_S, dict, **chunk_fields)
             offset += len(chunk)
         return sha256
-
-    def _request(
-        self, request: str, doing: str, timeout_s: float, read: Callable[[Reply], Result], **payload: Any
-    ) -> Result:
-        """One request and what ``read`` makes of its result; ``doing`` says what the device was at if it failed."""
-        agent = self._running_agent()
-        self._requests += 1
-        line = protocol.encode({"id": self._requests, "request": request, **payload})
-        try:
-            reply = Fields(protocol.decode(agent.exchange(line, timeout_s)))
-            if reply.integer("id") == self._requests:
-                if reply.flag("ok"):
-                    return read(reply.record("result"))
-                error = Fields(reply.record("error"))
-                raise RefusedError(
-                    error.text("kind"), f"target '{self.target.name}', {doing}: {as_clause(error.text('message'))}."
-                )
-        except AgentLostError as error:
-            raise type(error)(self._lost(agent, doing, str(error))) from error
-        except _NO_ANSWER:
-            pass  # not of this protocol, or not an answer to this request
-        agent.kill()
-        raise AgentLostError(self._lost(agent, doing, "it answered something else"))
-
-    def _running_agent(self) -> AgentProcess:
-        self._require_uninterrupted()
-        if self._agent is None or not self._agent.alive:
-            if self._agent is not None:
-                self._agent.stop()
-            self._agent = self._connection.start_agent()
-            self._require_uninterrupted()
-            version = self._request("hello", "greeting its agent", _SHORT_S, lambda reply: reply["protocol"])
-            if version != protocol.VERSION:
-                self._agent.stop()
-                raise DeviceError(
-                    f"the agent on '{self.target.name}' speaks protocol {as_clause(str(version))}, this hwnas "
-                    f"{protocol.VERSION}; install the same hwnas on both sides."
-                )
-            if self._changed is not None:  # what the agent before had set was set back as it ended
-                self._changed()
-        return self._agent
-
-    def _require_uninterrupted(self) -> None:
-        if self._interrupted_by not in (None, threading.get_ident()):
-            raise AgentLostError(f"the agent on '{self.target.name}' was interrupted.")
-
-    def _lost(self, agent: AgentProcess, doing: str, what: str) -> str:
-        words = agent.last_words().strip().splitlines()[-5:]
-        told = f"; its last words: {as_clause(' | '.join(words))}" if words else ""
-        return f"the agent on '{self.target.name}' was lost while {doing}: {what}{told}."
 
 
 def _ssh(target: Target) -> Connection:

@@ -128,5 +128,14 @@ def fast_state_ms(measurements: Iterable[Measurement]) -> float | None:
     return _ms(state)
 
 
+def fast_states_ms(measurements: Iterable[Measurement]) -> dict[str, float]:
+    """The same of each canary that gated any of them, by its name."""
+    by_canary: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        by_canary.setdefault(measurement.protocol.canary, []).append(measurement)
+    found = {canary: fast_state_ms(by_canary[canary]) for canary in sorted(by_canary)}
+    return {canary: state for canary, state in found.items() if state is not None}
+
+
 def _ms(nanoseconds: float | None) -> float | None:
     return None if nanoseconds is None else nanoseconds / _NS_PER_MS

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from hwnas.agent import arrays
 from hwnas.agent.cooling import MOST_PAUSE_S
@@ -112,12 +112,12 @@ class Engine:
 
 
 class Built(BaseModel):
-    """The reply to an agent's request ``compile``."""
+    """The reply to an agent's request ``compile``: what of an :class:`Engine` the device says."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    engine: str
-    bytes: NonNegativeInt
+    id: str = Field(alias="engine")
+    size_bytes: NonNegativeInt = Field(alias="bytes")
     sha256: str
     runtime_version: str
     build_s: NonNegativeFloat

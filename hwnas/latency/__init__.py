@@ -10,7 +10,8 @@ from hwnas.latency.crew import Board
 from hwnas.latency.fewshot import FewShotModel
 from hwnas.latency.figures import Figures, ValidationFigures, figures
 from hwnas.latency.journal import journal_path
-from hwnas.latency.profiler import ProfileOptions, profile, profile_together
+from hwnas.latency.options import ProfileOptions
+from hwnas.latency.profiler import profile, profile_together
 from hwnas.latency.registry import LATENCY_MODELS, fit_latency_model
 from hwnas.latency.store import TableKey, check_fingerprint, find_table, load_table, save_table, table_path
 from hwnas.latency.table import BlockEntry, LatencyTable, Missing, NetworkEntry, Timing

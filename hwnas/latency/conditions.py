@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from statistics import median
 from typing import Any, Self
@@ -10,9 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwnas.agent.cooling import Pause
-from hwnas.devices import CompileOptions
-from hwnas.devices.errors import UnreachableError
-from hwnas.latency.crew import Board
+from hwnas.devices import Fingerprint
 from hwnas.latency.journal import Build, Journal
 
 _CLOCKS = ("fastest_mhz", "limit_mhz", "gpu_mhz", "gpu_limit_mhz", "memory_mhz")
@@ -73,8 +71,8 @@ class Conditions(_Record):
         return sum(one.pause.seconds for one in self.pauses)
 
 
-def conditions_of(journal: Journal, limit_c: float | None, after: dict[str, dict[str, Any]]) -> Conditions:
-    """Of all measurements in a journal."""
+def conditions_of(journal: Journal, limit_c: float | None, after: Mapping[str, Fingerprint]) -> Conditions:
+    """Of all measurements in a journal; ``after``: by board, what it was when all was measured."""
     builds: list[Build] = list(chain.from_iterable(journal.builds.values()))
     readings = [reading for build in builds for reading in build.measurement.clocks]
     spans = {name: Span.of(getattr(reading, name) for reading in readings) for name in _CLOCKS}
@@ -89,16 +87,5 @@ def conditions_of(journal: Journal, limit_c: float | None, after: dict[str, dict
         throttled=len(throttled),
         throttled_by=tuple(reasons[:_REASONS_SHOWN]),
         pauses=tuple(sorted(pauses, key=lambda one: one.pause.began)),
-        after=after,
+        after={board: fingerprint.context for board, fingerprint in after.items()},
     )
-
-
-def contexts(boards: Sequence[Board], options: CompileOptions) -> dict[str, dict[str, Any]]:
-    """As the boards that answer are now."""
-    found = {}
-    for board in boards:
-        try:
-            found[board.name] = board.device.fingerprint(options).context
-        except UnreachableError:
-            continue
-    return found

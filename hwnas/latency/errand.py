@@ -19,8 +19,9 @@ from hwnas.errors import BadFileError, UserError
 from hwnas.files import Document, append_json_line, describe, read_bytes, read_json_lines, write_json
 from hwnas.latency.hygiene import Hygiene, RowNote
 from hwnas.latency.journal import JournalHeader, JournalRecord, journal_path
+from hwnas.latency.options import ProfileOptions, profile_knobs, profile_plan
 from hwnas.latency.plan import Unit, checked_resolutions, default_resolutions
-from hwnas.latency.profiler import ProfileOptions, profile, profile_knobs, profile_plan
+from hwnas.latency.profiler import profile
 from hwnas.latency.sitting import LEARNING_S, LEARNING_SHARE
 from hwnas.latency.store import TableKey, table_path
 from hwnas.latency.table import LatencyTable
@@ -98,10 +99,8 @@ def write_errand(
     held_out = HELD_OUT if options.validation_networks is None else options.validation_networks
     options = dataclasses.replace(options, compile=compiling, validation_networks=held_out)
     resolutions = checked_resolutions(space, options.resolutions or default_resolutions(space))
-    plan, knobs = (
-        profile_plan(space, resolutions, options),
-        profile_knobs(space, options, compiling, target.limits.temperature_c),
-    )
+    plan = profile_plan(space, resolutions, options)
+    knobs = profile_knobs(space, options, compiling, target.limits.temperature_c)
     planned = (*plan.base, *plan.held_out)
     models = _models(space, planned, options.batch, compiling)
     hashes = {key: hashlib.sha256(model).hexdigest() for key, model in models.items()}

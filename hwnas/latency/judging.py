@@ -112,7 +112,7 @@ class Judge:
         return sum(len(samples) for _, samples in self._samples(unit))
 
     def _factor(self, board: str) -> float:
-        return self.speeds[board].factor if len(self.journal.boards) > 1 else 1.0
+        return self.speeds[board].factor
 
     @property
     def _states_by_board(self) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hwnas.devices import CompileOptions, Fingerprint
 from hwnas.devices.errors import UnreachableError
@@ -47,23 +47,26 @@ def muster(
     return tuple(found), tuple(absent), fingerprint
 
 
-def changed_boards(boards: Sequence[Board], before: Fingerprint, compiling: CompileOptions) -> dict[Board, str]:
-    """Those that are no longer what they were, and in what; of several one that answers no more is not among them.
+def fingerprints(boards: Sequence[Board], compiling: CompileOptions) -> dict[Board, Fingerprint]:
+    """What the boards are now; of several one that answers no more is not among them.
 
     Raises:
         UnreachableError: the only board does not answer.
     """
-    changed = {}
+    found = {}
     for board in boards:
         try:
-            differences = before.differences(board.device.fingerprint(compiling))
+            found[board] = board.device.fingerprint(compiling)
         except UnreachableError:
             if len(boards) == 1:
                 raise
-            continue
-        if differences:
-            changed[board] = _shown(differences)
-    return changed
+    return found
+
+
+def changed_boards(before: Fingerprint, now: Mapping[Board, Fingerprint]) -> dict[Board, str]:
+    """Those that are no longer what they were, and in what."""
+    differences = {board: before.differences(after) for board, after in now.items()}
+    return {board: _shown(found) for board, found in differences.items() if found}
 
 
 def _shown(differences: Sequence[str]) -> str:

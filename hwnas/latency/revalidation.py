@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.devices import Arrival, CompileOptions, Fingerprint, MeasureOptions, fast_state_ms
+from hwnas.devices import Arrival, CompileOptions, Fingerprint, MeasureOptions, fast_states_ms
 from hwnas.errors import DeviceError, UserError
 from hwnas.files import write_json
 from hwnas.latency.agenda import Knobs
@@ -216,22 +216,14 @@ def _renewed(table: LatencyTable, units: Sequence[Unit], judge: Judge, seed: int
                 date=datetime.datetime.now(datetime.UTC).date(),
                 seconds=round(journal.spent_s, 3),
                 seed=seed,
-                fast_states_ms=_states_now(journal),
+                fast_states_ms=fast_states_ms(journal.measurements()),
             ),
         }
     )
 
 
-def _states_now(journal: Journal) -> dict[str, float]:
-    """The fast state of each canary as all of its batches show it together."""
-    measurements = list(journal.measurements())
-    canaries = sorted({each.protocol.canary for each in measurements})
-    found = {name: fast_state_ms([m for m in measurements if m.protocol.canary == name]) for name in canaries}
-    return {name: state for name, state in found.items() if state is not None}
-
-
 def _too_few(table: LatencyTable, role: Role, n: int, judge: Judge, reasons: Sequence[str]) -> str:
-    now, then = _states_now(judge.journal), table.fast_states_ms
+    now, then = fast_states_ms(judge.journal.measurements()), table.fast_states_ms
     states = [f"{name} canary {now[name]:.4g} ms, in the table {then[name]:.4g} ms" for name in now if name in then]
     seen = f" (fast state: {'; '.join(states)})" if states else ""
     why = f"; the last was refused: {reasons[-1].rstrip('.')}" if reasons else ""

@@ -14,6 +14,7 @@ from hwnas.errors import DeviceError, UserError
 from hwnas.latency.agenda import Agenda, Knobs
 from hwnas.latency.attempt import Attempt, Outcome
 from hwnas.latency.crew import Board, Crew
+from hwnas.latency.gauge import Gauge
 from hwnas.latency.journal import Departure, JournalRecord
 from hwnas.latency.judging import Judge
 from hwnas.latency.plan import Unit
@@ -69,24 +70,16 @@ class Sitting:
         """
         self._crew = Crew[Outcome](boards)
         self._judge, self._knobs, self._journal = judge, knobs, judge.journal
-        self._progress, self._expected, self._doing = progress, expected_builds, doing
         self._mark_s = 0.0
-        self._seen: dict[str, Unit] = {}
         self._seats = {board.name: _Seat(board.device.target.promise_soak_s) for board in boards}
-        self._pauses = 0
+        self._gauge = Gauge(progress, doing, expected_builds, knobs, self._journal, len(boards))
         for board in boards:
-            board.device.tell = partial(self._hear, board)
+            board.device.tell = partial(self._gauge.hear, board)
         together = len({*self._seats, *self._journal.boards}) > 1
         self._agenda = Agenda(judge, knobs, ties if together else ())
 
     def __enter__(self) -> Self:
-        """Begin the progress bar: in seconds where they are what bounds the profile, else in builds."""
-        if self._knobs.minutes is not None:
-            self._progress.start(self._doing, 60 * self._knobs.minutes, self._journal.spent_s, unit="s")
-        else:
-            # Of interrupted profiles; what exceeds the plan is not known before its units are.
-            done = min(sum(map(len, self._journal.builds.values())), self._expected)
-            self._progress.start(self._doing, self._expected, done, unit="builds")
+        self._gauge.start()
         self._crew.__enter__()
         return self
 
@@ -94,7 +87,7 @@ class Sitting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._crew.__exit__(kind, error, trace)
-        self._progress.finish()
+        self._gauge.finish()
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -116,7 +109,7 @@ class Sitting:
             DeviceError: no board is left; two boards differ too much.
         """
         self._require_same_protocol(units)
-        self._seen.update({unit.key: unit for unit in units})
+        self._gauge.expect(units)
         most = max(self._knobs.block_builds, self._knobs.network_builds) if builds is None else builds
         while True:
             for board, outcome in self._crew.results(partial(self._job, units, most)):
@@ -161,24 +154,22 @@ class Sitting:
         return Attempt(board.device, unit, self._knobs.batch, self._knobs.compile, asked, learning)
 
     def _take(self, board: Board, outcome: Outcome) -> None:
-        seat, unit, error = self._seats[board.name], outcome.unit, outcome.error
+        seat, error = self._seats[board.name], outcome.error
         self._agenda.end(board.name)
         if isinstance(error, (UnreachableError, TooHotError)):
             self._dismiss(board, error)
             return
         now_s = self._crew.now_s()
         seconds, self._mark_s = max(0.0, now_s - self._mark_s), now_s
-        self._journal.append(
-            JournalRecord(
-                unit=unit.key,
-                seconds=seconds,
-                measurement=outcome.measurement,
-                error=None if error is None else str(error),
-                board=board.name,
-            )
+        record = JournalRecord(
+            unit=outcome.unit.key,
+            seconds=seconds,
+            measurement=outcome.measurement,
+            error=None if error is None else str(error),
+            board=board.name,
         )
-        self._pauses += outcome.measurement is not None and outcome.measurement.pause is not None
-        self._advance_progress(unit, seconds)
+        self._journal.append(record)
+        self._gauge.advance(outcome.unit, record, len(self._crew.boards))
         self._take_to_heart(board, seat, outcome)
         if len(self._seats) > 1 and not seat.tied and self._agenda.is_tied(board.name):
             seat.tied = True
@@ -216,7 +207,7 @@ class Sitting:
         if len(self._seats) > 1 or void:
             reason = void or str(error).rstrip(".")
             self._journal.append(Departure(board=board.name, reason=reason, void=void is not None))
-            self._progress.advance(0.0, f"{board.name} left: {reason}")
+            self._gauge.leave(board, reason)
         if self._crew.boards:
             return
         if len(self._seats) == 1:
@@ -233,7 +224,7 @@ class Sitting:
         Raises:
             DeviceError: there are two, so that nothing tells which of them it is.
         """
-        names, off = furthest_off(self._judge.speeds) if self._judge.boards else ((), 0.0)
+        names, off = furthest_off(self._judge.speeds)
         at_work = {board.name: board for board in self._crew.boards}
         if len(names) > 1:
             present = [name for name in names if name in at_work]
@@ -266,25 +257,6 @@ class Sitting:
                         f"{self._journal.path} was measured by another protocol (tolerance, runs per batch, seed …); "
                         "use that protocol again or begin afresh (--fresh)."
                     )
-
-    def _hear(self, board: Board, note: str) -> None:
-        """What a board is waited for."""
-        self._progress.advance(0.0, f"{board.name}: {note}" if len(self._seats) > 1 else note)
-
-    def _advance_progress(self, unit: Unit, seconds: float) -> None:
-        blocks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is None]
-        networks = [self._journal.tries(unit.key) for unit in self._seen.values() if unit.architecture is not None]
-        kinds = {"blocks": blocks, "networks": networks}
-        done = [f"{sum(map(bool, tries))} of {len(tries)} {kind}" for kind, tries in kinds.items() if tries]
-        if len(self._seats) > 1:
-            done.append(f"{len(self._crew.boards)} of {len(self._seats)} boards")
-        if self._pauses:
-            done.append(f"paused {self._pauses} times to cool down")
-        note = ", ".join(done)
-        if self._knobs.minutes is not None:
-            self._progress.advance(seconds, note)
-        else:
-            self._progress.advance(float(self._journal.tries(unit.key) <= self._knobs.builds(unit)), note)
 
 
 def _why_uncounted(measurement: Measurement) -> str:

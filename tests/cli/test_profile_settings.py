@@ -16,11 +16,8 @@ QUICK = ("--networks-only", "6", "--minutes", "0.05", "--fresh")
 
 
 @pytest.fixture
-def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
+def jetson(jetson: FakeJetson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
     """The board, of which a target ``nano`` is."""
-    made = FakeJetson(tmp_path / "board")
-    monkeypatch.setenv("PATH", made.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     modes = {"15W": {"id": 0}, "7W": {"id": 1}, "MAXN_SUPER": {"id": 2}}
@@ -33,7 +30,7 @@ def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
     }
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets/nano.yaml").write_text(yaml.safe_dump(nano))
-    return made
+    return jetson
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

@@ -26,7 +26,7 @@ from hwnas.errors import DeviceError
 from hwnas.latency import LatencyTable, ProfileOptions, profile
 from hwnas.latency.journal import open_journal
 from hwnas.spaces import get_space
-from tests.agents import eventually, gone, living_members, locally, over_ssh, pid_of
+from tests.agents import eventually, gone, locally, over_ssh, pid_of
 
 DEVICES = Path(__file__).parents[1] / "devices"
 FAULTY = CompileOptions(runtime="faulty", timeout_s=60)
@@ -68,7 +68,7 @@ def test_an_agent_that_hangs_is_killed_in_time_with_all_that_it_started(faulty: 
     pid = pid_of(faulty)
     with pytest.raises(AgentTimeoutError, match="while compiling a model: it did not answer within 1 s"):
         faulty.compile(b"compile:descend", HASTY)
-    assert eventually(lambda: not living_members(pid))
+    assert eventually(lambda: gone(pid))
     with pytest.raises(AgentTimeoutError, match="while measuring an engine: it did not answer within 1 s"):
         faulty.measure(faulty.compile(b"run:hang", FAULTY), MeasureOptions(timeout_s=1))
     assert faulty.compile(b"fine", FAULTY).outputs[0].shape == (1, 2)
@@ -187,4 +187,4 @@ def errors(device: Device, tables: Path) -> list[str]:
     """What the journal says went wrong, in order."""
     [path] = tables.rglob("*.jsonl")
     with open_journal(path, device.fingerprint(), fresh=False) as journal:
-        return [failure for failures in journal._failures.values() for failure in (one.error for one in failures)]
+        return [error for unit in journal._failures for error in journal.failures(unit)]

@@ -31,7 +31,7 @@ from hwnas.devices import (
 )
 from hwnas.devices.local import LocalConnection
 from hwnas.errors import DeviceError
-from tests.agents import eventually, gone
+from tests.agents import eventually, gone, pid_of
 
 HERE = Path(__file__).parent
 QUICK = MeasureOptions(min_samples=8, max_seconds=10.0)
@@ -217,7 +217,7 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_request_leaves_no_late_reply_behind(device: Device) -> None:
     engine = device.compile(canary_onnx())
-    agent = psutil.Process(device._request("hello", "greeting it", 60, dict)["pid"])
+    agent = psutil.Process(pid_of(device))
     idle_s = agent.cpu_times().user
 
     def interrupt_the_measurement() -> None:
@@ -237,7 +237,8 @@ def test_a_host_killed_outright_leaves_neither_agent_nor_directory(tmp_path: Pat
         "import os, sys\n"
         "from hwnas.devices import load_target, open_device\n"
         "device = open_device(load_target('host-cpu'))\n"
-        "print(device._request('hello', 'greeting it', 60, dict)['pid'], device._connection._home, flush=True)\n"
+        "pid = device._request('hello', 'greeting it', 60, dict)['pid']\n"
+        "print(pid, device._dialogue._connection._home, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     printed = subprocess.run([sys.executable, "-c", host], capture_output=True, check=False, cwd=HERE.parents[1]).stdout

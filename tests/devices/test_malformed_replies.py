@@ -149,8 +149,8 @@ def test_every_malformed_reply_is_one_error_and_the_next_request_is_met(
         with Device(load_target("host-cpu"), board) as device:
             for board.wrong in replies:
                 name = board.wrong[0]
-                if name == "hello" and device._agent is not None:
-                    device._agent.kill()
+                if name == "hello" and device._dialogue.agent is not None:
+                    device._dialogue.agent.kill()
                 try:
                     CALLS[name](device, engine)
                 except HwnasError as error:

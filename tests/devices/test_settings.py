@@ -17,19 +17,11 @@ from hwnas.devices.ssh import SshConnection
 from hwnas.errors import UserError
 from tests.agent.fake_jetson import FakeJetson
 from tests.agent.test_settings import wait_for_keeper
+from tests.agents import pid_of
 from tests.sshd import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FASTEST = DeviceSettings(power_mode="MAXN_SUPER", lock_clocks=True)
-
-
-@pytest.fixture
-def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
-    """The agent finds the board's programs, and remembers in a directory of its own how things were."""
-    made = FakeJetson(tmp_path / "board")
-    monkeypatch.setenv("PATH", made.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return made
 
 
 def target() -> Target:
@@ -42,16 +34,6 @@ def target() -> Target:
 
 def opened() -> Device:
     return Device(target(), LocalConnection())
-
-
-def running_agent(device: Device) -> int:
-    pids: list[int] = []
-
-    def read(reply: dict[str, int]) -> None:
-        pids.append(reply["pid"])
-
-    device._request("hello", "greeting", 60.0, read)
-    return pids[0]
 
 
 def test_settings_hold_while_entered_and_are_told_in_the_fingerprint(jetson: FakeJetson) -> None:
@@ -96,10 +78,10 @@ def test_an_agent_that_takes_over_sets_the_same_again(jetson: FakeJetson) -> Non
     with opened() as device:
         with device.changed(FASTEST):
             changed = jetson.state()
-            os.kill(running_agent(device), signal.SIGKILL)
+            os.kill(pid_of(device), signal.SIGKILL)
             with pytest.raises(Exception, match="was lost"):
-                running_agent(device)
-            running_agent(device)
+                pid_of(device)
+            pid_of(device)
             assert jetson.state() == changed
         assert jetson.state() == before
 
@@ -107,7 +89,7 @@ def test_an_agent_that_takes_over_sets_the_same_again(jetson: FakeJetson) -> Non
 def test_all_is_set_back_after_an_error_and_by_another_agent_where_this_one_died(jetson: FakeJetson) -> None:
     before = jetson.state()
     with opened() as device, pytest.raises(KeyboardInterrupt), device.changed(FASTEST):
-        os.kill(running_agent(device), signal.SIGKILL)
+        os.kill(pid_of(device), signal.SIGKILL)
         raise KeyboardInterrupt
     assert jetson.state() == before
 
@@ -156,7 +138,7 @@ def test_a_board_whose_wire_breaks_sets_itself_back_and_the_session_that_returns
             assert jetson.state() == before
             server.start()
             with contextlib.suppress(AgentLostError):  # of the connection that broke
-                running_agent(device)
-            running_agent(device)
+                pid_of(device)
+            pid_of(device)
             assert jetson.state() == changed
         assert jetson.state() == before

@@ -463,8 +463,9 @@ def test_a_server_killed_in_the_midst_costs_one_request_and_no_engine(
         assert pid_of(device) != pid
         assert gone(pid)
         server.stop()
-        assert eventually(lambda: device._agent is not None and not device._agent.alive)  # else it costs a request
-        device._connection._returns_within_s = 0.1  # type: ignore[attr-defined]
+        dialogue = device._dialogue
+        assert eventually(lambda: dialogue.agent is not None and not dialogue.agent.alive)  # else it costs a request
+        dialogue._connection._returns_within_s = 0.1  # type: ignore[attr-defined]
         with pytest.raises(UnreachableError, match="cannot be reached"):
             device.measure(engine, QUICK)
 

@@ -13,27 +13,17 @@ from hwnas.devices import DeviceSettings, MeasureOptions
 from hwnas.devices.errors import TooHotError
 from hwnas.devices.simulated import Conditions, SimulatedBoard
 from hwnas.errors import UserError
-from hwnas.latency import LatencyTable, ProfileOptions, journal_path, load_table, profile
+from hwnas.latency import LatencyTable, ProfileOptions, journal_path, load_table, profile, profile_together
 from hwnas.latency.crew import Board
-from hwnas.latency.profiler import profile_together
 from hwnas.progress import Silent
 from hwnas.spaces import get_space
+from tests.heard import Heard
 
 SPACE = get_space("mobilenet_v3/small")
 LIMIT_C = 80.0
 SUNNY = Conditions(ambient_c=40.0, loaded_c=150.0, warming_s=0.5)
 BURNING = replace(SUNNY, ambient_c=95.0)
 QUICK = MeasureOptions(max_seconds=1.0, min_samples=300)
-
-
-class Heard(Silent):
-    """Keeps the notes beside the bar."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def advance(self, amount: float = 1.0, note: str = "") -> None:
-        self.notes.append(note)
 
 
 def options(**changes: object) -> ProfileOptions:

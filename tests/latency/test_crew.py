@@ -29,6 +29,7 @@ from hwnas.latency.agenda import TIE_BUILDS
 from hwnas.latency.crew import Board, Crew
 from hwnas.latency.difference import table_difference
 from hwnas.latency.revalidation import RevalidationOptions, revalidate
+from tests.heard import Heard
 
 sys.path.insert(0, str(Path(__file__).parent))
 import crews
@@ -303,22 +304,11 @@ def test_time_is_of_the_wall_and_not_of_each_board(tmp_path: Path) -> None:
 
 
 def test_progress_shows_boards(tmp_path: Path) -> None:
-    class Recorder:
-        def __init__(self) -> None:
-            self.notes: list[str] = []
-
-        def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None: ...
-
-        def advance(self, amount: float = 1.0, note: str = "") -> None:
-            self.notes.append(note)
-
-        def finish(self) -> None: ...
-
-    recorder = Recorder()
-    together(mates("a", "b") | {"dying": Mate(dies_at=7)}, tmp_path, progress=recorder)
-    assert recorder.notes[0] == "1 of 10 networks, 3 of 3 boards"
-    assert "dying left: it cannot be reached" in recorder.notes
-    assert recorder.notes[-1] == "10 of 10 networks, 2 of 3 boards"
+    heard = Heard()
+    together(mates("a", "b") | {"dying": Mate(dies_at=7)}, tmp_path, progress=heard)
+    assert heard.notes[0] == "1 of 10 networks, 3 of 3 boards"
+    assert "dying left: it cannot be reached" in heard.notes
+    assert heard.notes[-1] == "10 of 10 networks, 2 of 3 boards"
 
 
 def test_what_a_job_raises_ends_what_the_others_are_at() -> None:

@@ -42,11 +42,8 @@ def start_agent(directory: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("mode", ["MAXN_SUPER", "7W"])
 def test_a_plan_carries_settings_to_the_board_and_the_board_is_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    tmp_path: Path, jetson: FakeJetson, mode: str
 ) -> None:
-    jetson = FakeJetson(tmp_path / "board")
-    monkeypatch.setenv("PATH", jetson.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = jetson.state()
     write_errand(target(), SPACE, OPTIONS, tmp_path / "plan.json", DeviceSettings(mode, lock_clocks=True))
     agent = start_agent(tmp_path)
@@ -64,10 +61,7 @@ def test_a_plan_carries_settings_to_the_board_and_the_board_is_set_back(
     assert table.conditions.after[""]["settings"]["clocks"]["cpu_mhz"] == 1728.0
 
 
-def test_the_board_is_set_back_when_the_agent_is_killed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jetson = FakeJetson(tmp_path / "board")
-    monkeypatch.setenv("PATH", jetson.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_board_is_set_back_when_the_agent_is_killed_there(tmp_path: Path, jetson: FakeJetson) -> None:
     before = jetson.state()
     write_errand(target(), SPACE, OPTIONS, tmp_path / "plan.json", DeviceSettings("MAXN_SUPER", lock_clocks=True))
     jetson.mark("hang", "jetson_clocks --show")

@@ -27,6 +27,7 @@ from hwnas.search.service.arrivals import Arrivals
 from hwnas.search.service.pool import Pool
 from hwnas.search.service.server import ServerRecord, end_leftover
 from hwnas.spaces import Architecture, get_space
+from tests.programs import ROOT, home_of, started
 from tests.sshd import Sshd
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,7 +35,6 @@ import service_fakes
 from service_fakes import evaluated
 
 PROGRAM = Path(service_fakes.__file__)
-ROOT = PROGRAM.parents[2]
 SPACE = get_space("mobilenet_v3/small")
 PATIENCE_S = 300.0
 
@@ -43,17 +43,8 @@ def nothing() -> None:
     """No complaint."""
 
 
-def home_of(directory: Path) -> Path:
-    """The home of a search in ``directory``, which it shall leave alone."""
-    return directory.with_name("home")
-
-
 def start(directory: Path, seconds: float, machines: list[dict[str, object]]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROGRAM), str(directory), str(seconds), json.dumps(machines)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    home_of(directory).mkdir(exist_ok=True)
-    environment |= {"HOME": str(home_of(directory))}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return started(PROGRAM, directory, str(seconds), json.dumps(machines))
 
 
 def finish(process: subprocess.Popen[str]) -> str:

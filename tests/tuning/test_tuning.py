@@ -27,6 +27,7 @@ from hwnas.tuning.options import TunedOptions, Values
 from hwnas.tuning.ranges import read_ranges, values_of, with_values
 from hwnas.tuning.shortrun import ShortRuns, fewer_images, measured_subnets, short_config
 from hwnas.tuning.tuning import TuningOptions, run_tuning
+from tests.programs import ROOT, home_of, started
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -34,22 +35,12 @@ import toy
 import tuning_fakes
 
 PROGRAM = Path(tuning_fakes.__file__)
-ROOT = PROGRAM.parents[2]
 SPACE = get_space("mobilenet_v3/small", 3)
 PATIENCE_S = 200.0
 
 
-def home_of(directory: Path) -> Path:
-    """The home of a tuning in ``directory``, which it shall leave alone."""
-    return directory.with_name("home")
-
-
 def start(directory: Path, seconds: float) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    home_of(directory).mkdir(exist_ok=True)
-    environment |= {"HOME": str(home_of(directory))}
-    command = [sys.executable, str(PROGRAM), str(directory), str(seconds)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return started(PROGRAM, directory, str(seconds))
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:

@@ -53,9 +53,8 @@ class _Process:
         address = parse_address(options.address)
         root = private_directory(options.root or default_root())
         self._presence = Presence(root)
-        os.environ["TMPDIR"] = str(
-            private_directory(root / "scratch")
-        )  # compilers keep what they made, and load it as code
+        # Compilers keep there what they made, and load it as code.
+        os.environ["TMPDIR"] = str(private_directory(root / "scratch"))
         listening = listen(address, options.socket_mode)
         self._address = actual_address(address, listening)
         self._token = secrets.token_hex(16)
