@@ -175,15 +175,9 @@ def _bar_rows(bars: Sequence[tuple[str, float, str]], total: float, width: float
     for row, (label, ms, tip) in enumerate(bars):
         y = TOP + ROW * row
         start, end = sorted((scale(0), scale(ms)))
-        yield svg.tag(
-            "rect",
-            svg.tag("title", f"{label}: {milliseconds(ms)} · {tip}"),
-            x=start,
-            y=y + 8,
-            width=max(end - start, 0.5),
-            height=ROW - 16,
-            class_="bar" if ms >= 0 else "bar below",
-        )
+        told = f"{label}: {milliseconds(ms)} · {tip}"
+        class_ = "bar" if ms >= 0 else "bar below"
+        yield svg.rectangle(start, y + 8, max(end - start, 0.5), ROW - 16, class_, told)
         yield _label(label, y + 22)
         yield svg.text(width - 42, y + 22, significant(ms), class_="label", anchor="end")
         yield svg.text(width, y + 22, _share(ms, total), class_="small", anchor="end")

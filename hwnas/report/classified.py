@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from hwnas.classification import Classification
 from hwnas.report import svg
-from hwnas.report.confusion import rectangle, shades
+from hwnas.report.confusion import level, shades
 from hwnas.report.data import ReportData
 from hwnas.report.figures import HALF_WIDE, NARROW, drawn
 from hwnas.report.formats import percent
 from hwnas.report.svg import Figure, Frame, LegendEntry, Scale
-from hwnas.report.tables import Grid
+from hwnas.report.tables import Grid, beside
 
 PAIRS_LISTED = 100
 
@@ -32,8 +32,7 @@ def scores(data: ReportData) -> Grid:
         ("mean confidence", lambda c: percent(c.confidence)),
         ("images", lambda c: str(c.images)),
     )
-    rows = tuple((name, *(cell(found) for _, found in networks)) for name, cell in quantities) if networks else ()
-    return Grid("Compiled engines on the test split", ("", *(name for name, _ in networks)), rows)
+    return beside("Compiled engines on the test split", networks, quantities)
 
 
 def classes(found: Classification) -> Grid:
@@ -87,14 +86,9 @@ def reliability(found: Classification) -> Figure:
                 continue
             top = frame.y(100 * b.accuracy)
             told = f"{b.images} images · confidence {percent(b.confidence)} · accuracy {percent(b.accuracy)}"
-            yield rectangle(
-                frame.x(100 * low) + 0.5,
-                top,
-                frame.x(100 * high) - frame.x(100 * low) - 1,
-                frame.y(0) - top,
-                b.images / found.images,
-                told,
-            )
+            left, right = frame.x(100 * low), frame.x(100 * high)
+            shade = f"o{level(b.images / found.images)}"
+            yield svg.rectangle(left + 0.5, top, right - left - 1, frame.y(0) - top, shade, told)
         corners = [(frame.x(value), frame.y(value)) for value in (0, 100)]
         yield svg.tag("polyline", points=svg.points(corners), class_="identity")
 

@@ -15,7 +15,7 @@ from hwnas.report.formats import ABSENT, NBSP, milliseconds, percent, ratio, sig
 from hwnas.report.page import template
 from hwnas.report.roofline_figure import roofline
 from hwnas.report.svg import Figure, LegendEntry, Scale
-from hwnas.report.tables import AS_IT_RAN, CAPABILITY, Grid
+from hwnas.report.tables import AS_IT_RAN, CAPABILITY, Grid, beside
 from hwnas.report.verdict import Tile
 
 _ROW, _LABELS, _NARROW_LABELS = 34.0, 170.0, 96.0
@@ -114,8 +114,6 @@ def _ratios(data: ComparisonData) -> Figure:
 
 
 def _latencies(data: ComparisonData) -> Grid:
-    """A column for each engine, so that it can be read on a telephone."""
-
     def of(gated: bool, pick: Callable[[Latencies], float | None]) -> Callable[[EngineFigures], str]:
         return lambda engine: milliseconds(pick(engine.gated if gated else engine.ungated))
 
@@ -148,8 +146,7 @@ def _latencies(data: ComparisonData) -> Grid:
         ("operations a byte", lambda e: ABSENT if e.roofline is None else significant(e.roofline.intensity)),
         ("share of the attainable", _share),
     )
-    rows = tuple((name, *(cell(engine) for engine in data.engines)) for name, cell in quantities)
-    return Grid("Every figure", ("", *(engine.name for engine in data.engines)), rows)
+    return beside("Every figure", [(engine.name, engine) for engine in data.engines], quantities)
 
 
 def _interval(engine: EngineFigures) -> str:
@@ -177,8 +174,7 @@ def _scenarios(data: ComparisonData) -> Grid:
         ("energy a sample", _energy),
         ("valid by its own rules", lambda s: "no" if s.invalid else "yes"),
     )
-    rows = tuple((name, *(cell(scenario) for _, scenario in ran)) for name, cell in quantities) if ran else ()
-    return Grid("MLPerf's scenario", ("", *(name for name, _ in ran)), rows)
+    return beside("MLPerf's scenario", ran, quantities)
 
 
 def _notes(data: ComparisonData) -> list[str]:

@@ -73,12 +73,6 @@ def shades() -> Iterator[LegendEntry]:
         yield LegendEntry(mark, f"{100 * low:.0f} to {percent(high, 0)}")
 
 
-def rectangle(x: float, y: float, width: float, height: float, share: float, tip: str) -> Markup:
-    """A rectangle in the colour of a share, with a tooltip."""
-    title = svg.tag("title", tip)
-    return svg.tag("rect", title, x=x, y=y, width=width, height=height, class_=f"o{level(share)}")
-
-
 def _most_mistaken(found: Classification) -> list[int]:
     """The numbers of at most CLASSES_DRAWN classes, in their order."""
     involved = [0] * len(found.classes)
@@ -123,7 +117,7 @@ def _cells(found: Classification, shown: Sequence[int], layout: _Layout) -> Iter
         share = entry.images / actual.images
         x, y = layout.corner(place[entry.actual], place[entry.called])
         tip = f"{actual.name} called {found.classes[entry.called].name}: {images} images, {percent(share)}"
-        yield rectangle(x, y, layout.column - 1, layout.row - 1, share, tip)
+        yield svg.rectangle(x, y, layout.column - 1, layout.row - 1, f"o{level(share)}", tip)
         if DIGIT * len(images) < layout.column - 2:
             ink = "on-strong" if level(share) >= ORDER_CLASSES / 2 else "on-faint"
             yield svg.text(x + layout.column / 2, y + layout.row / 2 + 4, images, class_=ink, anchor="middle")

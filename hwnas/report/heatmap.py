@@ -156,15 +156,7 @@ def _label(label: str, y: float) -> Markup:
 def _cell(found: HeatCell, levels: _Levels, x: float, y: float, width: float, tip: str, low: float = LOW) -> Markup:
     full = ROW - 3
     height = full if found.std_ms is None else low * full
-    return svg.tag(
-        "rect",
-        svg.tag("title", tip),
-        x=x,
-        y=y + (full - height) / 2,
-        width=width,
-        height=height,
-        class_=f"o{levels.of(found.ms)}",
-    )
+    return svg.rectangle(x, y + (full - height) / 2, width, height, f"o{levels.of(found.ms)}", tip)
 
 
 def _tip(heat: HeatMap, label: str, values: Sequence[int], pixels: int, found: HeatCell) -> str:

@@ -86,6 +86,11 @@ def dot(x: float, y: float, radius: float, class_: str, title: str = "") -> Mark
     return tag("circle", *([tag("title", title)] if title else []), cx=x, cy=y, r=radius, class_=class_)
 
 
+def rectangle(x: float, y: float, width: float, height: float, class_: str, title: str) -> Markup:
+    """A rectangle with a tooltip."""
+    return tag("rect", tag("title", title), x=x, y=y, width=width, height=height, class_=class_)
+
+
 def star(x: float, y: float, radius: float, class_: str, title: str = "") -> Markup:
     """A five-pointed star, with a tooltip if ``title`` is given."""
     corners = [

@@ -115,8 +115,7 @@ def _scatter(data: TableData) -> Grid:
         ("outliers among them, marked and kept", lambda e: f"{e.outliers} ({percent(e.outliers / e.samples)})"),
         ("as it ran (ungated), slower by", lambda e: percent(e.ungated)),
     )
-    rows = tuple((name, *(cell(entry) for entry in data.scatter)) for name, cell in quantities) if data.scatter else ()
-    return Grid("Spread and outliers", ("", *(entry.name for entry in data.scatter)), rows)
+    return tables.beside("Spread and outliers", [(entry.name, entry) for entry in data.scatter], quantities)
 
 
 def _blocks(data: TableData) -> Grid:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from hwnas.report import formats
 from hwnas.report.data import HeldOutNetwork, Latency, LatencyFigures, Measurement, Network, ReportData
@@ -12,6 +13,7 @@ from hwnas.report.formats import ABSENT, decimal, milliseconds, percent, spread
 from hwnas.report.verdict import speed_up
 
 CAPABILITY, AS_IT_RAN = "capability (gated)", "as it ran (ungated)"
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,16 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
+def beside(
+    caption: str, columns: Sequence[tuple[str, Thing]], quantities: Sequence[tuple[str, Callable[[Thing], str]]]
+) -> Grid:
+    """Things beside each other: a column each, so that it can be read on a telephone; without any there is no row."""
+    rows = tuple((name, *(cell(thing) for _, thing in columns)) for name, cell in quantities) if columns else ()
+    return Grid(caption, ("", *(name for name, _ in columns)), rows)
+
+
 def benchmark(data: ReportData) -> Grid:
-    """The winner beside the yardsticks: a column each, so that it can be read on a telephone."""
+    """The winner beside the yardsticks."""
     networks = (data.winner.network, *data.yardsticks)
     statistic = data.asked.statistic
 
@@ -61,9 +71,8 @@ def benchmark(data: ReportData) -> Grid:
         ("build", lambda n: formats.duration(n.build_seconds)),
         ("parity with torch, in FP32", lambda n: ABSENT if n.parity is None else formats.significant(n.parity, 2)),
     )
-    rows = ((name, *map(cell, networks)) for name, cell in quantities)
-    known = tuple(row for row in rows if any(cell != ABSENT for cell in row[1:]))
-    return Grid("The winner beside the yardsticks", ("", *(n.name for n in networks)), known)
+    grid = beside("The winner beside the yardsticks", [(n.name, n) for n in networks], quantities)
+    return replace(grid, rows=tuple(row for row in grid.rows if any(cell != ABSENT for cell in row[1:])))
 
 
 def candidates(data: ReportData) -> Grid:
@@ -133,8 +142,7 @@ def predictors(caption: str, columns: Sequence[LatencyFigures]) -> Grid:
         ("inside the 95 % interval", lambda f: formats.share(f.coverage_95, f.coverage_95_interval)),
         ("networks", lambda f: str(f.n)),
     )
-    rows = tuple((name, *map(cell, columns)) for name, cell in quantities) if columns else ()
-    return Grid(caption, ("", *(f.predictor for f in columns)), rows)
+    return beside(caption, [(f.predictor, f) for f in columns], quantities)
 
 
 def worth(data: ReportData) -> Grid:
