@@ -137,9 +137,7 @@ def _simplified(model: ModelProto) -> ModelProto:
     place = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
     slim: ModelProto = onnxslim.slim(model)
     # Where a network branches, the simplifier orders nodes anew.
-    ordered = sorted(slim.graph.node, key=lambda node: place[node.output[0]])
-    del slim.graph.node[:]
-    slim.graph.node.extend(ordered)
+    slim.graph.node.sort(key=lambda node: place[node.output[0]])
     for node in slim.graph.node:
         if _is_global_mean(node):
             node.op_type = "GlobalAveragePool"
