@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from typing import Any
 
 from hwnas.deploy.content import PrebuiltEngine
-from hwnas.devices import CompileOptions, Device, load_target, open_device
+from hwnas.devices import CompileOptions, Device, Target, open_device
 from hwnas.pipeline.bundled_network import BundledNetwork
 from hwnas.progress import Progress
 
 
 def prebuilt_engines(
-    networks: Sequence[BundledNetwork], options: CompileOptions, targets: Sequence[str], progress: Progress
+    networks: Sequence[BundledNetwork], options: CompileOptions, targets: Sequence[Target], progress: Progress
 ) -> dict[str, list[PrebuiltEngine]]:
     """Engines by network, one built on each target.
 
@@ -23,21 +23,22 @@ def prebuilt_engines(
     if not targets:
         return engines
     progress.start("building engines", len(targets) * len(networks), unit="engines")
-    with ExitStack() as stack:
-        for target in targets:
-            device = stack.enter_context(open_device(load_target(target)))
+    for target in targets:
+        with open_device(target) as device:
+            identity = device.fingerprint(options).identity
             for network in networks:
-                engines[network.id].append(_engine(device, network, options))
-                progress.advance(note=f"{network.id} on {target}")
+                engines[network.id].append(_engine(device, identity, network, options))
+                progress.advance(note=f"{network.id} on {target.name}")
     progress.finish()
     return engines
 
 
-def _engine(device: Device, network: BundledNetwork, options: CompileOptions) -> PrebuiltEngine:
+def _engine(
+    device: Device, identity: dict[str, Any], network: BundledNetwork, options: CompileOptions
+) -> PrebuiltEngine:
     built = device.compile(network.content, options, load=False)
     try:
         content = device.engine_content(built)
     finally:
         device.release(built)
-    fingerprint = device.fingerprint(options)
-    return PrebuiltEngine(content, options.runtime, fingerprint.identity, built.options.as_request())
+    return PrebuiltEngine(content, options.runtime, identity, built.options.as_request())
