@@ -10,18 +10,12 @@ import sys
 from pathlib import Path
 
 import torch
-from efficientnet_lite0 import network, pictures
+from efficientnet_lite0 import MEAN, RESOLUTION, STD, network, pictures
 
 from hwnas.data import to_input
 from hwnas.spaces import get_space
 from hwnas.supernet import ElasticNetwork
-from hwnas.supernet.importing.efficientnet_lite import (
-    LITE0_MEAN,
-    LITE0_SPACE,
-    LITE0_STD,
-    lite0_architecture,
-    load_lite0,
-)
+from hwnas.supernet.importing.efficientnet_lite import LITE0_SPACE, lite0_architecture, load_lite0
 
 BATCH = 50
 
@@ -38,7 +32,7 @@ def main(path: Path) -> None:
         "largest": supernet.extract(space.largest),
     }
     logits = {
-        name: torch.cat([made(to_input(x, 224, LITE0_MEAN, LITE0_STD)) for x in images.pixels.split(BATCH)])
+        name: torch.cat([made(to_input(x, RESOLUTION, MEAN, STD)) for x in images.pixels.split(BATCH)])
         for name, made in networks.items()
     }
     for name, found in logits.items():

@@ -24,10 +24,10 @@ from pyarrow import parquet
 from hwnas.data import ImageSet
 from hwnas.data.decoding import Encoded, decode_all
 from hwnas.files import write_atomic
+from hwnas.supernet.importing.efficientnet_lite import LITE0_MEAN, LITE0_STD
 
 RESOLUTION, STORED = 224, 256
-MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-"""Of pixels scaled to 0..1, as in the published evaluation."""
+MEAN, STD = LITE0_MEAN, LITE0_STD
 
 
 def network() -> torch.nn.Module:
