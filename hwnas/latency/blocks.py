@@ -156,6 +156,12 @@ def work_of(block: BlockSpec) -> list[float]:
     ]
 
 
+def _mean_kernel(block: BlockSpec) -> float:
+    """Side of the filters of a block, in pixels; of a fire, which has two, their mean over the output's channels."""
+    share = block.spatial_channels / block.out_channels if block.spatial_channels else 1.0
+    return share * block.kernel + (1 - share)
+
+
 def _sizes(blocks: Sequence[BlockSpec]) -> Floats:
     """Coordinates of the process: logarithms (base 2) of sizes, and the kinds as numbers, [n, coordinates]."""
     number = {op: position for position, op in enumerate(OPERATIONS)}
@@ -166,7 +172,7 @@ def _sizes(blocks: Sequence[BlockSpec]) -> Floats:
                 np.log2(block.in_channels),
                 np.log2(block.out_channels),
                 np.log2(block.mid_channels or block.out_channels),
-                block.kernel,
+                _mean_kernel(block),
                 block.stride,
                 block.se + 2.0 * (block.activation == "h_swish"),
                 _OPERATIONS_APART * number[block.op],

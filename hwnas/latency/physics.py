@@ -56,7 +56,7 @@ def block_features(space: Space) -> BlockFeatures:
     """
     blocks = space.distinct_blocks
     places = [_place(block) for block in blocks]
-    kernels = [(place, block.kernel) for place, block in zip(places, blocks, strict=True)]
+    kernels = [(place, block.kernel, block.spatial_channels) for place, block in zip(places, blocks, strict=True)]
     widths = [(place, block.mid_channels) for place, block in zip(places, blocks, strict=True)]
     kinds = [(*kernel, block.mid_channels) for kernel, block in zip(kernels, blocks, strict=True)]
     sizes = [(place, block.in_height, block.in_width) for place, block in zip(places, blocks, strict=True)]

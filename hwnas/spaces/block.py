@@ -44,6 +44,8 @@ class BlockSpec:
     activation: Activation = "relu"
     skip: bool = False
     padding: Padding = "symmetric"
+    spatial_channels: int = 0
+    """Of a ``fire``'s output, those of its ``kernel`` filters; its 1×1 filters give the others."""
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS or self.activation not in get_args(Activation):
@@ -52,6 +54,10 @@ class BlockSpec:
             raise ValueError(f"a block that changes its shape cannot have a skip connection: {self}")
         if self.padding != "symmetric" and (self.stride == 1 or self.op not in ("conv", "mbconv")):
             raise ValueError(f"there is no padding to choose in {self}")
+        if self.op == "fire" and (self.stride != 1 or not 0 < self.spatial_channels < self.out_channels):
+            raise ValueError(f"a fire has no stride, and filters of both sizes: {self}")
+        if self.op != "fire" and self.spatial_channels:
+            raise ValueError(f"only a fire has filters of two sizes: {self}")
 
     @property
     def classifies(self) -> bool:
@@ -117,7 +123,8 @@ class BlockSpec:
         parts = [self.op, f"{self.in_channels}x{self.in_height}x{self.in_width}"]
         parts += [f"m{self.mid_channels}", f"o{self.out_channels}", f"k{self.kernel}", f"s{self.stride}"]
         parts += [self.activation, *(["se"] if self.se else []), *(["skip"] if self.skip else [])]
-        return ":".join([*parts, *([self.padding] if self.padding != "symmetric" else [])])
+        parts += [self.padding] if self.padding != "symmetric" else []
+        return ":".join([*parts, *([f"spatial{self.spatial_channels}"] if self.spatial_channels else [])])
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""

@@ -21,7 +21,7 @@ class Node(TypedDict):
       ``4.depthwise.conv`` in block 4; operations without a module have a name of their own below their block.  A
       convolution whose name ends in ``.conv`` has a batch norm folded into it.
     * ``op``: ``Conv``, ``Relu``, ``Clip``, ``HardSwish``, ``HardSigmoid``, ``GlobalAveragePool``, ``AveragePool``,
-      ``MaxPool``, ``Mul``, ``Add``, ``Flatten`` or ``Gemm``.
+      ``MaxPool``, ``Mul``, ``Add``, ``Concat``, ``Flatten`` or ``Gemm``.
     * ``inputs``: the tensors that it reads, in order: ``input`` or outputs of earlier nodes.
     * ``output``: the tensor that it writes: its own name, or the name of the graph's output.
     * ``attributes``: all that ONNX defines for these operators and that matters to the result; the bounds of ``Clip``
@@ -150,6 +150,10 @@ class Chain:
                 "strides": [stride, stride],
             },
         )
+
+    def concat(self, name: str, tensors: list[str], channels: int) -> None:
+        """Tensors of the last one's height and width, their ``channels`` one after the other."""
+        self.append(name, "Concat", [channels, *self.shape[1:]], inputs=tensors, attributes={"axis": 1})
 
     def squeeze_excite(self, squeezed: int) -> None:
         """Channel attention with a hard sigmoid gate (Howard et al. 2019, Sec. 5.3)."""

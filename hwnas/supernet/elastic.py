@@ -34,11 +34,11 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         training = self.training
         return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], training, BN_MOMENTUM, self.eps)
 
-    def copy_to(self, norm: nn.BatchNorm2d) -> None:
-        """Write the first channels into a plain layer."""
+    def copy_to(self, norm: nn.BatchNorm2d, first: int = 0) -> None:
+        """Write the channels from ``first`` on into a plain layer, as many as it has."""
         for name in ("weight", "bias", "running_mean", "running_var"):
             target = getattr(norm, name)
-            target.copy_(getattr(self, name)[: len(target)])
+            target.copy_(getattr(self, name)[first : first + len(target)])
 
     def permute(self, order: Tensor) -> None:
         """Reorder the channels."""
@@ -130,12 +130,13 @@ class ElasticSqueezeExcite(SqueezeExcite):
         se.expand.bias.copy_(self.expand.bias[:c])
 
 
-def by_importance(weight: Tensor) -> Tensor:
-    """Input channels of a convolution, the most important first.
+def by_importance(*weights: Tensor) -> Tensor:
+    """Input channels of one convolution or of several that read the same, the most important first.
 
     Importance is the L1 norm of the weights that read a channel (Cai et al. 2020, Sec. 3.3 "Elastic Width").
     """
-    return torch.argsort(weight.abs().sum((0, 2, 3)), descending=True, stable=True)
+    importance = torch.stack([weight.abs().sum((0, 2, 3)) for weight in weights]).sum(0)
+    return torch.argsort(importance, descending=True, stable=True)
 
 
 def permute(tensor: Tensor, order: Tensor, dim: int) -> None:

@@ -13,6 +13,9 @@ from hwnas.errors import UserError
 from hwnas.supernet import ElasticNetwork
 from hwnas.training.seeds import torch_seed
 
+_ENDS = ("project_norm", "project", "widen", "norm")
+"""What the modules are called whose output a block adds to its input, as it is or rectified; of two the first."""
+
 
 class DropConnect:
     """Leaves residuals out for some images and scales them up for the others.
@@ -31,9 +34,9 @@ class DropConnect:
     def __init__(self, supernet: ElasticNetwork, rate: float) -> None:
         blocks = list(zip(supernet.blocks.values(), supernet.space.blocks(supernet.space.largest), strict=True))
         self._residuals = [
-            (_last_of_residual(block), rate * (index + 1) / len(blocks))
+            (end, rate * (index + 1) / len(blocks))
             for index, (block, spec) in enumerate(blocks)
-            if spec.skip and hasattr(block, "project")
+            if spec.skip and (end := _last_of_residual(block))
         ]
         if rate and not self._residuals:
             raise UserError(f"Space {supernet.space.name} has no residual to leave out; set drop_connect to 0.")
@@ -59,10 +62,9 @@ class DropConnect:
                 hook.remove()
 
 
-def _last_of_residual(block: nn.Module) -> nn.Module:
-    """The module whose output a block adds to its input."""
-    norm = getattr(block, "project_norm", None)
-    return norm if isinstance(norm, nn.Module) else block.get_submodule("project")
+def _last_of_residual(block: nn.Module) -> nn.Module | None:
+    children = dict(block.named_children())
+    return next((children[name] for name in _ENDS if name in children), None)
 
 
 def _masked(factor: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:

@@ -22,14 +22,20 @@ from hwnas.graphs import block_graph, first_difference, half_precision_graph, ne
 from hwnas.spaces import Architecture, BlockSpec, get_space
 from hwnas.supernet import ElasticNetwork, PlainNetwork, mobilenet_v3_small, recalibrate
 
-PRESETS = {"small": 3, "imagenet-w1.0": 2, "imagenet-w1.2": 2}
+PRESETS = {
+    "mobilenet_v3/small": 3,
+    "mobilenet_v3/imagenet-w1.0": 2,
+    "mobilenet_v3/imagenet-w1.2": 2,
+    "fire/small": 0,
+    "fire/small-bypass": 0,
+}
 
 
 def random_networks() -> list[tuple[str, list[BlockSpec]]]:
     """Random architectures of every preset, and the yardstick."""
     networks = [("yardstick", mobilenet_v3_small(40, 10))]
     for preset, count in PRESETS.items():
-        space = get_space(f"mobilenet_v3/{preset}", 10)
+        space = get_space(preset, 10)
         drawn = space.decode(space.sample(np.random.default_rng(7), count))
         networks += [(f"{preset}-{a.id}", list(space.blocks(a))) for a in [space.smallest, space.largest, *drawn]]
     return networks

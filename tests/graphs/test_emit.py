@@ -20,10 +20,13 @@ PRESETS = [
     "mobilenet_v3/imagenet-w1.2",
     "proxyless/small",
     "resnet/small",
+    "fire/small",
+    "fire/small-bypass",
 ]
 EXTREMES = [
     *((preset, extreme) for preset in PRESETS for extreme in ("smallest", "largest")),
     ("resnet/imagenet", "largest"),
+    ("fire/imagenet", "largest"),
 ]
 HEAD = BlockSpec("head", 16, 3, 3, 10, 32, activation="h_swish")
 MBCONV = BlockSpec("mbconv", 16, 9, 9, 16, 64, 5, 1, True, "h_swish", True)

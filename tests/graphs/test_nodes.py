@@ -41,6 +41,12 @@ def specs(draw: st.DrawFn) -> BlockSpec:
         # A pool by the stride covers no odd sizes.
         sized = (ins, height * stride, width * stride, out)
         return BlockSpec(op, *sized, draw(channels), kernel, stride, activation=activation, skip=skip)
+    if op == "fire":
+        spatial = draw(st.integers(1, out - 1))
+        skip = ins == out and draw(st.booleans())
+        return BlockSpec(
+            op, *common, draw(channels), kernel, activation=activation, skip=skip, spatial_channels=spatial
+        )
     mid = ins * draw(st.sampled_from([1, 2, 4]))
     return BlockSpec(op, *common, mid, kernel, stride, draw(st.booleans()), activation, skip)
 
@@ -90,6 +96,8 @@ def expected_peak(spec: BlockSpec) -> int:
         if spec.skip:
             return inside
         return max(inside, given + taken + pooled, given + (pooled or taken) + given)
+    if spec.op == "fire":  # both branches, and then what joins them
+        return max(taken + expanded, kept + expanded + given, kept + 2 * given)
     most = max(taken + filtered, kept + filtered + given)
     if spec.se:
         most = max(most, kept + filtered + mid + spec.se_channels)

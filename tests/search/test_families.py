@@ -23,7 +23,12 @@ from fakes import AdditiveLatency, SyntheticAccuracy
 FAMILIES = {
     "proxyless/small": ProfileOptions(networks_only=24, builds=1),
     "resnet/small": ProfileOptions(resolutions=(32,), calibration_networks=24, validation_networks=8, builds=1),
+    "fire/small": ProfileOptions(networks_only=40, builds=1),
 }
+
+
+WIDTHS_OF_STAGES = ("resnet", "fire")
+"""Where a block's cost depends on the widths of two stages, no sum over groups describes the latency."""
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -46,8 +51,7 @@ def test_a_table_predicts_its_networks_and_is_searched(name: str, tmp_path: Path
     best = max(result.evaluations, key=lambda evaluation: evaluation.top1)
     screen = Screen(space, latency, budget, space.encode([best.architecture]))
     distance = how_far_evaluated(screen, result.evaluations, best.architecture)
-    # Where a block's cost depends on the widths of two stages, no sum over groups describes the latency.
-    assert distance is not None and (distance.additive is None) == name.startswith("resnet")
+    assert distance is not None and (distance.additive is None) == name.startswith(WIDTHS_OF_STAGES)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3/small", *FAMILIES])
@@ -57,4 +61,4 @@ def test_groups_hold_every_choice_once(name: str) -> None:
     columns = [group.column for group in groups] + [c for g in groups for unit in g.units for c in unit.columns]
     assert sorted([*columns, space.position("resolution")]) == list(range(len(space.choices)))
     additive = AdditiveTerms.of(space, lambda genomes: AdditiveLatency(space).predict(genomes)[0])
-    assert (additive is None) == name.startswith("resnet")
+    assert (additive is None) == name.startswith(WIDTHS_OF_STAGES)

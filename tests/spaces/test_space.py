@@ -19,6 +19,10 @@ NAMES = [
     "proxyless/efficientnet-lite0",
     "resnet/small",
     "resnet/imagenet",
+    "fire/small",
+    "fire/small-bypass",
+    "fire/imagenet",
+    "fire/imagenet-bypass",
 ]
 spaces = st.sampled_from([get_space(name) for name in NAMES])
 seeds = st.integers(0, 2**32)

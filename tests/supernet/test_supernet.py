@@ -16,7 +16,7 @@ from hwnas.supernet import (
     top1,
 )
 
-SMALL = ["mobilenet_v3/small", "proxyless/small", "resnet/small"]
+SMALL = ["mobilenet_v3/small", "proxyless/small", "resnet/small", "fire/small", "fire/small-bypass"]
 PRESETS = [*SMALL, "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
 
 
@@ -94,8 +94,8 @@ def test_sorting_channels_changes_no_output_and_puts_the_important_first(preset:
         supernet.sort_channels()
         assert torch.allclose(supernet(images, space.largest), before, atol=1e-5)
     block = supernet.blocks["stage2_block2"]
-    last = block.widen.conv if preset.startswith("resnet") else block.project
-    importance = last.weight.abs().sum((0, 2, 3))
+    last = {"resnet": ["widen.conv"], "fire": ["pointwise", "spatial"]}.get(space.family, ["project"])
+    importance = sum(block.get_submodule(name).weight.abs().sum((0, 2, 3)) for name in last)
     assert (importance.diff() <= 0).all()
 
 

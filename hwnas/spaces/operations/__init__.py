@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hwnas.spaces.nodes import Chain
 from hwnas.spaces.operations.bottleneck import bottleneck
 from hwnas.spaces.operations.conv import conv
+from hwnas.spaces.operations.fire import fire
 from hwnas.spaces.operations.head import head
 from hwnas.spaces.operations.max_pool import max_pool
 from hwnas.spaces.operations.mbconv import mbconv
@@ -34,5 +35,6 @@ OPERATIONS: dict[str, Operation] = {
     "head": Operation("Pool, classify", head),
     "bottleneck": Operation("Bottleneck", bottleneck),
     "max_pool": Operation("Max pool", max_pool),
+    "fire": Operation("Fire", fire),
 }
 """By what ``BlockSpec.op`` says. New ones come last: latency models tell operations apart by their position."""

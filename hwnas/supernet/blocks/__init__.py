@@ -3,6 +3,7 @@
 from hwnas.supernet.blocks.base import Block, ElasticBlock
 from hwnas.supernet.blocks.bottleneck import Bottleneck, ElasticBottleneck
 from hwnas.supernet.blocks.conv import ConvBlock, ElasticConv
+from hwnas.supernet.blocks.fire import ElasticFire, Fire
 from hwnas.supernet.blocks.head import ElasticHead, Head
 from hwnas.supernet.blocks.max_pool import ElasticMaxPool, MaxPool
 from hwnas.supernet.blocks.mbconv import ElasticMBConv, MBConv
@@ -13,6 +14,7 @@ BLOCKS: dict[str, Block] = {
     "head": Block(Head, ElasticHead),
     "bottleneck": Block(Bottleneck, ElasticBottleneck),
     "max_pool": Block(MaxPool, ElasticMaxPool),
+    "fire": Block(Fire, ElasticFire),
 }
 """By what ``BlockSpec.op`` says."""
 
