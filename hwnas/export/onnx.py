@@ -6,7 +6,7 @@ import copy
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from hwnas.export.errors import ExportError, ParityError
 from hwnas.export.metadata import PREFIX
 from hwnas.export.parity import PARITY_LIMIT, parity
 from hwnas.files import write_atomic
-from hwnas.graphs import INPUT, NETWORK_OUTPUT, OPSET, first_difference, network_graph, node_list
-from hwnas.spaces import BlockSpec
+from hwnas.graphs import INPUT, OPSET, first_difference, network_graph
+from hwnas.spaces import Network
 from hwnas.supernet import PlainNetwork
 
 
@@ -85,7 +85,7 @@ def export_onnx(
             f"{resolution}; extract the architecture with that resolution."
         )
     plain = copy.deepcopy(network).to(device="cpu", dtype=torch.float32).eval()
-    model = _as_described(_simplified(_from_torch(plain, batch)), network.specs, batch)
+    model = _as_described(_simplified(_from_torch(plain, batch)), network.network, batch)
     helper.set_model_props(model, dict(sorted({**metadata, PREFIX + "version": __version__}.items())))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
@@ -127,7 +127,7 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[NETWORK_OUTPUT],
+            output_names=[name for name, _ in network.network.outputs],
         )
     return onnx.load_model_from_string(buffer.getvalue())
 
@@ -135,7 +135,8 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
 def _simplified(model: ModelProto) -> ModelProto:
     """Without identities and constants to fold, with one form of global pooling, in the order of execution."""
     place = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
-    slim: ModelProto = onnxslim.slim(model)
+    # Equal operators are left as often as the network states them: runtimes merge them where it pays.
+    slim: ModelProto = onnxslim.slim(model, skip_optimizations=["subexpression_elimination"])
     # Where a network branches, the simplifier orders nodes anew.
     slim.graph.node.sort(key=lambda node: place[node.output[0]])
     for node in slim.graph.node:
@@ -153,9 +154,9 @@ def _is_global_mean(node: NodeProto) -> bool:
     return sorted(axis % 4 for axis in attributes.get("axes", [])) == [2, 3] and attributes.get("keepdims", 1) == 1
 
 
-def _as_described(exported: ModelProto, specs: Sequence[BlockSpec], batch: int) -> ModelProto:
-    """The exported parameters in the graph that the blocks' description gives, which must be the exported one."""
-    difference = first_difference(exported, network_graph(specs, batch=batch))
+def _as_described(exported: ModelProto, network: Network, batch: int) -> ModelProto:
+    """The exported parameters in the graph that the network's description gives, which must be the exported one."""
+    difference = first_difference(exported, network_graph(network, batch=batch))
     if difference is not None:
         raise ExportError(
             f"torch {torch.__version__} exports another graph than the one that latencies are measured on "
@@ -163,12 +164,12 @@ def _as_described(exported: ModelProto, specs: Sequence[BlockSpec], batch: int) 
         )
     parameters = {tensor.name: tensor for tensor in exported.graph.initializer}
     weights = {}
-    for theirs, ours in zip(exported.graph.node, node_list(specs), strict=True):
+    for theirs, ours in zip(exported.graph.node, network.nodes, strict=True):
         # The bounds of a Clip are further inputs too, but no parameters.
         given = theirs.input[len(ours["inputs"]) :] if ours["parameters"] else ()
         for role, name in zip(ours["parameters"], given, strict=True):
             weights[f"{ours['name']}.{role}"] = numpy_helper.to_array(parameters[name])
-    return network_graph(specs, batch=batch, weights=weights)
+    return network_graph(network, batch=batch, weights=weights)
 
 
 def _agreeing(network: PlainNetwork, content: bytes, images: Tensor, path: Path) -> float:

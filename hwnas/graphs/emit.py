@@ -13,10 +13,9 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hwnas import __version__
-from hwnas.graphs.nodes import BLOCK_OUTPUT, node_list
 from hwnas.graphs.weights import random_parameter
-from hwnas.spaces import BlockSpec
-from hwnas.spaces.nodes import INPUT, Node
+from hwnas.spaces import BlockSpec, Network
+from hwnas.spaces.nodes import Node
 
 # Opset 17 is the newest that the parser of TensorRT 8.5 (JetPack 5) reads, and all later ones do too; it has HardSwish
 # (since 14), which that parser knows and which ONNX Runtime fuses into the convolution before it.  IR version 8 is the
@@ -31,21 +30,22 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 def block_graph(spec: BlockSpec, *, batch: int = 1, seed: int = 0) -> ModelProto:
     """One block alone: ``input`` float32 [batch, C, H, W] to ``output`` [batch, C', H', W'], or [batch, classes].
 
+    Where it takes several, its inputs are ``input``, ``input2``, ….
     Weights are random by ``seed``, batch norms folded into the convolutions.
 
     Raises:
         ValueError: ``batch`` is below 1.
     """
-    return _model(node_list([spec], output=BLOCK_OUTPUT), spec, batch, seed, None)
+    return _model(Network.of_block(spec), batch, seed, None)
 
 
 def network_graph(
-    specs: Sequence[BlockSpec], *, batch: int = 1, seed: int = 0, weights: Weights | None = None
+    network: Network | Sequence[BlockSpec], *, batch: int = 1, seed: int = 0, weights: Weights | None = None
 ) -> ModelProto:
-    """A whole network: ``input`` float32 [batch, 3, r, r] to ``logits`` [batch, classes].
+    """A whole network: ``input`` float32 [batch, 3, r, r] to its outputs, such as ``logits`` [batch, classes].
 
     Args:
-        specs: the blocks from input to output.
+        network: blocks with what each reads, or blocks that form a chain.
         batch: images at once.
         seed: of the random weights.
         weights: all parameters by name (``<node>.<role>``, see :class:`~hwnas.graphs.Node`), batch norms folded into
@@ -55,19 +55,21 @@ def network_graph(
         ValueError: the blocks do not fit each other, ``batch`` is below 1, or a given parameter is missing or has
             another shape.
     """
-    return _model(node_list(specs), specs[0], batch, seed, weights)
+    return _model(Network.of(network), batch, seed, weights)
 
 
-def _model(nodes: list[Node], first: BlockSpec, batch: int, seed: int, weights: Weights | None) -> ModelProto:
+def _model(network: Network, batch: int, seed: int, weights: Weights | None) -> ModelProto:
     if batch < 1:
         raise ValueError(f"a graph's batch is at least 1, not {batch}")
     model = ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER, producer_version=__version__)
     model.opset_import.add(domain="", version=OPSET)
     graph = model.graph
     graph.name = PRODUCER
-    graph.input.append(_tensor_info(INPUT, [batch, first.in_channels, first.in_height, first.in_width]))
-    graph.output.append(_tensor_info(nodes[-1]["output"], [batch, *nodes[-1]["shape"]]))
-    graph.value_info.extend(_tensor_info(node["output"], [batch, *node["shape"]]) for node in nodes[:-1])
+    nodes = network.nodes
+    graph.input.extend(_tensor_info(name, [batch, *shape]) for name, shape in network.inputs.items())
+    made = {node["output"]: _tensor_info(node["output"], [batch, *node["shape"]]) for node in nodes}
+    graph.output.extend(made.pop(name) for name, _ in network.outputs)
+    graph.value_info.extend(made.values())
     for node in nodes:
         parameters = [f"{node['name']}.{role}" for role in node["parameters"]]
         inputs = [*node["inputs"], *parameters]

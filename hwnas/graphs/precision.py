@@ -57,13 +57,12 @@ def quantized_graph(model: ModelProto, *, remainder: Remainder = "fp16") -> Mode
 
 
 def half_precision_graph(model: ModelProto) -> ModelProto:
-    """An emitted graph in float16 between a cast of its input and one of its output.
+    """An emitted graph in float16 between casts of its inputs and of its outputs.
 
     For graphs of :mod:`hwnas.graphs` alone, all of whose operators compute in float16 and whose parameters are far
     inside its range; :func:`hwnas.export.half_precision` converts any model.
     """
-    graph_input, graph_output = model.graph.input[0].name, model.graph.output[0].name
-    halves = {name: f"{name}.fp16" for name in (graph_input, graph_output)}
+    halves = {value.name: f"{value.name}.fp16" for value in (*model.graph.input, *model.graph.output)}
     half = ModelProto(
         ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version
     )
@@ -73,13 +72,13 @@ def half_precision_graph(model: ModelProto) -> ModelProto:
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(_half_info(value, halves) for value in _values(model))
-    graph.node.append(_cast(graph_input, halves[graph_input], TensorProto.FLOAT16))
+    graph.node.extend(_cast(value.name, halves[value.name], TensorProto.FLOAT16) for value in model.graph.input)
     for node in model.graph.node:
         added = graph.node.add()
         added.CopyFrom(node)
         added.input[:] = [halves.get(name, name) for name in node.input]
         added.output[:] = [halves.get(name, name) for name in node.output]
-    graph.node.append(_cast(halves[graph_output], graph_output, TensorProto.FLOAT))
+    graph.node.extend(_cast(halves[value.name], value.name, TensorProto.FLOAT) for value in model.graph.output)
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor).astype(np.float16)
         graph.initializer.append(numpy_helper.from_array(array, tensor.name))

@@ -27,7 +27,7 @@ def assembled(header: Mapping[str, Any], plan: Plan, units: Sequence[Unit], judg
         elif unit.architecture is not None and unit.role is not None:
             networks.append(NetworkEntry(**dict(timing), architecture=unit.architecture, role=unit.role))
         else:
-            blocks.append(BlockEntry(**dict(timing), block=unit.blocks[0]))
+            blocks.append(BlockEntry(**dict(timing), block=unit.network.blocks[0]))
     board_spread = max(header["board_spread"], between_boards(judge.speeds))
     return LatencyTable(
         **{**header, "board_spread": board_spread},

@@ -12,7 +12,7 @@ from hwnas.devices import MeasureOptions
 from hwnas.errors import UserError
 from hwnas.latency.base import Floats
 from hwnas.latency.table import Role
-from hwnas.spaces import Architecture, BlockSpec, Genomes, Space
+from hwnas.spaces import Architecture, BlockSpec, Genomes, Network, Space
 
 BASE_NETWORKS = 30
 """So many networks of each role are measured among the blocks; all others come after the last block."""
@@ -38,21 +38,20 @@ class Unit:
 
     key: str
     """Names it in the journal; the same content has the same key in every profile."""
-    blocks: tuple[BlockSpec, ...]
+    network: Network
     architecture: Architecture | None = None
     role: Role | None = None
 
     @classmethod
     def of_block(cls, block: BlockSpec) -> Unit:
         """A block alone."""
-        return cls(f"block {block.key}", (block,))
+        return cls(f"block {block.key}", Network.of_block(block))
 
     @classmethod
     def of_network(cls, space: Space, architecture: Architecture, role: Role) -> Unit:
         """A whole network."""
-        return cls(
-            f"{_NETWORK} {architecture.id} {space.num_classes} classes", space.blocks(architecture), architecture, role
-        )
+        key = f"{_NETWORK} {architecture.id} {space.num_classes} classes"
+        return cls(key, space.network(architecture), architecture, role)
 
 
 def is_network(key: str) -> bool:

@@ -32,10 +32,9 @@ def unit_model(unit: Unit, batch: int, options: CompileOptions) -> bytes:
 
     A runtime that is sent nodes converts FP32 itself; all others take the precision from the model.
     """
-    from hwnas.graphs import block_graph, graph_in_precision, network_graph
+    from hwnas.graphs import graph_in_precision, network_graph
 
-    whole = unit.architecture is not None
-    graph = network_graph(unit.blocks, batch=batch) if whole else block_graph(unit.blocks[0], batch=batch)
+    graph = network_graph(unit.network, batch=batch)
     if not _converts(options):
         precision = next(name for name in _EMITTED if name == options.precision)
         graph = graph_in_precision(graph, precision, remainder=options.remainder)

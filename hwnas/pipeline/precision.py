@@ -74,7 +74,7 @@ def sample_of(dataset: Dataset, split: Literal["validation", "recalibration"], m
 def folded_graph(network: PlainNetwork, batch: int = 1) -> ModelProto:
     """The ONNX model, float32, of a network whose batch norms are folded."""
     weights = {name: tensor.detach().contiguous().numpy() for name, tensor in network.state_dict().items()}
-    return network_graph(network.specs, batch=batch, weights=weights)
+    return network_graph(network.network, batch=batch, weights=weights)
 
 
 def in_precision(model: ModelProto, precision: str, remainder: Remainder, dataset: Dataset) -> ModelProto:

@@ -2,6 +2,7 @@
 
 from hwnas.spaces.architecture import Architecture
 from hwnas.spaces.block import BlockSpec, make_divisible
+from hwnas.spaces.network import Network
 from hwnas.spaces.precision import bytes_per_weight, precision_of, precisions_of, with_precisions, without_precision
 from hwnas.spaces.registry import get_space, space_names
 from hwnas.spaces.space import Choice, Genomes, Slot, Space
@@ -11,6 +12,7 @@ __all__ = [
     "BlockSpec",
     "Choice",
     "Genomes",
+    "Network",
     "Slot",
     "Space",
     "bytes_per_weight",

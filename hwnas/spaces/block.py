@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from hwnas.spaces.counting import Counts, counts_of
-from hwnas.spaces.nodes import Chain, Node
+from hwnas.spaces.counting import Counts, counts_of, peak_of
+from hwnas.spaces.nodes import Chain, Node, Shape, graph_input
 from hwnas.spaces.operations import OPERATIONS
 from hwnas.spaces.padding import Padding
 
@@ -65,14 +66,24 @@ class BlockSpec:
         return self.op == "head"
 
     @property
+    def input_shapes(self) -> list[Shape]:
+        """Of each tensor that the block takes, without the batch dimension."""
+        return OPERATIONS[self.op].inputs(self)
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of what the block gives, without the batch dimension."""
+        return list(_counts(self).output_shape)
+
+    @property
     def out_height(self) -> int:
         """Height of the output in pixels (1 for a head)."""
-        return 1 if self.classifies else _out_size(self.in_height, self.kernel, self.stride)
+        return (*self.output_shape, 1, 1)[1]
 
     @property
     def out_width(self) -> int:
         """Width of the output in pixels (1 for a head)."""
-        return 1 if self.classifies else _out_size(self.in_width, self.kernel, self.stride)
+        return (*self.output_shape, 1, 1)[2]
 
     @property
     def expands(self) -> bool:
@@ -105,7 +116,11 @@ class BlockSpec:
 
         The input of an operation lives until its output is there, that of a block with a skip until the end.
         """
-        return _counts(self).peak_activations
+        return self.peak_with_kept(())
+
+    def peak_with_kept(self, kept: tuple[int, ...]) -> int:
+        """The same where those of its inputs with these numbers are still alive after the block."""
+        return _peak(self, kept)
 
     @property
     def launches(self) -> int:
@@ -131,16 +146,19 @@ class BlockSpec:
         return asdict(self)
 
 
-def _out_size(size: int, kernel: int, stride: int) -> int:
-    return (size + 2 * (kernel // 2) - kernel) // stride + 1
-
-
 def _chain(spec: BlockSpec) -> Chain:
-    chain = Chain([spec.in_channels, spec.in_height, spec.in_width])
+    chain = Chain()
+    chain.begin(0, [(graph_input(number), shape) for number, shape in enumerate(spec.input_shapes)])
     OPERATIONS[spec.op].append(chain, spec)
     return chain
 
 
 @lru_cache(maxsize=_COUNTED)
 def _counts(spec: BlockSpec) -> Counts:
-    return counts_of(_chain(spec), spec.in_channels * spec.in_height * spec.in_width)
+    return counts_of(_chain(spec))
+
+
+@lru_cache(maxsize=_COUNTED)
+def _peak(spec: BlockSpec, kept: tuple[int, ...]) -> int:
+    given = {graph_input(number): math.prod(shape) for number, shape in enumerate(spec.input_shapes)}
+    return peak_of(spec.nodes, given, [graph_input(number) for number in kept])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from hwnas.spaces.nodes import Chain, Node, macs_of
 
 _ALLOCATING = frozenset({"Conv", "Gemm", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"})
-"""Operators whose output needs a place of its own; all others write over an input."""
+"""Operators whose output needs a place of its own; all others write over an input that nobody reads after them."""
 
 
 class Counts(NamedTuple):
@@ -18,17 +18,12 @@ class Counts(NamedTuple):
     macs: int
     params: int
     weights: int
-    peak_activations: int
     launches: int
+    output_shape: tuple[int, ...]
 
 
-def counts_of(chain: Chain, given: int) -> Counts:
-    """Counts of a chain's nodes.
-
-    Args:
-        chain: of one block.
-        given: elements of the block's input.
-    """
+def counts_of(chain: Chain) -> Counts:
+    """Counts of the nodes of one block."""
     nodes = chain.nodes
     weights = sum(math.prod(shape) for node in nodes for shape in node["parameters"].values())
     norms = sum(node["parameters"]["bias"][0] for node in nodes if node["name"].endswith(".conv"))
@@ -36,18 +31,25 @@ def counts_of(chain: Chain, given: int) -> Counts:
         macs=sum(map(macs_of, nodes)),
         params=weights + norms,
         weights=weights,
-        peak_activations=_peak(nodes, given),
         launches=sum(node["op"] != "Flatten" for node in nodes),
+        output_shape=tuple(chain.shape),
     )
 
 
-def _peak(nodes: Sequence[Node], given: int) -> int:
-    """Most elements alive at once, node by node; a tensor lives until it was read for the last time."""
+def peak_of(nodes: Sequence[Node], given: Mapping[str, int], kept: Collection[str] = ()) -> int:
+    """Most elements alive at once, node by node; a tensor lives until it was read for the last time.
+
+    Args:
+        given: elements of each input by its name.
+        kept: tensors that live to the end.
+    """
     last_read = {tensor: number for number, node in enumerate(nodes) for tensor in node["inputs"]}
-    alive, peak = {nodes[0]["inputs"][0]: given}, 0
+    last_read |= dict.fromkeys(kept, len(nodes))
+    alive, peak = dict(given), 0
     for number, node in enumerate(nodes):
         made = math.prod(node["shape"])
-        peak = max(peak, sum(alive.values()) + (made if node["op"] in _ALLOCATING else 0))
+        in_place = node["op"] not in _ALLOCATING and any(last_read[tensor] == number for tensor in node["inputs"])
+        peak = max(peak, sum(alive.values()) + (0 if in_place else made))
         alive = {tensor: elements for tensor, elements in alive.items() if last_read[tensor] > number}
         alive[node["output"]] = made
     return peak

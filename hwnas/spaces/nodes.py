@@ -6,12 +6,20 @@ Batch norms do not occur: they are folded into the convolutions before them, as 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypedDict
 
 from hwnas.spaces.padding import Padding, pads
 
 INPUT = "input"
 Attribute = int | float | list[int]
+Shape = list[int]
+"""Of a tensor without the batch dimension, which comes first."""
+
+
+def graph_input(number: int) -> str:
+    """The name of a graph's first (0), second, … input."""
+    return f"{INPUT}{number + 1}" if number else INPUT
 
 
 class Node(TypedDict):
@@ -22,7 +30,8 @@ class Node(TypedDict):
       convolution whose name ends in ``.conv`` has a batch norm folded into it.
     * ``op``: ``Conv``, ``Relu``, ``Clip``, ``HardSwish``, ``HardSigmoid``, ``GlobalAveragePool``, ``AveragePool``,
       ``MaxPool``, ``Mul``, ``Add``, ``Concat``, ``Flatten`` or ``Gemm``.
-    * ``inputs``: the tensors that it reads, in order: ``input`` or outputs of earlier nodes.
+    * ``inputs``: the tensors that it reads, in order: inputs of the graph (:func:`graph_input`) or outputs of earlier
+      nodes.
     * ``output``: the tensor that it writes: its own name, or the name of the graph's output.
     * ``attributes``: all that ONNX defines for these operators and that matters to the result; the bounds of ``Clip``
       are here too, which ONNX has as inputs.
@@ -47,13 +56,15 @@ def macs_of(node: Node) -> int:
 
 
 class Chain:
-    """Nodes under construction; ``tensor`` of ``shape`` is what the last one gave."""
+    """Nodes under construction, block by block; ``tensor`` of ``shape`` is what the last one gave."""
 
-    def __init__(self, shape: list[int]) -> None:
+    def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.tensor = INPUT
-        self.shape = shape
-        self.block = 0
+
+    def begin(self, block: int, inputs: Sequence[tuple[str, Shape]]) -> None:
+        """Begin a block of that number, which reads tensors of these names and shapes; the first is the last given."""
+        self.block, self.inputs = block, inputs
+        self.tensor, self.shape = inputs[0]
 
     def append(
         self,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hwnas.errors import UserError
 from hwnas.spaces.architecture import Architecture, canonical_id, choice_bytes
 from hwnas.spaces.block import BlockSpec
+from hwnas.spaces.network import IMAGES, NETWORK_OUTPUT, Network
 
 Genomes = npt.NDArray[np.int8]
 INACTIVE = -1
@@ -41,15 +42,25 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for a block: what stands there is a function of the values of ``choices`` alone.
+    """A place for a block: what stands there and what it reads are functions of the values of ``choices`` alone.
 
-    ``build`` takes these values in order and returns the block, or None where the slot is empty.  It is empty, too,
-    where one of these choices is inactive.
+    ``build`` takes these values in order and returns the block, or None where the slot is empty.  An empty slot is a wire:
+    it hands on what it reads first.
+
+    ``reads`` takes the same values and returns the labels of the slots, all earlier ones, whose outputs are the block's
+    inputs; None: the slot before this one, or the images.
+
+    Where one of these choices is inactive, the slot is empty and reads the slot before it.
+
+    ``output`` names the output of the network that the slot gives; in a space without any there is ``logits``, of the
+    last slot.
     """
 
     label: str
     choices: tuple[str, ...]
     build: Callable[..., BlockSpec | None]
+    reads: Callable[..., Sequence[str]] | None = None
+    output: str | None = None
 
 
 class Space:
@@ -59,7 +70,7 @@ class Space:
         family, preset: such as ``mobilenet_v3`` and ``small``.
         num_classes: outputs of the classifier.
         choices: parents before their children.
-        slots: the network from input to output.
+        slots: the network from input to output; every block is read by another one or an output, whatever is chosen.
         norm_eps: what its networks' batch norms add to a variance; it is in no block, since norms are folded away.
     """
 
@@ -128,8 +139,34 @@ class Space:
 
     def blocks(self, architecture: Architecture) -> tuple[BlockSpec, ...]:
         """The blocks of an architecture, from input to output."""
+        return tuple(block for block in self.slot_blocks(architecture) if block is not None)
+
+    def slot_blocks(self, architecture: Architecture) -> list[BlockSpec | None]:
+        """The block of each slot, None where it is empty."""
         indices = self.block_indices(self.encode([architecture]))[0]
-        return tuple(self.distinct_blocks[i] for i in indices if i >= 0)
+        return [self.distinct_blocks[i] if i >= 0 else None for i in indices]
+
+    def network(self, architecture: Architecture) -> Network:
+        """The blocks of an architecture, and what each of them reads."""
+        return self.connected(architecture, self.slot_blocks(architecture))
+
+    def connected(self, architecture: Architecture, slot_blocks: Sequence[BlockSpec | None]) -> Network:
+        """:meth:`network` where :meth:`slot_blocks` is known."""
+        values, given = dict(architecture.choices), {"": IMAGES}
+        blocks: list[BlockSpec] = []
+        sources: list[tuple[int, ...]] = []
+        before = ""
+        for slot, block in zip(self.slots, slot_blocks, strict=True):
+            chosen = [values.get(label) for label in slot.choices]
+            labels = (before,) if slot.reads is None or None in chosen else slot.reads(*chosen)
+            read = tuple(given[label] for label in labels)
+            given[slot.label] = read[0] if block is None else len(blocks)
+            if block is not None:
+                blocks.append(block)
+                sources.append(read)
+            before = slot.label
+        ends = {slot.output: slot.label for slot in self.slots if slot.output} or {NETWORK_OUTPUT: before}
+        return Network(tuple(blocks), tuple(sources), tuple((name, given[label]) for name, label in ends.items()))
 
     # --- arrays of architectures ----------------------------------------------------------------------
 
@@ -274,7 +311,12 @@ class Space:
         return self.block_sum(genomes, self._per_block["weights"])
 
     def peak_activations(self, genomes: Genomes) -> npt.NDArray[np.float64]:
-        """Most activations alive at once, for one image, [n]; see :attr:`BlockSpec.peak_activations`."""
+        """Most activations alive at once, for one image, [n]; see :attr:`Network.peak_activations`.
+
+        While a block of a chain is computed, nothing else is alive; networks that branch are counted one by one.
+        """
+        if any(slot.reads for slot in self.slots):
+            return np.array([self.network(each).peak_activations for each in self.decode(genomes)], np.float64)
         padded = np.append(self._per_block["peak_activations"], 0.0)
         return np.asarray(padded[self.block_indices(genomes)].max(axis=1))
 

@@ -32,7 +32,8 @@ class DropConnect:
     """
 
     def __init__(self, supernet: ElasticNetwork, rate: float) -> None:
-        blocks = list(zip(supernet.blocks.values(), supernet.space.blocks(supernet.space.largest), strict=True))
+        network, modules = supernet.active(supernet.space.largest)
+        blocks = list(zip(modules, network.blocks, strict=True))
         self._residuals = [
             (end, rate * (index + 1) / len(blocks))
             for index, (block, spec) in enumerate(blocks)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hwnas.graphs import INPUT, NETWORK_OUTPUT, node_list
-from hwnas.spaces import BlockSpec, get_space, space_names
+from hwnas.spaces import BlockSpec, Network, get_space, space_names
 from hwnas.spaces.block import Activation
 from hwnas.spaces.operations import OPERATIONS
 from hwnas.supernet import PlainNetwork, mobilenet_v3_small
@@ -33,6 +34,9 @@ def specs(draw: st.DrawFn) -> BlockSpec:
         return BlockSpec(op, *common, draw(st.just(0) | channels), activation=activation)
     kernel = draw(st.sampled_from([1, 3, 5, 7]))
     skip = stride == 1 and ins == out
+    if op in ("add", "concat"):
+        inputs = draw(st.integers(1, 4)) if op == "concat" else 1
+        return BlockSpec(op, ins, height, width, ins * inputs, activation="none" if op == "concat" else activation)
     if op == "max_pool":
         return BlockSpec(op, ins, height, width, ins, 0, kernel, stride, activation="none")
     if op == "conv":
@@ -51,7 +55,7 @@ def specs(draw: st.DrawFn) -> BlockSpec:
     return BlockSpec(op, *common, mid, kernel, stride, draw(st.booleans()), activation, skip)
 
 
-def work(network: nn.Module, image: torch.Tensor) -> tuple[int, tuple[int, ...]]:
+def work(network: nn.Module, images: Sequence[torch.Tensor]) -> tuple[int, tuple[int, ...]]:
     """Multiply-accumulates of a module's layers, as they are executed, and the shape of its output."""
     found = []
 
@@ -62,16 +66,17 @@ def work(network: nn.Module, image: torch.Tensor) -> tuple[int, tuple[int, ...]]
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        shape = tuple(network.eval()(image).shape[1:])
+        shape = tuple(network.eval()(*images).shape[1:])
     return sum(found), shape
 
 
 @given(specs())
 @settings(max_examples=60)
 def test_a_block_has_the_shape_macs_and_parameters_of_its_module(spec: BlockSpec) -> None:
-    network = PlainNetwork([spec])
-    macs, shape = work(network, torch.zeros(1, spec.in_channels, spec.in_height, spec.in_width))
-    last = node_list([spec])[-1]["shape"]
+    described = Network.of_block(spec)
+    network = PlainNetwork(described)
+    macs, shape = work(network, [torch.zeros(1, *shape) for shape in spec.input_shapes])
+    last = node_list(described)[-1]["shape"]
     assert shape == tuple(last) == ((spec.out_channels, spec.out_height, spec.out_width)[: len(shape)])
     assert macs == spec.macs
     assert sum(parameter.numel() for parameter in network.parameters()) == spec.params
@@ -85,6 +90,10 @@ def expected_peak(spec: BlockSpec) -> int:
     taken, given, mid = spec.in_channels * pixels_in, spec.out_channels * pixels_out, spec.mid_channels
     if spec.op in ("conv", "max_pool"):
         return taken + given
+    if spec.op == "add":
+        return 2 * taken
+    if spec.op == "concat":
+        return 2 * given
     if spec.op == "head":
         ins = spec.in_channels
         return max(taken + ins, ins + mid, mid + given) if mid else max(taken + ins, ins + given)
@@ -113,7 +122,7 @@ def test_peak_activations_are_those_of_the_operations_one_after_the_other(spec: 
 def test_nodes_are_in_order_have_unique_names_and_survive_json(data: st.DataObject) -> None:
     space = data.draw(spaces)
     genome = space.sample(np.random.default_rng(data.draw(st.integers(0, 2**32))), 1)
-    nodes = node_list(space.blocks(space.decode(genome)[0]))
+    nodes = node_list(space.network(space.decode(genome)[0]))
     written = {INPUT}
     for node in nodes:
         assert set(node["inputs"]) <= written

@@ -23,12 +23,12 @@ from hwnas.errors import UserError
 from hwnas.latency import ProfileOptions, load_table, profile
 from hwnas.latency.plan import Unit
 from hwnas.latency.unit_model import check_precision, unit_model
-from hwnas.spaces import get_space
+from hwnas.spaces import Network, get_space
 
 SPACE = get_space("mobilenet_v3/small")
 ARCHITECTURE = SPACE.decode(SPACE.sample(np.random.default_rng(0), 1))[0]
-NETWORK = Unit("network", SPACE.blocks(ARCHITECTURE), ARCHITECTURE, "calibration")
-BLOCK = Unit("block", (SPACE.distinct_blocks[3],))
+NETWORK = Unit("network", SPACE.network(ARCHITECTURE), ARCHITECTURE, "calibration")
+BLOCK = Unit("block", Network.of_block(SPACE.distinct_blocks[3]))
 
 
 @pytest.mark.parametrize("unit", [NETWORK, BLOCK], ids=lambda unit: unit.key)

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwnas.spaces.nodes import Chain
+from hwnas.spaces.nodes import Chain, Shape
+from hwnas.spaces.operations.add import add, two_inputs
 from hwnas.spaces.operations.bottleneck import bottleneck
+from hwnas.spaces.operations.concat import concat, equal_inputs
 from hwnas.spaces.operations.conv import conv
 from hwnas.spaces.operations.fire import fire
 from hwnas.spaces.operations.head import head
@@ -21,12 +23,21 @@ if TYPE_CHECKING:
     from hwnas.spaces.block import BlockSpec
 
 
+def one_input(spec: BlockSpec) -> list[Shape]:
+    """A feature map of the size that the block states."""
+    return [[spec.in_channels, spec.in_height, spec.in_width]]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``append`` adds the nodes of a block to a chain; ``title`` names the operation to people."""
+    """``append`` adds the nodes of a block to a chain; ``title`` names the operation to people.
+
+    ``inputs`` gives the shapes of what a block takes; several are in ``chain.inputs`` when ``append`` is called.
+    """
 
     title: str
     append: Callable[[Chain, BlockSpec], None]
+    inputs: Callable[[BlockSpec], list[Shape]] = one_input
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -36,5 +47,7 @@ OPERATIONS: dict[str, Operation] = {
     "bottleneck": Operation("Bottleneck", bottleneck),
     "max_pool": Operation("Max pool", max_pool),
     "fire": Operation("Fire", fire),
+    "add": Operation("Add", add, two_inputs),
+    "concat": Operation("Concatenate", concat, equal_inputs),
 }
 """By what ``BlockSpec.op`` says. New ones come last: latency models tell operations apart by their position."""
