@@ -44,8 +44,8 @@ class Choice:
 class Slot:
     """A place for a block: what stands there and what it reads are functions of the values of ``choices`` alone.
 
-    ``build`` takes these values in order and returns the block, or None where the slot is empty.  An empty slot is a wire:
-    it hands on what it reads first.
+    ``build`` takes these values in order and returns the block, or None where the slot is empty.  An empty slot is a
+    wire: it hands on what it reads first.
 
     ``reads`` takes the same values and returns the labels of the slots, all earlier ones, whose outputs are the block's
     inputs; None: the slot before this one, or the images.
