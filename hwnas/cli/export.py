@@ -13,7 +13,11 @@ from hwnas.cli.console import JsonOption, command, out, print_json
 @command
 def export(
     architecture: Annotated[
-        str, typer.Argument(help="largest, smallest, a JSON file, or SEARCH_DIRECTORY:ID of an evaluated candidate.")
+        str,
+        typer.Argument(
+            help="largest, smallest, a JSON file, SEARCH_DIRECTORY:ID of an evaluated candidate, or a fine-tuning's "
+            "directory."
+        ),
     ],
     output: Annotated[Path, typer.Option("--out", help="The ONNX file.")],
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
@@ -26,16 +30,22 @@ def export(
     import torch
 
     from hwnas.data import load_dataset
-    from hwnas.pipeline.networks import export_subnet, open_supernet, read_architecture
+    from hwnas.pipeline.networks import export_network, export_subnet, open_supernet, read_architecture
     from hwnas.pipeline.training import require_supernet
     from hwnas.spaces import get_space
+    from hwnas.supernet import holds_network, load_network
 
     torch.set_num_threads(1)
     dataset = load_dataset(data, root=data_root)
-    searched = get_space(space, dataset.num_classes)
-    chosen = read_architecture(searched, architecture)
-    weights = supernet or require_supernet(space, dataset)
-    model = export_subnet(open_supernet(weights, searched, dataset), chosen, dataset, output)
+    if holds_network(Path(architecture)):
+        network, record = load_network(Path(architecture))
+        chosen = record.identity
+        model = export_network(network, record, dataset, output)
+    else:
+        searched = get_space(space, dataset.num_classes)
+        chosen = read_architecture(searched, architecture)
+        weights = supernet or require_supernet(space, dataset)
+        model = export_subnet(open_supernet(weights, searched, dataset), chosen, dataset, output)
     if json:
         print_json(
             {

@@ -14,6 +14,7 @@ from hwnas.cli import (
     bundle,
     doctor,
     export,
+    finetune,
     flash,
     import_weights,
     keys,
@@ -44,6 +45,7 @@ app.command("import-weights")(import_weights.import_weights)
 app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("export")(export.export)
+app.command("finetune")(finetune.finetune)
 app.command("quantize")(quantize.quantize)
 app.command("build")(build.build)
 app.command("bench")(bench.bench)

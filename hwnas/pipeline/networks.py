@@ -17,6 +17,7 @@ from hwnas.search.record import read_evaluations, searched_space
 from hwnas.spaces import Architecture, Space, precision_of, without_precision
 from hwnas.supernet import (
     ElasticNetwork,
+    NetworkRecord,
     PlainNetwork,
     load_supernet,
     mobilenet_v3_small,
@@ -77,6 +78,28 @@ def export_subnet(
     plain = without_precision(architecture)
     network, chosen = ready_subnet(supernet, plain, dataset), precision_of(architecture) or precision
     return _export(network, plain.resolution, plain, dataset, path, chosen, remainder)
+
+
+def export_network(
+    network: PlainNetwork,
+    record: NetworkRecord,
+    dataset: Dataset,
+    path: Path,
+    precision: str = "fp32",
+    remainder: Remainder = "fp32",
+) -> ExportedModel:
+    """Write a network of :func:`hwnas.supernet.load_network` as ONNX, as :func:`export_subnet` does.
+
+    Raises:
+        UserError: it knows other classes than the data set has.
+        ParityError, ExportError: as of :func:`export_subnet`.
+    """
+    if record.dataset.class_names != dataset.class_names:
+        raise UserError(
+            f"The network was trained on {record.dataset.name}, whose classes are not those of {dataset.name}; give "
+            "the data that it was trained on."
+        )
+    return _export(network, record.resolution, record.identity, dataset, path, precision, remainder)
 
 
 def export_yardstick(

@@ -10,19 +10,24 @@ from hwnas.supernet.checkpoint import (
 )
 from hwnas.supernet.evaluation import hits, top1
 from hwnas.supernet.network import ElasticNetwork
+from hwnas.supernet.network_file import NetworkRecord, holds_network, load_network, save_network
 from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
 from hwnas.supernet.recalibration import recalibrate
 
 __all__ = [
     "DatasetRecord",
     "ElasticNetwork",
+    "NetworkRecord",
     "PlainNetwork",
     "SupernetRecord",
     "hits",
+    "holds_network",
+    "load_network",
     "load_record",
     "load_supernet",
     "mobilenet_v3_small",
     "recalibrate",
+    "save_network",
     "save_supernet",
     "shipped_supernets",
     "top1",

@@ -10,10 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from hwnas.errors import BadFileError
 from hwnas.files import Document, read_bytes, read_model, sha256_of, write_atomic, write_json
-from hwnas.spaces import get_space
+from hwnas.spaces import Space, get_space
 from hwnas.supernet.network import ElasticNetwork
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -63,30 +64,43 @@ def load_record(directory: Path) -> SupernetRecord:
     return read_model(directory / RECORD_FILE, SupernetRecord, what="supernet record")
 
 
-def load_supernet(directory: Path) -> tuple[ElasticNetwork, SupernetRecord]:
+def load_supernet(directory: Path, space: Space | None = None) -> tuple[ElasticNetwork, SupernetRecord]:
     """Read a supernet in evaluation mode, and its record.
+
+    Args:
+        space: where it has no name of its own, such as :func:`hwnas.spaces.single_space`; by default the record's.
 
     Raises:
         BadFileError: a file is missing, is not what its record says (hash), or does not fit the space.
     """
     record = load_record(directory)
-    path = directory / WEIGHTS_FILE
-    content = read_bytes(path, what="supernet weights")
-    if hashlib.sha256(content).hexdigest() != record.weights_sha256:
-        raise BadFileError(
-            f"supernet weights {path} are corrupt: their SHA-256 is not the one in {RECORD_FILE}; restore both."
-        )
+    supernet = ElasticNetwork(space or get_space(record.space, record.num_classes))
+    fill(supernet, directory / WEIGHTS_FILE, record.weights_sha256, what="supernet weights")
+    return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+
+
+def fill(network: nn.Module, path: Path, sha256: str, *, what: str) -> None:
+    """Give a network the weights of a safetensors file.
+
+    Args:
+        sha256: of the file, as its record says.
+        what: the file is, for messages.
+
+    Raises:
+        BadFileError: it is missing, is another or no such file, or does not fit the network.
+    """
+    content = read_bytes(path, what=what)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BadFileError(f"{what} {path} are corrupt: their SHA-256 is not the one in the record; restore both.")
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise BadFileError(f"supernet weights {path} are not safetensors ({error}); restore them.") from error
-    supernet = ElasticNetwork(get_space(record.space, record.num_classes))
+        raise BadFileError(f"{what} {path} are not safetensors ({error}); restore them.") from error
     try:
-        supernet.load_state_dict(tensors)
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BadFileError(f"supernet weights {path} do not fit space {record.space}: {first}") from error
-    return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+        raise BadFileError(f"{what} {path} do not fit their record: {first}") from error
 
 
 def shipped_supernets() -> list[Path]:

@@ -55,6 +55,12 @@ class ElasticNetwork(nn.Module):
             self._cached = (architecture, (self.space.connected(architecture, specs), modules))
         return self._cached[1]
 
+    @torch.no_grad()
+    def adopt(self, network: PlainNetwork) -> None:
+        """Take over a plain network's weights; the space has its blocks and no others."""
+        for own, given in zip(self.blocks.values(), network, strict=True):
+            own.load_state_dict(given.state_dict())
+
     def sort_channels(self) -> None:
         """Sort the channels inside every elastic block by importance; no output changes."""
         for block in self.blocks.values():

@@ -25,6 +25,7 @@ class PlainNetwork(nn.ModuleList):
         network = Network.of(network)
         super().__init__(BLOCKS[spec.op].plain(spec) for spec in network.blocks)
         self.network = network
+        self.norm_eps = norm_eps
         initialise(self, norm_eps)
 
     @classmethod

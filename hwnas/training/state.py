@@ -33,6 +33,8 @@ class Progress(Document):
     config: TrainingConfig
     teacher_sha256: str = ""
     """Of the weights of the directory that ``config`` names as teacher."""
+    beginning_sha256: str = ""
+    """Of the weights that were given to begin with."""
 
     def require_run_of(self, other: Progress, path: Path) -> None:
         """Refuse to go on with the state in ``path``, whose progress this is, as another run.
@@ -40,7 +42,7 @@ class Progress(Document):
         Raises:
             UserError: ``other`` is of a run with other inputs.
         """
-        for field in ("space", "num_classes", "dataset_fingerprint", "config", "teacher_sha256"):
+        for field in ("space", "num_classes", "dataset_fingerprint", "config", "teacher_sha256", "beginning_sha256"):
             if getattr(self, field) != getattr(other, field):
                 raise UserError(
                     f"{path} is the state of a run with another {field.replace('_', ' ')}; give the same settings to "
@@ -71,7 +73,7 @@ class State:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        metadata = {"progress": progress.model_dump_json(), "sha256": _digest(contiguous)}
+        metadata = {"progress": progress.model_dump_json(), "sha256": weights_digest(contiguous)}
         write_atomic(path, save(contiguous, metadata=metadata))
 
     def restore(self, path: Path) -> None:
@@ -83,7 +85,7 @@ class State:
         with _opened(path) as file:
             tensors: Mapping[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             expected = (file.metadata() or {}).get("sha256")
-        if _digest(tensors) != expected:
+        if weights_digest(tensors) != expected:
             raise BadFileError(
                 f"training state {path} is corrupt (its SHA-256 is another); delete it to begin the training anew."
             )
@@ -127,7 +129,8 @@ def _opened(path: Path) -> safe_open:
         ) from error
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over tensors and their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -33,7 +33,7 @@ from hwnas.training.losses import backward
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
 from hwnas.training.processes import average_gradients, share_batch_norms
 from hwnas.training.recipes import Phase, phases, subnets
-from hwnas.training.state import STATE_FILE, Progress, State, read_progress
+from hwnas.training.state import STATE_FILE, Progress, State, read_progress, weights_digest
 from hwnas.training.teachers import Teacher, external_teacher
 from hwnas.training.validation import validation_top1
 
@@ -54,13 +54,22 @@ class Trainer:
         directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl``, the same as curves for TensorBoard
             and, at the end, ``weights.safetensors`` with ``record.json``.
         space: its number of classes must be the data set's.
+        beginning: weights of the largest subnet to begin with, for a space of one architecture
+            (:func:`hwnas.spaces.single_space`).
 
     Raises:
         UserError: the directory holds the state of another run, the data set has fewer images than a batch, the batch
             cannot be shared out or held in memory, or the teacher does not know the data set's classes.
     """
 
-    def __init__(self, directory: Path, space: Space, dataset: Dataset, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        space: Space,
+        dataset: Dataset,
+        config: TrainingConfig,
+        beginning: PlainNetwork | None = None,
+    ) -> None:
         self.directory, self.space, self.dataset, self.config = directory, space, dataset, config
         mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
         # Without `cpu`, several processes on a machine without a GPU would each train for themselves.
@@ -77,6 +86,9 @@ class Trainer:
         model = ElasticNetwork(space)
         if config.init is not None:
             begin_with(config.init, model, dataset.mean, dataset.std)
+        if beginning is not None:
+            model.adopt(beginning)
+        self._beginning_sha256 = "" if beginning is None else weights_digest(beginning.state_dict())
         self.model = self._placed(model)
         self.drop_connect = DropConnect(self.model, config.drop_connect)
         optimizer = make_optimizer(self.model, config)
@@ -243,6 +255,7 @@ class Trainer:
             dataset_fingerprint=self.dataset.fingerprint,
             config=self.config,
             teacher_sha256=self._teacher_sha256,
+            beginning_sha256=self._beginning_sha256,
         )
 
     def _save_state(self) -> None:
@@ -265,9 +278,11 @@ class Trainer:
     # --- evaluation ---------------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, float]:
-        """Validation accuracy of the extremes with the averaged weights."""
-        largest, smallest = self.top1s([self.space.largest, self.space.smallest])
-        return {"top1_largest": largest, "top1_smallest": smallest}
+        """Validation accuracy of the extremes, which may be one and the same, with the averaged weights."""
+        extremes = {"top1_largest": self.space.largest, "top1_smallest": self.space.smallest}
+        distinct = list(dict.fromkeys(extremes.values()))
+        found = dict(zip(distinct, self.top1s(distinct), strict=True))
+        return {name: found[architecture] for name, architecture in extremes.items()}
 
     def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)
@@ -276,19 +291,11 @@ class Trainer:
 
     def _finish(self) -> SupernetRecord:
         metrics = self._evaluate()
-        dataset = self.dataset
         record = SupernetRecord(
             space=self.space.name,
             num_classes=self.space.num_classes,
             weights_sha256="",
-            dataset=DatasetRecord(
-                name=dataset.name,
-                fingerprint=dataset.fingerprint,
-                class_names=dataset.class_names,
-                mean=dataset.mean,
-                std=dataset.std,
-                train_images=len(dataset.train),
-            ),
+            dataset=dataset_record(self.dataset),
             training={
                 "config": self.config.model_dump(mode="json"),
                 "steps": self.step,
@@ -301,6 +308,18 @@ class Trainer:
             record = save_supernet(self.directory, self._averaged_model(), record)
         self.accelerator.wait_for_everyone()
         return record
+
+
+def dataset_record(dataset: Dataset) -> DatasetRecord:
+    """What is kept of the data that weights were trained on."""
+    return DatasetRecord(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        class_names=dataset.class_names,
+        mean=dataset.mean,
+        std=dataset.std,
+        train_images=len(dataset.train),
+    )
 
 
 def _copy_parameters(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Accuracy of subnets on the validation split."""
+"""Accuracy of subnets on a split of a data set."""
 
 from __future__ import annotations
 
@@ -9,25 +9,38 @@ from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet, to_input
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork, recalibrate, top1
+from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 
 EVALUATION_BATCH = 250
+CPU = torch.device("cpu")
 
 
 def validation_top1(
     supernet: ElasticNetwork, architecture: Architecture, dataset: Dataset, device: torch.device
 ) -> float:
     """Share of the validation images that a subnet, recalibrated, gets right, in 0..1."""
-    network = supernet.extract(architecture)
+    network = recalibrated(supernet.extract(architecture), architecture.resolution, dataset, device)
+    return network_top1(network, architecture.resolution, dataset, dataset.validation, device)
+
+
+def recalibrated(network: PlainNetwork, resolution: int, dataset: Dataset, device: torch.device = CPU) -> PlainNetwork:
+    """The same network on a device and with batch norms of the recalibration images."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    resolution = architecture.resolution
-    recalibrate(network, (images for images, _ in _inputs(dataset, dataset.recalibration, resolution, device)))
-    return top1(network, _inputs(dataset, dataset.validation, resolution, device))
+    recalibrate(network, (images for images, _ in inputs(dataset, dataset.recalibration, resolution, device)))
+    return network
 
 
-def _inputs(
-    dataset: Dataset, split: ImageSet, resolution: int, device: torch.device
+def network_top1(
+    network: PlainNetwork, resolution: int, dataset: Dataset, split: ImageSet, device: torch.device = CPU
+) -> float:
+    """Share of a split's images that a network on a device, in evaluation mode, gets right, in 0..1."""
+    return top1(network, inputs(dataset, split, resolution, device))
+
+
+def inputs(
+    dataset: Dataset, split: ImageSet, resolution: int, device: torch.device = CPU
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """A split as a network takes it: images [n, 3, r, r], channels last, and labels [n], batch by batch."""
     for start in range(0, len(split), EVALUATION_BATCH):
         rows = slice(start, start + EVALUATION_BATCH)
         x = to_input(split.pixels[rows].to(device), resolution, dataset.mean, dataset.std)

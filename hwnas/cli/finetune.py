@@ -1,0 +1,118 @@
+"""``hwnas finetune``: a subnet trained further alone, and narrower than its space allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwnas.cli.checks import check_statistic
+from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.pipeline.finetuned import FineTuningResult
+
+
+@command
+def finetune(
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            help="largest, smallest, a JSON file, SEARCH_DIRECTORY:ID of an evaluated candidate, or a run's directory."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--out", help="Directory of the results; the same one goes on.")],
+    epochs: Annotated[float, typer.Option(help="Of fine-tuning, before any pruning; need not be whole.")] = 5,
+    prune: Annotated[
+        str | None, typer.Option(help="Latency to come to in ms, such as 0.06, or the share that is to go, as 30%.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the channels go.")] = 3,
+    prune_epochs: Annotated[
+        float | None, typer.Option(help="Of fine-tuning after each round; default: --epochs.")
+    ] = None,
+    multiple: Annotated[int, typer.Option(min=1, help="Of which widths become when channels go.")] = 8,
+    space: Annotated[str | None, typer.Option(help="FAMILY/PRESET; default: the run's, or mobilenet_v3/small.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set; default: the run's, or fashion-mnist.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
+    supernet: Annotated[
+        Path | None, typer.Option(help="Directory of trained weights; default: the run's, or those shipped.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: a fifth of the supernet's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file of training settings that are to differ from the supernet's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    target: Annotated[str, typer.Option(help="Where latencies are measured: a target, or its YAML file.")] = "host-cpu",
+    statistic: Annotated[str, typer.Option(help="Of the latency, that is measured and limited: p50 or p99.")] = "p50",
+    builds: Annotated[int, typer.Option(min=1, help="Fresh ones of each network; the result has at least three.")] = 3,
+    tables: Annotated[Path, typer.Option(help="Latency tables, for an unpruned subnet beside the pruned one.")] = Path(
+        "latency_tables"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the training.")] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Train a subnet alone, taught by its supernet's largest, and prune channels until a latency is kept.
+
+    Ends with status 1, all results being written, if the pruned network does not keep the latency when it is measured
+    again.
+    """
+    import torch
+
+    from hwnas.devices import load_target, open_device
+    from hwnas.pipeline.chosen import choose
+    from hwnas.pipeline.finetuning import FineTuning, Pruning, training_settings
+    from hwnas.pipeline.pruning import Limit
+    from hwnas.pipeline.training import read_settings
+
+    checked, limit = check_statistic(statistic), None if prune is None else Limit.parse(prune)
+    device_target = load_target(target)
+    torch.set_num_threads(threads)
+    given = {"learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    settings = read_settings(config) | {name: value for name, value in given.items() if value is not None}
+    with bars() as progress, open_device(device_target) as device:
+        chosen = choose(architecture, progress, space=space, data=data, data_root=data_root, supernet=supernet)
+        training = training_settings(chosen.supernet_directory, epochs, settings)
+        pruning = None if limit is None else Pruning.of(limit, rounds, training, prune_epochs, multiple)
+        result = FineTuning(
+            output,
+            chosen,
+            training,
+            device,
+            pruning,
+            statistic=checked,
+            builds=builds,
+            tables=tables,
+            progress=progress,
+        ).execute()
+    if json:
+        print_json({"directory": str(output)} | result.model_dump(mode="json", by_alias=True))
+    else:
+        _show(output, result)
+    result.require_kept()
+
+
+def _show(output: Path, result: FineTuningResult) -> None:
+    rows = []
+    for network in result.networks:
+        latency = network.latency
+        low, high = latency.interval_ms or (None, None)
+        rows.append(
+            [
+                f"{network.made}: {network.id}",
+                milliseconds(latency.figure_ms),
+                f"{milliseconds(low)} to {milliseconds(high)}",
+                milliseconds(latency.ungated_p50_ms),
+                f"{network.macs / 1e6:.2f} M",
+                f"{network.params / 1e3:.0f} k",
+                percent(network.top1_validation),
+                percent(network.top1_test),
+            ]
+        )
+    figure = f"{result.statistic} ({result.basis})"
+    header = ["", figure, "95 % interval", "p50 (ungated)", "MACs", "parameters", "validation top-1", "test top-1"]
+    print_table(f"{result.space} on {result.target}, {result.dataset}; {result.builds} builds each", header, rows)
+    for sentence in result.remarks():
+        out.print(sentence, soft_wrap=True)
+    out.print(f"[bold]{output}[/]: {result.delivered} network in network.safetensors and model.onnx", soft_wrap=True)

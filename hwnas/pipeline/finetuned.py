@@ -1,0 +1,119 @@
+"""The files of a fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hwnas.errors import HwnasError
+from hwnas.files import Document
+from hwnas.search import Finalist, Percentile
+from hwnas.training import TrainingConfig
+
+Made = Literal["extracted", "fine-tuned", "pruned", "unpruned"]
+"""How a network came about: with the supernet's weights; trained further alone; the same with fewer channels; another
+subnet with the supernet's weights, predicted to take as long as the pruned one."""
+
+
+class FineTuningConfig(Document):
+    """What a directory holds the fine-tuning of."""
+
+    space: str
+    architecture: dict[str, Any]
+    supernet_sha256: str
+    dataset_fingerprint: str
+    training: TrainingConfig
+
+
+class Timed(BaseModel):
+    """A latency in ms over the samples of all builds of a network; see :class:`hwnas.search.Finalist`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    figure_ms: float
+    """The statistic that a limit is of, of the samples that a promise is kept on."""
+    interval_ms: tuple[float, float] | None
+    """Holds it with probability 95 %; None where the samples are too few to say."""
+    gated_p50_ms: float | None
+    ungated_p50_ms: float | None
+    build_p50_ms: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, finalist: Finalist, gated: bool) -> Timed:
+        """What was measured of a network whose figure can be stated."""
+        assert finalist.figure_ms is not None
+        return cls(
+            figure_ms=finalist.figure_ms,
+            interval_ms=(finalist.gated if gated else finalist.ungated).interval_ms,
+            gated_p50_ms=finalist.gated.statistics.p50_ms,
+            ungated_p50_ms=finalist.ungated.statistics.p50_ms,
+            build_p50_ms=finalist.build_p50_ms,
+        )
+
+
+class NetworkFigures(BaseModel):
+    """A network as it was measured; accuracies in 0..1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    made: Made
+    id: str
+    macs: int
+    params: int
+    top1_validation: float
+    top1_test: float
+    latency: Timed
+
+
+class FineTuningResult(Document):
+    """``result.json``: what fine-tuning and pruning have made of a network."""
+
+    space: str
+    architecture: str
+    """Id of the one that was chosen."""
+    dataset: str
+    target: str
+    statistic: Percentile
+    basis: Literal["gated", "ungated"]
+    """Samples that the figures are of: those in the device's fast state, or all."""
+    builds: int
+    """Fresh ones of each network."""
+    limit_ms: float | None
+    """None where nothing was pruned."""
+    kept: bool | None
+    """Whether the pruned network keeps the limit on these builds, which had no part in the choice of its widths."""
+    networks: tuple[NetworkFigures, ...] = Field(min_length=1)
+    """In the order in which they were made."""
+    delivered: Made
+    """Which of them is in ``network.safetensors`` and ``model.onnx``."""
+    unpruned_missing: str | None
+    """Why no unpruned subnet stands beside the pruned network."""
+
+    def of(self, made: Made) -> NetworkFigures:
+        """The network that came about so."""
+        return next(network for network in self.networks if network.made == made)
+
+    def require_kept(self) -> None:
+        """
+        Raises:
+            HwnasError: the pruned network does not keep the limit.
+        """
+        if self.kept is False:
+            pruned = self.of("pruned").latency
+            raise HwnasError(
+                f"The pruned network takes {pruned.figure_ms:.4g} ms ({self.statistic}) on fresh builds, more than the "
+                f"{self.limit_ms:.4g} ms that it was chosen for; lower --prune, or try again in a quieter hour."
+            )
+
+    def remarks(self) -> list[str]:
+        """What the figures do not say of themselves."""
+        before, after = self.of("extracted"), self.of("fine-tuned")
+        said = []
+        if after.top1_validation == before.top1_validation:
+            said.append("Fine-tuning did not help by the validation images; the network is as it was.")
+        if self.limit_ms is not None and self.kept:
+            said.append(f"The pruned network keeps {self.limit_ms:.4g} ms on builds that had no part in its choice.")
+        if self.unpruned_missing is not None:
+            said.append(f"No unpruned subnet stands beside it: {self.unpruned_missing}")
+        return said

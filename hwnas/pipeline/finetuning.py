@@ -1,0 +1,372 @@
+"""``hwnas finetune``: a chosen subnet trained further alone, and made narrower than its space allows.
+
+Every step leaves its results in the directory and is skipped if it was done with the same inputs, so that what was
+killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from hwnas.devices import Device
+from hwnas.errors import UserError
+from hwnas.files import locked, read_model, require_same, sha256_of, write_atomic, write_json
+from hwnas.pipeline.chosen import Chosen
+from hwnas.pipeline.finetuned import FineTuningConfig, FineTuningResult, Made, NetworkFigures, Timed
+from hwnas.pipeline.networks import export_network, ready_subnet
+from hwnas.pipeline.pruning import Limit, Pruner, Savings
+from hwnas.pipeline.steps import Steps
+from hwnas.pipeline.training import training_config
+from hwnas.pipeline.unpruned import nearest_unpruned
+from hwnas.progress import Progress, Silent
+from hwnas.search import ExportedCandidate, Percentile
+from hwnas.search.finalists import PROMISE_BUILDS
+from hwnas.spaces import Architecture
+from hwnas.supernet import NetworkRecord, PlainNetwork, load_network, load_record, save_network
+from hwnas.supernet.checkpoint import WEIGHTS_FILE
+from hwnas.supernet.network_file import NETWORK_FILE, NETWORK_RECORD
+from hwnas.supernet.pruning import MULTIPLE, Layout, channel_importance, narrowed
+from hwnas.training import TrainingConfig
+from hwnas.training.alone import FIXED, alone, train_alone
+from hwnas.training.trainer import dataset_record
+from hwnas.training.validation import inputs, network_top1, recalibrated
+
+GENTLER = 0.2
+"""Of the supernet's learning rate: the weights need not be found, only fitted."""
+
+
+MODEL_FILE = "model.onnx"
+
+Trained = tuple[PlainNetwork, dict[str, Any] | None]
+"""A network, and how it was trained alone, if it was."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How channels are removed.
+
+    Attributes:
+        limit: of the latency, to be kept as measured.
+        rounds: in which the limit is come to, with fine-tuning after each.
+        training: of each of these.
+        multiple: of which widths become.
+    """
+
+    limit: Limit
+    rounds: int
+    training: TrainingConfig
+    multiple: int = MULTIPLE
+
+    @classmethod
+    def of(
+        cls, limit: Limit, rounds: int, training: TrainingConfig, epochs: float | None, multiple: int = MULTIPLE
+    ) -> Self:
+        """With other epochs than ``training`` has, if any are given.
+
+        Raises:
+            UserError: there are none.
+        """
+        if epochs is None:
+            return cls(limit, rounds, training, multiple)
+        return cls(limit, rounds, training_config(alone(training.model_dump(), epochs)), multiple)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network as it lies in a directory of its own."""
+
+    made: Made
+    directory: Path
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        return sha256_of(self.directory / NETWORK_FILE)
+
+    @property
+    def files(self) -> list[Path]:
+        """Weights and record."""
+        return [self.directory / NETWORK_FILE, self.directory / NETWORK_RECORD]
+
+    def load(self) -> tuple[PlainNetwork, NetworkRecord]:
+        """Network and record."""
+        return load_network(self.directory)
+
+
+def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]) -> TrainingConfig:
+    """How a subnet is trained alone: as its supernet was, at a gentler rate, and taught by its largest subnet.
+
+    Args:
+        settings: that are to be otherwise.
+
+    Raises:
+        BadFileError: there is no such supernet.
+        UserError: a setting is unknown, out of range or none of a fine-tuning's.
+    """
+    unfitting = (FIXED.keys() | {"epochs", "full_epochs"}) & settings.keys()
+    if unfitting:
+        raise UserError(f"A fine-tuning has no setting {', '.join(sorted(unfitting))}; leave it out of --config.")
+    base = training_config(load_record(supernet).training.get("config", {}))
+    gentler = {"learning_rate": GENTLER * base.learning_rate, "teacher": str(supernet)}
+    return training_config(alone(base.model_dump() | gentler | dict(settings), epochs))
+
+
+class FineTuning:
+    """One fine-tuning in a directory.
+
+    Args:
+        directory: of the results; at the end ``network.safetensors`` with ``network.json``, ``model.onnx`` and
+            ``result.json``.
+        chosen: what is fine-tuned.
+        config: of :func:`training_settings`.
+        device: on which latencies are measured.
+        pruning: None: the widths stay.
+        statistic: of the latency, that is measured and limited.
+        builds: fresh ones of each network that is measured for the result.
+        tables: directory of latency tables, for an unpruned subnet beside the pruned network.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        chosen: Chosen,
+        config: TrainingConfig,
+        device: Device,
+        pruning: Pruning | None = None,
+        *,
+        statistic: Percentile = "p50",
+        builds: int = PROMISE_BUILDS,
+        tables: Path = Path("latency_tables"),
+        progress: Progress | None = None,
+    ) -> None:
+        self.directory, self.chosen, self.config, self.pruning = directory, chosen, config, pruning
+        self.tables = tables
+        self.progress = progress or Silent()
+        self.steps = Steps(directory)
+        journal = directory / "journal.jsonl"
+        multiple = pruning.multiple if pruning else MULTIPLE
+        self.pruner = Pruner(device, chosen.space, statistic, builds, multiple, journal, self.progress)
+
+    def execute(self) -> FineTuningResult:
+        """Do what is not done yet, and return the figures.
+
+        Raises:
+            InfeasibleBudgetError: no pruning keeps the limit; before any training, where that can be known.
+            UserError: the directory is another fine-tuning's, the data does not fit, or nothing is to be pruned.
+            DivergedError: a training diverged.
+            DeviceError: the device failed.
+        """
+        self.chosen.supernet  # noqa: B018 - what does not fit is refused before anything is written
+        with locked(self.directory):
+            self._freeze()
+            extracted = self._extracted(self.chosen.architecture, Stage("extracted", self.directory / "extracted"))
+            savings = self._savings(extracted)
+            stages = [extracted, self._trained("fine-tuned", extracted, self.directory / "fine-tuned", self.config)]
+            if savings is not None:
+                stages.append(self._pruned(stages[-1], savings))
+            return self._result(stages, savings)
+
+    def _freeze(self) -> None:
+        path = self.directory / "config.json"
+        chosen = self.chosen
+        config = FineTuningConfig(
+            space=chosen.space.name,
+            architecture=chosen.architecture.to_json(),
+            supernet_sha256=sha256_of(chosen.supernet_directory / WEIGHTS_FILE),
+            dataset_fingerprint=chosen.dataset.fingerprint,
+            training=self.config,
+        )
+        if path.exists():
+            found = read_model(path, FineTuningConfig, what="fine-tuning configuration")
+            require_same(self.directory, "fine-tuning", found, config)
+        write_json(path, config)
+
+    # --- networks -----------------------------------------------------------------------------------------
+
+    def _extracted(self, architecture: Architecture, stage: Stage) -> Stage:
+        """A subnet with the supernet's weights."""
+        chosen = self.chosen
+        return self._network(
+            stage,
+            {"architecture": architecture.to_json()},
+            lambda: (ready_subnet(chosen.supernet, architecture, chosen.dataset), None),
+        )
+
+    def _trained(self, made: Made, before: Stage, directory: Path, config: TrainingConfig) -> Stage:
+        """The network trained further alone, or as it was where the validation images say that it was better."""
+
+        def make() -> Trained:
+            network, record = before.load()
+            trained = train_alone(directory, record.single_space, self.chosen.dataset, config, self.progress, network)
+            if self._top1_validation(trained) < record.top1_validation:
+                return network, record.training
+            return trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}
+
+        inputs = {"network": before.sha256, "config": config.model_dump(mode="json")}
+        return self._network(Stage(made, directory), inputs, make)
+
+    def _pruned(self, before: Stage, savings: Savings) -> Stage:
+        """The network with fewer channels, by rounds of pruning and fine-tuning."""
+        assert self.pruning is not None
+        pruning = self.pruning
+        limits, config = savings.limits_ms(pruning.rounds), pruning.training
+        directory = self.directory / f"pruned-{_digest([limits, config.model_dump(mode='json'), self._measuring])[:8]}"
+        stage = before
+        for number, limit_ms in enumerate(limits, start=1):
+            narrow = self._narrowed(stage, directory / f"{number}-narrowed", savings, limit_ms)
+            stage = self._trained("pruned", narrow, directory / f"{number}-trained", config)
+        return stage
+
+    def _narrowed(self, before: Stage, directory: Path, savings: Savings, limit_ms: float) -> Stage:
+        dataset, resolution = self.chosen.dataset, self.chosen.architecture.resolution
+
+        def make() -> Trained:
+            network, record = before.load()
+            layout = Layout(record.network)
+            importance = channel_importance(network, layout, inputs(dataset, dataset.recalibration, resolution))
+            widths = self.pruner.choose(layout, importance, savings, limit_ms)
+            return recalibrated(narrowed(network, layout, widths, importance), resolution, dataset), record.training
+
+        given = {"network": before.sha256, "limit_ms": limit_ms, "savings": savings.model_dump(mode="json")}
+        return self._network(Stage("pruned", directory), given | self._measuring, make)
+
+    def _network(self, stage: Stage, inputs: Mapping[str, Any], make: Callable[[], Trained]) -> Stage:
+        """A network, made and written if it was not."""
+        chosen = self.chosen
+
+        def write() -> None:
+            network, training = make()
+            of_the_space = network.network == chosen.space.network(chosen.architecture)
+            record = NetworkRecord(
+                space=chosen.space.name,
+                architecture=chosen.architecture.to_json() if of_the_space else None,
+                network=network.network,
+                norm_eps=network.norm_eps,
+                weights_sha256="",
+                dataset=dataset_record(chosen.dataset),
+                training=training,
+                top1_validation=self._top1_validation(network),
+            )
+            save_network(stage.directory, network, record)
+
+        self.steps.do(self._name(stage.directory), inputs, lambda: stage.files, write)
+        return stage
+
+    def _top1_validation(self, network: PlainNetwork) -> float:
+        dataset = self.chosen.dataset
+        return network_top1(network, self.chosen.architecture.resolution, dataset, dataset.validation)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    # --- measurements -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _measuring(self) -> dict[str, object]:
+        """What a measured latency depends on, beside the network."""
+        pruner = self.pruner
+        identity = pruner.device.fingerprint(pruner.options).identity8
+        return {"device": identity, "statistic": pruner.statistic, "builds": pruner.builds, "multiple": pruner.multiple}
+
+    def _savings(self, extracted: Stage) -> Savings | None:
+        """What narrower widths save, measured before anything is trained; None where none is to become narrower."""
+        if self.pruning is None:
+            return None
+        limit, path = self.pruning.limit, self.directory / "savings.json"
+        network = extracted.load()[0].network
+        self.steps.do(
+            "savings",
+            {"network": extracted.sha256, "ms": limit.ms, "share": limit.share, **self._measuring},
+            lambda: [path],
+            lambda: write_json(path, self.pruner.savings(network, limit)),
+        )
+        savings = read_model(path, Savings, what="measured savings")
+        savings.require_feasible(self.pruner.statistic)
+        return savings
+
+    def _result(self, stages: Sequence[Stage], savings: Savings | None) -> FineTuningResult:
+        path, last = self.directory / "result.json", stages[-1]
+        delivered = Stage(last.made, self.directory)
+
+        def write() -> None:
+            figures, missing = self._figures(stages, savings)
+            save_network(self.directory, *last.load())
+            write_atomic(self.directory / MODEL_FILE, self._model_path(last.made).read_bytes())
+            pruned = next((each for each in figures if each.made == "pruned"), None)
+            pruner, chosen = self.pruner, self.chosen
+            result = FineTuningResult(
+                space=chosen.space.name,
+                architecture=chosen.architecture.id,
+                dataset=chosen.dataset.name,
+                target=pruner.device.target.name,
+                statistic=pruner.statistic,
+                basis="gated" if pruner.device.target.shared else "ungated",
+                builds=pruner.builds,
+                limit_ms=savings.limit_ms if savings else None,
+                kept=pruned.latency.figure_ms <= savings.limit_ms if savings and pruned else None,
+                networks=figures,
+                delivered=last.made,
+                unpruned_missing=missing,
+            )
+            write_json(path, result)
+
+        given = {"networks": [stage.sha256 for stage in stages], "tables": str(self.tables), **self._measuring}
+        given["limit_ms"] = savings.limit_ms if savings else None
+        outputs = [path, *delivered.files, self.directory / MODEL_FILE]
+        self.steps.do("result", given, lambda: outputs, write)
+        return read_model(path, FineTuningResult, what="result of a fine-tuning")
+
+    def _figures(
+        self, stages: Sequence[Stage], savings: Savings | None
+    ) -> tuple[tuple[NetworkFigures, ...], str | None]:
+        """Accuracy and latency of each network, all measured in one sitting; the test images are read here alone."""
+        compared, missing = list(stages), None
+        if savings is not None:
+            unpruned = nearest_unpruned(self.pruner, self.chosen, self.tables, savings.limit_ms)
+            if isinstance(unpruned, Architecture):
+                compared.append(self._extracted(unpruned, Stage("unpruned", self.directory / "unpruned")))
+            else:
+                missing = unpruned
+        loaded = [stage.load() for stage in compared]
+        candidates = [
+            self._exported(stage.made, network, record)
+            for stage, (network, record) in zip(compared, loaded, strict=True)
+        ]
+        measured = replace(self.pruner, journal=self.directory / "promises.jsonl").measure(
+            candidates, builds=max(self.pruner.builds, PROMISE_BUILDS)
+        )
+        dataset, gated = self.chosen.dataset, self.pruner.device.target.shared
+        figures = tuple(
+            NetworkFigures(
+                made=stage.made,
+                id=finalist.architecture.id,
+                macs=sum(block.macs for block in record.network.blocks),
+                params=sum(block.params for block in record.network.blocks),
+                top1_validation=record.top1_validation,
+                top1_test=network_top1(network, record.resolution, dataset, dataset.test),
+                latency=Timed.of(finalist, gated),
+            )
+            for stage, (network, record), finalist in zip(compared, loaded, measured, strict=True)
+        )
+        return figures, missing
+
+    def _model_path(self, made: Made) -> Path:
+        return self.directory / "models" / f"{made}.onnx"
+
+    def _exported(self, made: Made, network: PlainNetwork, record: NetworkRecord) -> ExportedCandidate:
+        """A network as it is measured, in the precision of the target."""
+        path, options = self._model_path(made), self.pruner.options
+        export_network(network, record, self.chosen.dataset, path, options.precision, options.remainder)
+        return ExportedCandidate(record.identity, path.read_bytes(), record.top1_validation)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
