@@ -13,29 +13,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
-from torch.nn import functional
 
 from hwnas.cli.console import Bars, bars, print_table
-from hwnas.data import Dataset, ImageSet, load_dataset, to_input
-from hwnas.data.augmentation import Augmentation
+from hwnas.data import Dataset, load_dataset
 from hwnas.errors import HwnasError, UserError
 from hwnas.pipeline.networks import open_supernet, ready_subnet
 from hwnas.pipeline.training import find_supernet
-from hwnas.spaces import Architecture, Space, get_space
-from hwnas.supernet import ElasticNetwork, PlainNetwork, SupernetRecord, load_record, recalibrate, top1
+from hwnas.spaces import Architecture, Space, get_space, single_space
+from hwnas.supernet import ElasticNetwork, load_record
 from hwnas.training import TrainingConfig
-from hwnas.training.optimization import learning_rate, make_optimizer, update_average
-from hwnas.training.state import Progress, State, read_progress
+from hwnas.training.alone import alone, train_alone
+from hwnas.training.validation import network_top1
 
-BATCH = 250
 RANDOM_SUBNETS = 30
 
 
@@ -68,7 +63,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         ]
         progress.finish()
         alone = [
-            Alone(space, chosen[i], i, supernet, dataset, load_record(directory), arguments.out).run(progress)
+            trained_alone(i, chosen[i], space, directory, dataset, arguments.out, progress)
             for i in range(arguments.alone)
         ]
     return summarise(rows, alone)
@@ -99,120 +94,37 @@ def row(
     """One subnet with the supernet's weights, on the test images."""
     if name == "largest":
         progress.start("test accuracy", total, unit="subnets")
-    accuracy = test_top1(ready_subnet(supernet, architecture, dataset), architecture.resolution, dataset)
+    network = ready_subnet(supernet, architecture, dataset)
+    accuracy = network_top1(network, architecture.resolution, dataset, dataset.test)
     progress.advance(note=f"{name}: {100 * accuracy:.2f} %")
     macs = float(supernet.space.macs(supernet.space.encode([architecture]))[0])
     return {"name": name, "architecture": architecture.id, "mmacs": round(macs / 1e6, 3), "top1": accuracy}
 
 
-def test_top1(network: PlainNetwork, resolution: int, dataset: Dataset) -> float:
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return top1(network, inputs(dataset.test, resolution, dataset))
-
-
-def inputs(split: ImageSet, resolution: int, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
-    for pixels, labels in zip(torch.split(split.pixels, BATCH), torch.split(split.labels, BATCH), strict=True):
-        x = to_input(pixels, resolution, dataset.mean, dataset.std)
-        yield x.contiguous(memory_format=torch.channels_last), labels
-
-
-class Alone:
-    """Training of one architecture with weights of its own, resumable."""
-
-    def __init__(
-        self,
-        space: Space,
-        architecture: Architecture,
-        index: int,
-        teacher: ElasticNetwork,
-        dataset: Dataset,
-        record: SupernetRecord,
-        out: Path,
-    ) -> None:
-        self.space, self.architecture, self.dataset, self.index = space, architecture, dataset, index
-        config = TrainingConfig.model_validate(record.training["config"])
-        teacher_sha256 = record.weights_sha256
-        sandwich = config.epochs - min(config.full_epochs, config.epochs)
-        passes = min(config.full_epochs, config.epochs) + sandwich * (config.random_subnets + 2)
-        self.config = config.model_copy(update={"epochs": passes, "full_epochs": 0, "random_subnets": 0})
-        self.teacher = ready_subnet(teacher, space.largest, dataset).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        torch.manual_seed(config.seed + index)
-        self.model = PlainNetwork.of(space, architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self.state = State(self.model, make_optimizer(self.model, self.config), average)
-        # Another teacher's students are others.
-        self.path = out / f"{architecture.id}-{teacher_sha256[:8]}.safetensors"
-
-    def run(self, bar: Bars) -> dict[str, Any]:
-        config, train = self.config, self.dataset.train
-        per_epoch = len(train) // config.batch_size
-        total = config.epochs * per_epoch
-        step = 0
-        if self.path.exists():
-            saved = read_progress(self.path)
-            if saved.model_copy(update={"step": 0}) != self._progress(0):
-                raise UserError(f"{self.path} is of another training; delete it, or give another --out.")
-            step = saved.step
-            self.state.restore(self.path)
-        bar.start(f"alone {self.index}", total, step, "step")
-        augment = Augmentation(config.augmentation)
-        while step < total:
-            epoch, position = divmod(step, per_epoch)
-            order = torch.from_numpy(np.random.default_rng((config.seed, epoch)).permutation(len(train)))
-            rows = order[position * config.batch_size : (position + 1) * config.batch_size]
-            images = augment(train.pixels[rows].float().div_(255), seed=config.seed * total + step)
-            self._step(images, train.labels[rows], step, per_epoch, total)
-            step += 1
-            bar.advance()
-            if step % config.checkpoint_steps == 0 or step == total:
-                self.state.save(self.path, self._progress(step))
-        bar.finish()
-        return {
-            "index": self.index,
-            "architecture": self.architecture.id,
-            "top1": self._accuracy(),
-            "passes": config.epochs,
-        }
-
-    def _step(self, images: Tensor, labels: Tensor, step: int, per_epoch: int, total: int) -> None:
-        """The loss of a sandwich's subnets: the teacher's soft labels, and the rest cross entropy."""
-        config = self.config
-        self.model.train()
-        with torch.no_grad():
-            target = self.teacher(self._input(images, self.space.largest.resolution)).softmax(1)
-        logits = self.model(self._input(images, self.architecture.resolution))
-        loss = config.distillation * functional.cross_entropy(logits, target)
-        if config.distillation < 1:
-            hard = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            loss = loss + (1 - config.distillation) * hard
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, per_epoch, total)
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        update_average(self.state.average, self.model, config.ema_decay, step)
-
-    def _input(self, images: Tensor, resolution: int) -> Tensor:
-        x = to_input(images, resolution, self.dataset.mean, self.dataset.std)
-        return x.contiguous(memory_format=torch.channels_last)
-
-    def _progress(self, step: int) -> Progress:
-        return Progress(
-            step=step,
-            seconds=0.0,
-            space=self.space.name,
-            num_classes=self.space.num_classes,
-            dataset_fingerprint=self.dataset.fingerprint,
-            config=self.config,
-        )
-
-    def _accuracy(self) -> float:
-        self.model.load_state_dict(self.model.state_dict() | self.state.average)
-        recalibrate(
-            self.model, (x for x, _ in inputs(self.dataset.recalibration, self.architecture.resolution, self.dataset))
-        )
-        return test_top1(self.model, self.architecture.resolution, self.dataset)
+def trained_alone(
+    index: int,
+    architecture: Architecture,
+    space: Space,
+    supernet: Path,
+    dataset: Dataset,
+    out: Path,
+    progress: Bars,
+) -> dict[str, Any]:
+    """An architecture with weights of its own; the training is resumable."""
+    record = load_record(supernet)
+    config = TrainingConfig.model_validate(record.training["config"])
+    full = min(config.full_epochs, config.epochs)
+    passes = full + (config.epochs - full) * (config.random_subnets + 2)
+    taught = {"teacher": str(supernet), "seed": config.seed + index}
+    network = train_alone(
+        out / f"{architecture.id}-{record.weights_sha256[:8]}",  # another teacher's students are others
+        single_space(space.name, space.network(architecture), space.norm_eps),
+        dataset,
+        TrainingConfig.model_validate(alone(config.model_dump() | taught, passes)),
+        progress,
+    )
+    accuracy = network_top1(network, architecture.resolution, dataset, dataset.test)
+    return {"index": index, "architecture": architecture.id, "top1": accuracy, "passes": passes}
 
 
 def summarise(rows: list[dict[str, Any]], alone: list[dict[str, Any]]) -> dict[str, Any]:
