@@ -8,45 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-
-import torch
 
 from hwnas.devices import Device
 from hwnas.errors import UserError
 from hwnas.files import locked, read_model, require_same, sha256_of, write_atomic, write_json
 from hwnas.pipeline.chosen import Chosen
-from hwnas.pipeline.finetuned import FineTuningConfig, FineTuningResult, Made, NetworkFigures, Timed
-from hwnas.pipeline.networks import export_network, ready_subnet
+from hwnas.pipeline.finetuned import FineTuningConfig, FineTuningResult
+from hwnas.pipeline.finetuned_figures import figures_of, model_path, promise_builds
+from hwnas.pipeline.network_steps import NetworkSteps, Stage, Trained
 from hwnas.pipeline.pruning import Limit, Pruner, Savings
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import training_config
 from hwnas.pipeline.unpruned import nearest_unpruned
 from hwnas.progress import Progress, Silent
-from hwnas.search import ExportedCandidate, Percentile
+from hwnas.search import Percentile
 from hwnas.search.finalists import PROMISE_BUILDS
 from hwnas.spaces import Architecture
-from hwnas.supernet import NetworkRecord, PlainNetwork, load_network, load_record, save_network
+from hwnas.supernet import load_record, save_network
 from hwnas.supernet.checkpoint import WEIGHTS_FILE
-from hwnas.supernet.network_file import NETWORK_FILE, NETWORK_RECORD
 from hwnas.supernet.pruning import MULTIPLE, Layout, channel_importance, narrowed
 from hwnas.training import TrainingConfig
-from hwnas.training.alone import FIXED, alone, train_alone
-from hwnas.training.trainer import dataset_record
-from hwnas.training.validation import inputs, network_top1, recalibrated
+from hwnas.training.alone import FIXED, alone
+from hwnas.training.validation import inputs, recalibrated
 
 GENTLER = 0.2
 """Of the supernet's learning rate: the weights need not be found, only fitted."""
-
-
 MODEL_FILE = "model.onnx"
-
-Trained = tuple[PlainNetwork, dict[str, Any] | None]
-"""A network, and how it was trained alone, if it was."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +71,9 @@ class Pruning:
         return cls(limit, rounds, training_config(alone(training.model_dump(), epochs)), multiple)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A network as it lies in a directory of its own."""
-
-    made: Made
-    directory: Path
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights."""
-        return sha256_of(self.directory / NETWORK_FILE)
-
-    @property
-    def files(self) -> list[Path]:
-        """Weights and record."""
-        return [self.directory / NETWORK_FILE, self.directory / NETWORK_RECORD]
-
-    def load(self) -> tuple[PlainNetwork, NetworkRecord]:
-        """Network and record."""
-        return load_network(self.directory)
-
-
 def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]) -> TrainingConfig:
-    """How a subnet is trained alone: as its supernet was, at a gentler rate, and taught by its largest subnet.
+    """How a subnet is trained alone: as its supernet was, and taught by its largest subnet, at a gentler rate that
+    falls from the first step on.
 
     Args:
         settings: that are to be otherwise.
@@ -115,7 +86,7 @@ def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]
     if unfitting:
         raise UserError(f"A fine-tuning has no setting {', '.join(sorted(unfitting))}; leave it out of --config.")
     base = training_config(load_record(supernet).training.get("config", {}))
-    gentler = {"learning_rate": GENTLER * base.learning_rate, "teacher": str(supernet)}
+    gentler = {"learning_rate": GENTLER * base.learning_rate, "warmup_epochs": 0.0, "teacher": str(supernet)}
     return training_config(alone(base.model_dump() | gentler | dict(settings), epochs))
 
 
@@ -151,6 +122,7 @@ class FineTuning:
         self.tables = tables
         self.progress = progress or Silent()
         self.steps = Steps(directory)
+        self.networks = NetworkSteps(chosen, self.steps, self.progress)
         journal = directory / "journal.jsonl"
         multiple = pruning.multiple if pruning else MULTIPLE
         self.pruner = Pruner(device, chosen.space, statistic, builds, multiple, journal, self.progress)
@@ -167,9 +139,11 @@ class FineTuning:
         self.chosen.supernet  # noqa: B018 - what does not fit is refused before anything is written
         with locked(self.directory):
             self._freeze()
-            extracted = self._extracted(self.chosen.architecture, Stage("extracted", self.directory / "extracted"))
+            extracted = Stage("extracted", self.directory / "extracted")
+            self.networks.extracted(extracted, self.chosen.architecture)
             savings = self._savings(extracted)
-            stages = [extracted, self._trained("fine-tuned", extracted, self.directory / "fine-tuned", self.config)]
+            tuned = Stage("fine-tuned", self.directory / "fine-tuned")
+            stages = [extracted, self.networks.trained(tuned, extracted, self.config)]
             if savings is not None:
                 stages.append(self._pruned(stages[-1], savings))
             return self._result(stages, savings)
@@ -191,28 +165,6 @@ class FineTuning:
 
     # --- networks -----------------------------------------------------------------------------------------
 
-    def _extracted(self, architecture: Architecture, stage: Stage) -> Stage:
-        """A subnet with the supernet's weights."""
-        chosen = self.chosen
-        return self._network(
-            stage,
-            {"architecture": architecture.to_json()},
-            lambda: (ready_subnet(chosen.supernet, architecture, chosen.dataset), None),
-        )
-
-    def _trained(self, made: Made, before: Stage, directory: Path, config: TrainingConfig) -> Stage:
-        """The network trained further alone, or as it was where the validation images say that it was better."""
-
-        def make() -> Trained:
-            network, record = before.load()
-            trained = train_alone(directory, record.single_space, self.chosen.dataset, config, self.progress, network)
-            if self._top1_validation(trained) < record.top1_validation:
-                return network, record.training
-            return trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}
-
-        inputs = {"network": before.sha256, "config": config.model_dump(mode="json")}
-        return self._network(Stage(made, directory), inputs, make)
-
     def _pruned(self, before: Stage, savings: Savings) -> Stage:
         """The network with fewer channels, by rounds of pruning and fine-tuning."""
         assert self.pruning is not None
@@ -222,7 +174,7 @@ class FineTuning:
         stage = before
         for number, limit_ms in enumerate(limits, start=1):
             narrow = self._narrowed(stage, directory / f"{number}-narrowed", savings, limit_ms)
-            stage = self._trained("pruned", narrow, directory / f"{number}-trained", config)
+            stage = self.networks.trained(Stage("pruned", directory / f"{number}-trained"), narrow, config)
         return stage
 
     def _narrowed(self, before: Stage, directory: Path, savings: Savings, limit_ms: float) -> Stage:
@@ -236,36 +188,7 @@ class FineTuning:
             return recalibrated(narrowed(network, layout, widths, importance), resolution, dataset), record.training
 
         given = {"network": before.sha256, "limit_ms": limit_ms, "savings": savings.model_dump(mode="json")}
-        return self._network(Stage("pruned", directory), given | self._measuring, make)
-
-    def _network(self, stage: Stage, inputs: Mapping[str, Any], make: Callable[[], Trained]) -> Stage:
-        """A network, made and written if it was not."""
-        chosen = self.chosen
-
-        def write() -> None:
-            network, training = make()
-            of_the_space = network.network == chosen.space.network(chosen.architecture)
-            record = NetworkRecord(
-                space=chosen.space.name,
-                architecture=chosen.architecture.to_json() if of_the_space else None,
-                network=network.network,
-                norm_eps=network.norm_eps,
-                weights_sha256="",
-                dataset=dataset_record(chosen.dataset),
-                training=training,
-                top1_validation=self._top1_validation(network),
-            )
-            save_network(stage.directory, network, record)
-
-        self.steps.do(self._name(stage.directory), inputs, lambda: stage.files, write)
-        return stage
-
-    def _top1_validation(self, network: PlainNetwork) -> float:
-        dataset = self.chosen.dataset
-        return network_top1(network, self.chosen.architecture.resolution, dataset, dataset.validation)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.directory).as_posix()
+        return self.networks.network(Stage("pruned", directory), given | self._measuring, make)
 
     # --- measurements -------------------------------------------------------------------------------------
 
@@ -297,11 +220,19 @@ class FineTuning:
         delivered = Stage(last.made, self.directory)
 
         def write() -> None:
-            figures, missing = self._figures(stages, savings)
-            save_network(self.directory, *last.load())
-            write_atomic(self.directory / MODEL_FILE, self._model_path(last.made).read_bytes())
-            pruned = next((each for each in figures if each.made == "pruned"), None)
             pruner, chosen = self.pruner, self.chosen
+            compared, missing = list(stages), None
+            if savings is not None:
+                unpruned = nearest_unpruned(pruner, chosen, self.tables, savings.limit_ms)
+                if isinstance(unpruned, Architecture):
+                    stage = Stage("unpruned", self.directory / "unpruned")
+                    compared.append(self.networks.extracted(stage, unpruned))
+                else:
+                    missing = unpruned
+            figures = figures_of(compared, pruner, chosen.dataset, self.directory)
+            save_network(self.directory, *last.load())
+            write_atomic(self.directory / MODEL_FILE, model_path(self.directory, last.made).read_bytes())
+            pruned = next((each for each in figures if each.made == "pruned"), None)
             result = FineTuningResult(
                 space=chosen.space.name,
                 architecture=chosen.architecture.id,
@@ -309,63 +240,24 @@ class FineTuning:
                 target=pruner.device.target.name,
                 statistic=pruner.statistic,
                 basis="gated" if pruner.device.target.shared else "ungated",
-                builds=pruner.builds,
+                builds=promise_builds(pruner),
                 limit_ms=savings.limit_ms if savings else None,
                 kept=pruned.latency.figure_ms <= savings.limit_ms if savings and pruned else None,
-                networks=figures,
+                networks=tuple(figures),
                 delivered=last.made,
                 unpruned_missing=missing,
             )
             write_json(path, result)
 
-        given = {"networks": [stage.sha256 for stage in stages], "tables": str(self.tables), **self._measuring}
+        given: dict[str, Any] = {
+            "networks": [stage.sha256 for stage in stages],
+            "tables": str(self.tables),
+            **self._measuring,
+        }
         given["limit_ms"] = savings.limit_ms if savings else None
         outputs = [path, *delivered.files, self.directory / MODEL_FILE]
         self.steps.do("result", given, lambda: outputs, write)
         return read_model(path, FineTuningResult, what="result of a fine-tuning")
-
-    def _figures(
-        self, stages: Sequence[Stage], savings: Savings | None
-    ) -> tuple[tuple[NetworkFigures, ...], str | None]:
-        """Accuracy and latency of each network, all measured in one sitting; the test images are read here alone."""
-        compared, missing = list(stages), None
-        if savings is not None:
-            unpruned = nearest_unpruned(self.pruner, self.chosen, self.tables, savings.limit_ms)
-            if isinstance(unpruned, Architecture):
-                compared.append(self._extracted(unpruned, Stage("unpruned", self.directory / "unpruned")))
-            else:
-                missing = unpruned
-        loaded = [stage.load() for stage in compared]
-        candidates = [
-            self._exported(stage.made, network, record)
-            for stage, (network, record) in zip(compared, loaded, strict=True)
-        ]
-        measured = replace(self.pruner, journal=self.directory / "promises.jsonl").measure(
-            candidates, builds=max(self.pruner.builds, PROMISE_BUILDS)
-        )
-        dataset, gated = self.chosen.dataset, self.pruner.device.target.shared
-        figures = tuple(
-            NetworkFigures(
-                made=stage.made,
-                id=finalist.architecture.id,
-                macs=sum(block.macs for block in record.network.blocks),
-                params=sum(block.params for block in record.network.blocks),
-                top1_validation=record.top1_validation,
-                top1_test=network_top1(network, record.resolution, dataset, dataset.test),
-                latency=Timed.of(finalist, gated),
-            )
-            for stage, (network, record), finalist in zip(compared, loaded, measured, strict=True)
-        )
-        return figures, missing
-
-    def _model_path(self, made: Made) -> Path:
-        return self.directory / "models" / f"{made}.onnx"
-
-    def _exported(self, made: Made, network: PlainNetwork, record: NetworkRecord) -> ExportedCandidate:
-        """A network as it is measured, in the precision of the target."""
-        path, options = self._model_path(made), self.pruner.options
-        export_network(network, record, self.chosen.dataset, path, options.precision, options.remainder)
-        return ExportedCandidate(record.identity, path.read_bytes(), record.top1_validation)
 
 
 def _digest(value: object) -> str:
