@@ -62,7 +62,8 @@ def finetune(
 
     from hwnas.devices import load_target, open_device
     from hwnas.pipeline.chosen import choose
-    from hwnas.pipeline.finetuning import FineTuning, Pruning, training_settings
+    from hwnas.pipeline.finetuning import FineTuning
+    from hwnas.pipeline.finetuning_options import Pruning, training_settings
     from hwnas.pipeline.pruning import Limit
     from hwnas.pipeline.training import read_settings
 
@@ -89,11 +90,15 @@ def finetune(
     if json:
         print_json({"directory": str(output)} | result.model_dump(mode="json", by_alias=True))
     else:
-        _show(output, result)
+        print_finetuned(result)
+        out.print(
+            f"[bold]{output}[/]: {result.delivered} network in network.safetensors and model.onnx", soft_wrap=True
+        )
     result.require_kept()
 
 
-def _show(output: Path, result: FineTuningResult) -> None:
+def print_finetuned(result: FineTuningResult) -> None:
+    """The figures of a fine-tuning, for people."""
     rows = []
     for network in result.networks:
         latency = network.latency
@@ -115,4 +120,3 @@ def _show(output: Path, result: FineTuningResult) -> None:
     print_table(f"{result.space} on {result.target}, {result.dataset}; {result.builds} builds each", header, rows)
     for sentence in result.remarks():
         out.print(sentence, soft_wrap=True)
-    out.print(f"[bold]{output}[/]: {result.delivered} network in network.safetensors and model.onnx", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
+from hwnas.cli.finetune import print_finetuned
 from hwnas.cli.labels import EMULATED
 from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 
@@ -59,6 +60,12 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that evaluate at once; 0: this one alone.")] = 0,
     machines: Annotated[Path | None, typer.Option(help="YAML list of machines with workers.")] = None,
+    finetune_epochs: Annotated[
+        float, typer.Option(min=0, help="Of further training of the winner alone; 0: none (docs/finetuning.md).")
+    ] = 0.0,
+    prune: Annotated[
+        str | None, typer.Option(help="Latency that it is pruned to in ms, such as 0.06, or the share to go, as 30%.")
+    ] = None,
     allow_stale: Annotated[
         bool, typer.Option(help="Use a table measured on another device; the report says so.")
     ] = False,
@@ -99,6 +106,8 @@ def run(
         threads=threads,
         workers=workers,
         machines=None if machines is None else str(machines),
+        finetune_epochs=finetune_epochs,
+        prune=prune,
         allow_stale=allow_stale,
     )
     with bars() as progress:
@@ -107,6 +116,8 @@ def run(
         print_json(summary.model_dump(mode="json", by_alias=True))
     else:
         print_summary(summary)
+    if summary.finetuned is not None:
+        summary.finetuned.require_kept()
 
 
 def print_summary(summary: Summary) -> None:
@@ -137,6 +148,8 @@ def print_summary(summary: Summary) -> None:
         f"{f' (95 % interval {interval})' if interval else ''} and keeps the budget of {limit}.",
         soft_wrap=True,
     )
+    if summary.finetuned is not None:
+        print_finetuned(summary.finetuned)
     out.print(f"Report: [bold]{summary.report}[/]", soft_wrap=True)
 
 

@@ -56,6 +56,10 @@ class RunConfig(Document):
     """Processes that evaluate candidates at once; 0: the run's own alone.  What is found does not depend on it."""
     machines: str | None = None
     """YAML list of machines with workers, in place of ``workers``."""
+    finetune_epochs: float = Field(default=0.0, ge=0)
+    """Of further training of the winner alone; 0: none."""
+    prune: str | None = None
+    """What its latency is to come to by pruning, ms, or the share of it that is to go, such as ``30%``."""
     allow_stale: bool = False
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from hwnas.files import Document
+from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.report import Finalist, Measurement, OtherBudgetKept
 from hwnas.search import Percentile
 
@@ -64,6 +65,8 @@ class Summary(Document):
     top1_validation: float
     others: tuple[OtherBudgetKept, ...] = ()
     """Further budgets."""
+    finetuned: FineTuningResult | None = None
+    """What fine-tuning and pruning have made of the winner, where that was asked for."""
     yardsticks: tuple[YardstickSummary, ...]
     evaluations: int
     seconds_per_step: dict[str, float]

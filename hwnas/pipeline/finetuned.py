@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwnas.errors import HwnasError
 from hwnas.files import Document
 from hwnas.search import Finalist, Percentile
-from hwnas.training import TrainingConfig
 
 Made = Literal["extracted", "fine-tuned", "pruned", "unpruned"]
 """How a network came about: with the supernet's weights; trained further alone; the same with fewer channels; another
 subnet with the supernet's weights, predicted to take as long as the pruned one."""
-
-
-class FineTuningConfig(Document):
-    """What a directory holds the fine-tuning of."""
-
-    space: str
-    architecture: dict[str, Any]
-    supernet_sha256: str
-    dataset_fingerprint: str
-    training: TrainingConfig
 
 
 class Timed(BaseModel):

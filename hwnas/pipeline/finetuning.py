@@ -8,86 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from hwnas.devices import Device
-from hwnas.errors import UserError
+from hwnas.devices import CompileOptions, Device, informed
 from hwnas.files import locked, read_model, require_same, sha256_of, write_atomic, write_json
 from hwnas.pipeline.chosen import Chosen
-from hwnas.pipeline.finetuned import FineTuningConfig, FineTuningResult
+from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuned_figures import figures_of, model_path, promise_builds
+from hwnas.pipeline.finetuning_options import FineTuningConfig, Pruning
 from hwnas.pipeline.network_steps import NetworkSteps, Stage, Trained
-from hwnas.pipeline.pruning import Limit, Pruner, Savings
+from hwnas.pipeline.pruning import Pruner, Savings
 from hwnas.pipeline.steps import Steps
-from hwnas.pipeline.training import training_config
 from hwnas.pipeline.unpruned import nearest_unpruned
 from hwnas.progress import Progress, Silent
 from hwnas.search import Percentile
 from hwnas.search.finalists import PROMISE_BUILDS
 from hwnas.spaces import Architecture
-from hwnas.supernet import load_record, save_network
+from hwnas.supernet import save_network
 from hwnas.supernet.checkpoint import WEIGHTS_FILE
 from hwnas.supernet.pruning import MULTIPLE, Layout, channel_importance, narrowed
 from hwnas.training import TrainingConfig
-from hwnas.training.alone import FIXED, alone
 from hwnas.training.validation import inputs, recalibrated
 
-GENTLER = 0.2
-"""Of the supernet's learning rate: the weights need not be found, only fitted."""
 MODEL_FILE = "model.onnx"
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """How channels are removed.
-
-    Attributes:
-        limit: of the latency, to be kept as measured.
-        rounds: in which the limit is come to, with fine-tuning after each.
-        training: of each of these.
-        multiple: of which widths become.
-    """
-
-    limit: Limit
-    rounds: int
-    training: TrainingConfig
-    multiple: int = MULTIPLE
-
-    @classmethod
-    def of(
-        cls, limit: Limit, rounds: int, training: TrainingConfig, epochs: float | None, multiple: int = MULTIPLE
-    ) -> Self:
-        """With other epochs than ``training`` has, if any are given.
-
-        Raises:
-            UserError: there are none.
-        """
-        if epochs is None:
-            return cls(limit, rounds, training, multiple)
-        return cls(limit, rounds, training_config(alone(training.model_dump(), epochs)), multiple)
-
-
-def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]) -> TrainingConfig:
-    """How a subnet is trained alone: as its supernet was, and taught by its largest subnet, at a gentler rate that
-    falls from the first step on.
-
-    Args:
-        settings: that are to be otherwise.
-
-    Raises:
-        BadFileError: there is no such supernet.
-        UserError: a setting is unknown, out of range or none of a fine-tuning's.
-    """
-    unfitting = (FIXED.keys() | {"epochs", "full_epochs"}) & settings.keys()
-    if unfitting:
-        raise UserError(f"A fine-tuning has no setting {', '.join(sorted(unfitting))}; leave it out of --config.")
-    base = training_config(load_record(supernet).training.get("config", {}))
-    gentler = {"learning_rate": GENTLER * base.learning_rate, "warmup_epochs": 0.0, "teacher": str(supernet)}
-    return training_config(alone(base.model_dump() | gentler | dict(settings), epochs))
 
 
 class FineTuning:
@@ -103,6 +49,7 @@ class FineTuning:
         statistic: of the latency, that is measured and limited.
         builds: fresh ones of each network that is measured for the result.
         tables: directory of latency tables, for an unpruned subnet beside the pruned network.
+        options: how models are compiled and run; by default as the target says.
     """
 
     def __init__(
@@ -116,6 +63,7 @@ class FineTuning:
         statistic: Percentile = "p50",
         builds: int = PROMISE_BUILDS,
         tables: Path = Path("latency_tables"),
+        options: CompileOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.directory, self.chosen, self.config, self.pruning = directory, chosen, config, pruning
@@ -125,7 +73,17 @@ class FineTuning:
         self.networks = NetworkSteps(chosen, self.steps, self.progress)
         journal = directory / "journal.jsonl"
         multiple = pruning.multiple if pruning else MULTIPLE
-        self.pruner = Pruner(device, chosen.space, statistic, builds, multiple, journal, self.progress)
+        asked = options or device.default_options()
+        informed_options = informed(asked, device.fingerprint(asked))
+        self.pruner = Pruner(
+            device, chosen.space, informed_options, statistic, builds, multiple, journal, self.progress
+        )
+        self.result_path = directory / "result.json"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files that are delivered."""
+        return [self.result_path, *Stage("fine-tuned", self.directory).files, self.directory / MODEL_FILE]
 
     def execute(self) -> FineTuningResult:
         """Do what is not done yet, and return the figures.
@@ -216,8 +174,7 @@ class FineTuning:
         return savings
 
     def _result(self, stages: Sequence[Stage], savings: Savings | None) -> FineTuningResult:
-        path, last = self.directory / "result.json", stages[-1]
-        delivered = Stage(last.made, self.directory)
+        last = stages[-1]
 
         def write() -> None:
             pruner, chosen = self.pruner, self.chosen
@@ -247,7 +204,7 @@ class FineTuning:
                 delivered=last.made,
                 unpruned_missing=missing,
             )
-            write_json(path, result)
+            write_json(self.result_path, result)
 
         given: dict[str, Any] = {
             "networks": [stage.sha256 for stage in stages],
@@ -255,9 +212,8 @@ class FineTuning:
             **self._measuring,
         }
         given["limit_ms"] = savings.limit_ms if savings else None
-        outputs = [path, *delivered.files, self.directory / MODEL_FILE]
-        self.steps.do("result", given, lambda: outputs, write)
-        return read_model(path, FineTuningResult, what="result of a fine-tuning")
+        self.steps.do("result", given, lambda: self.outputs, write)
+        return read_model(self.result_path, FineTuningResult, what="result of a fine-tuning")
 
 
 def _digest(value: object) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field
 from torch import Tensor
 
-from hwnas.devices import CompileOptions, Device, informed
+from hwnas.devices import CompileOptions, Device
 from hwnas.errors import DeviceError, InfeasibleBudgetError, UserError
 from hwnas.files import Document
 from hwnas.latency.plan import Unit
@@ -103,6 +102,7 @@ class Pruner:
 
     Attributes:
         space: that they come from.
+        options: how they are compiled and run.
         statistic: of the latency, that limits are of.
         builds: fresh ones of a network that is to keep the last limit.
         multiple: of which widths become.
@@ -111,17 +111,12 @@ class Pruner:
 
     device: Device
     space: Space
+    options: CompileOptions
     statistic: Percentile
     builds: int
     multiple: int
     journal: Path
     progress: Progress
-
-    @cached_property
-    def options(self) -> CompileOptions:
-        """How models are compiled and run: as the target says."""
-        asked = self.device.default_options()
-        return informed(asked, self.device.fingerprint(asked))
 
     def candidate(self, network: Network) -> ExportedCandidate:
         """A network with random weights."""

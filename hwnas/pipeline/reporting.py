@@ -20,6 +20,7 @@ from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import BudgetChoice, ExportRecord, FinalistsDocument, Summary, WinnerDocument
 from hwnas.pipeline.documents import YardstickSummary as Yardstick
 from hwnas.pipeline.forms import Form
+from hwnas.pipeline.run_finetuning import finetuned, finetuned_networks
 from hwnas.search import Budget, Choice, Evaluation, Finalist
 from hwnas.search.bound import how_far_evaluated
 from hwnas.search.explain import ChangedBudget, Move, explain_evaluated
@@ -93,6 +94,7 @@ def assemble(run: Run) -> report.ReportData:
         ),
         winner=_winner(run, documents),
         yardsticks=tuple(_network(run, name) for name in _yardsticks(run, documents)),
+        finetuned=finetuned_networks(run),
         search=_search(run, documents),
         explained=_explained(run, documents),
         far_from_best=_far_from_best(run, documents),
@@ -172,6 +174,7 @@ def summarise(run: Run, page: Path) -> Summary:
         top1=top1,
         top1_validation=evaluation.top1,
         others=_others(run, documents),
+        finetuned=finetuned(run),
         yardsticks=tuple(
             Yardstick(
                 name=_name(yardstick.name),

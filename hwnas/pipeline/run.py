@@ -43,6 +43,7 @@ from hwnas.pipeline.logs import log_file
 from hwnas.pipeline.networks import export_subnet, export_yardstick, open_supernet
 from hwnas.pipeline.precision import CALIBRATION, PrecisionEvaluator, evaluator_in, service_in
 from hwnas.pipeline.reporting import assemble, finalists_document, summarise, winner_document
+from hwnas.pipeline.run_finetuning import check_finetuning, fine_tuning_of
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.training import find_supernet, read_settings, train_supernet, training_config
 from hwnas.progress import Progress, Silent
@@ -111,6 +112,7 @@ class Run:
             self._search()
             self._choose_winner()
             self._benchmark()
+            self._finetune()
             return self._report()
 
     def _checked_target(self) -> Target:
@@ -120,6 +122,7 @@ class Run:
         """
         target = load_target(self.config.target)
         RuntimeChoice(precision=self.config.precision).options(target)
+        check_finetuning(self.config)
         self.search_options  # noqa: B018
         if self.config.supernet and self.config.options:
             raise UserError("Tuned options are for training a supernet; give either them or a trained supernet.")
@@ -541,6 +544,23 @@ class Run:
         inputs = {"model": sha256_of(model), "device": self.device.fingerprint(options).identity8, **self._limited}
         self.steps.do(f"benchmark/{name}", inputs, lambda: [path], measure)
         return path
+
+    def _finetune(self) -> None:
+        """The winner trained further alone, and pruned, with a promise of its own."""
+        if not self.config.finetune_epochs:
+            return
+        tuning = fine_tuning_of(self)
+        inputs = {
+            "winner": sha256_of(self.directory / "winner.json"),
+            "weights": sha256_of(self.supernet_directory / "weights.safetensors"),
+            "training": tuning.config.model_dump(mode="json"),
+            "prune": self.config.prune,
+            "builds": self.config.builds,
+            "device": self.device.fingerprint(self.options).identity8,
+            **self._precise,
+            **self._limited,
+        }
+        self.steps.do("finetuning", inputs, lambda: tuning.outputs, tuning.execute)
 
     def _report(self) -> Summary:
         data_path, page_path = self.directory / "report.json", self.directory / "report.html"

@@ -287,6 +287,23 @@ class Step(Part):
     note: str = ""
 
 
+class FineTuned(Part):
+    """A network on the way from the winner to a fine-tuned and pruned one, or the unpruned one beside it.
+
+    ``figure_ms`` is the statistic of the budget, of the samples that a promise is kept on.
+    """
+
+    made: str
+    id: str
+    figure_ms: Milliseconds
+    interval_ms: tuple[Milliseconds, Milliseconds] | None = None
+    ungated_p50_ms: Milliseconds | None = None
+    top1_validation: Share
+    top1_test: Share
+    macs: int = Field(ge=0)
+    params: int = Field(ge=0)
+
+
 class ReportData(Document):
     """Everything that the page shows.
 
@@ -303,6 +320,7 @@ class ReportData(Document):
     asked: Asked
     winner: Winner
     yardsticks: tuple[Network, ...] = ()
+    finetuned: tuple[FineTuned, ...] = ()
     search: Search
     explained: Explained | None = None
     far_from_best: FarFromBest | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hwnas.report import formats
-from hwnas.report.data import HeldOutNetwork, Latency, LatencyFigures, Measurement, Network, ReportData
+from hwnas.report.data import FineTuned, HeldOutNetwork, Latency, LatencyFigures, Measurement, Network, ReportData
 from hwnas.report.explained import Alternative, AtAnotherBudget
 from hwnas.report.formats import ABSENT, decimal, milliseconds, percent, spread
 from hwnas.report.verdict import speed_up
@@ -73,6 +73,25 @@ def benchmark(data: ReportData) -> Grid:
     )
     grid = beside("The winner beside the yardsticks", [(n.name, n) for n in networks], quantities)
     return replace(grid, rows=tuple(row for row in grid.rows if any(cell != ABSENT for cell in row[1:])))
+
+
+def finetuned(data: ReportData) -> Grid:
+    """What fine-tuning and pruning have made of the winner."""
+
+    def interval(network: FineTuned) -> str:
+        return ABSENT if network.interval_ms is None else " to ".join(map(milliseconds, network.interval_ms))
+
+    quantities: tuple[tuple[str, Callable[[FineTuned], str]], ...] = (
+        (data.asked.statistic, lambda n: milliseconds(n.figure_ms)),
+        ("95 % interval", interval),
+        (f"p50, {AS_IT_RAN}", lambda n: milliseconds(n.ungated_p50_ms)),
+        ("test top-1, by torch", lambda n: percent(n.top1_test)),
+        ("validation top-1", lambda n: percent(n.top1_validation)),
+        ("multiply-accumulates", lambda n: formats.count(n.macs)),
+        ("parameters", lambda n: formats.count(n.params)),
+        ("architecture", lambda n: n.id),
+    )
+    return beside("The winner trained further alone", [(n.made, n) for n in data.finetuned], quantities)
 
 
 def candidates(data: ReportData) -> Grid:

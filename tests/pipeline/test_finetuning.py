@@ -19,15 +19,20 @@ from hwnas.data import Dataset
 from hwnas.devices import Engine, Measurement, MeasureOptions
 from hwnas.errors import BadFileError, DeviceError, HwnasError, InfeasibleBudgetError, UserError
 from hwnas.export import export_onnx, input_resolution
-from hwnas.files import read_json_lines, sha256_of
+from hwnas.files import read_json_lines, sha256_of, write_json
 from hwnas.pipeline.chosen import Chosen, choose
+from hwnas.pipeline.config import RunConfig, freeze_config
+from hwnas.pipeline.documents import WinnerDocument
 from hwnas.pipeline.finetuned import FineTuningResult
-from hwnas.pipeline.finetuning import FineTuning, Pruning, training_settings
+from hwnas.pipeline.finetuning import FineTuning
+from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.networks import export_network, read_architecture
 from hwnas.pipeline.pruning import Limit, Savings
 from hwnas.progress import Silent
+from hwnas.report import Latency
+from hwnas.report import Measurement as Promise
 from hwnas.spaces import get_space
-from hwnas.supernet import load_network
+from hwnas.supernet import load_network, shipped_supernets
 from tests.forked import begun, finished
 from tests.latency.fake_device import FakeDevice
 
@@ -302,6 +307,20 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
         read_architecture(SPACE, str(tmp_path / "none.json"))
     with pytest.raises(UserError, match=r"is no finished run"):
         choose(str(tmp_path), Silent())
+
+
+def test_a_finished_run_stands_for_its_winner(supernet: Path, tmp_path: Path) -> None:
+    architecture = get_space("mobilenet_v3/small").smallest
+    freeze_config(tmp_path, RunConfig(target="host-cpu", space="mobilenet_v3/small", dataset="fashion-mnist"))
+    promise = Promise(gated=Latency(samples=700, p50_ms=0.1))
+    winner = WinnerDocument(
+        id=architecture.id, architecture=architecture.to_json(), promise=promise, promised_ms=0.1, broke_budget=()
+    )
+    write_json(tmp_path / "winner.json", winner)
+    found = choose(str(tmp_path), Silent())
+    assert found.architecture == architecture and found.dataset.name == "fashion-mnist"
+    assert found.supernet_directory in shipped_supernets()
+    assert choose(str(tmp_path), Silent(), supernet=supernet).supernet_directory == supernet
 
 
 def test_the_command_refuses_in_a_sentence(tmp_path: Path) -> None:

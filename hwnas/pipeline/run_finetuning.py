@@ -1,0 +1,87 @@
+"""``hwnas run --finetune-epochs``: its winner, trained further alone and made narrower, beside what was promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas import report
+from hwnas.errors import UserError
+from hwnas.files import read_model, sha256_of
+from hwnas.pipeline.chosen import WINNER_FILE, Chosen
+from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.documents import WinnerDocument
+from hwnas.pipeline.finetuned import FineTuningResult
+from hwnas.pipeline.finetuning import FineTuning
+from hwnas.pipeline.finetuning_options import Pruning, training_settings
+from hwnas.pipeline.pruning import Limit
+from hwnas.spaces import Architecture, without_precision
+
+if TYPE_CHECKING:
+    from hwnas.pipeline.run import Run
+
+PRUNING_ROUNDS = 3
+
+
+def check_finetuning(config: RunConfig) -> Limit | None:
+    """What is left of the winner's latency by pruning, if it is pruned.
+
+    Raises:
+        UserError: that is no limit, or what is asked for cannot be had together.
+    """
+    if config.finetune_epochs and config.fps:
+        raise UserError("Fine-tuned networks are measured back to back; give --finetune-epochs without --fps.")
+    if config.prune is None:
+        return None
+    if not config.finetune_epochs:
+        raise UserError("A pruned network must learn again; give --prune with --finetune-epochs.")
+    return Limit.parse(config.prune)
+
+
+def fine_tuning_of(run: Run) -> FineTuning:
+    """The fine-tuning of a run's winner, in a directory of its own."""
+    config, limit = run.config, check_finetuning(run.config)
+    winner = read_model(run.directory / WINNER_FILE, WinnerDocument, what="winner")
+    training = training_settings(run.supernet_directory, config.finetune_epochs, {"seed": config.seed})
+    architecture = without_precision(Architecture.from_json(winner.architecture))
+    weights = sha256_of(run.supernet_directory / "weights.safetensors")
+    return FineTuning(
+        run.directory / "finetuned" / f"{winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
+        Chosen(run.space, architecture, run.supernet_directory, run.dataset),
+        training,
+        run.device,
+        None if limit is None else Pruning(limit, PRUNING_ROUNDS, training),
+        statistic=config.statistic,
+        builds=config.builds,
+        tables=Path(config.table).parents[1] if config.table else run.directory / "latency_tables",
+        options=run.options,
+        progress=run.progress,
+    )
+
+
+def finetuned(run: Run) -> FineTuningResult | None:
+    """What came of it; None where it was not asked for."""
+    if not run.config.finetune_epochs:
+        return None
+    return read_model(fine_tuning_of(run).result_path, FineTuningResult, what="result of a fine-tuning")
+
+
+def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
+    """The networks for the page."""
+    result = finetuned(run)
+    if result is None:
+        return ()
+    return tuple(
+        report.FineTuned(
+            made=network.made,
+            id=network.id,
+            figure_ms=network.latency.figure_ms,
+            interval_ms=network.latency.interval_ms,
+            ungated_p50_ms=network.latency.ungated_p50_ms,
+            top1_validation=network.top1_validation,
+            top1_test=network.top1_test,
+            macs=network.macs,
+            params=network.params,
+        )
+        for network in result.networks
+    )
