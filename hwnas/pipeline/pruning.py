@@ -24,6 +24,8 @@ from hwnas.supernet.pruning import Layout, Widths, narrower, narrowest, pruning_
 
 WITHOUT_LIMIT_MS = 1e9
 """What a network is compared with that is only to be measured."""
+MARGIN = 0.01
+"""Share of the last limit that is left free when widths are chosen: other builds are a little slower or faster."""
 MOST_ATTEMPTS = 4
 """At a network of which a busy device gives too few samples; each builds it twice more."""
 
@@ -177,17 +179,18 @@ class Pruner:
     def choose(self, layout: Layout, importance: Mapping[int, Tensor], savings: Savings, limit_ms: float) -> Widths:
         """The widest network on the pruning path that is measured to keep a limit, by bisection.
 
-        The last limit is a promise, and is kept with the whole interval of the figure.
+        The last limit is a promise, and is kept with the whole interval of the figure and a margin.
 
         Raises:
             InfeasibleBudgetError: none keeps it.
         """
         path = pruning_path(layout, importance, savings.per_channel_ms, self.multiple)
         last = limit_ms == savings.limit_ms
+        aim_ms = limit_ms * (1 - MARGIN) if last else limit_ms
 
         def keeps(widths: Widths) -> bool:
             candidate = self.candidate(layout.narrowed(widths))
-            (found,) = self.measure([candidate], limit_ms, self.builds if last else 1)
+            (found,) = self.measure([candidate], aim_ms, self.builds if last else 1)
             return found.surely if last else found.keeps
 
         index = bisect_left(path, True, key=keeps)

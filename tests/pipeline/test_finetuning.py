@@ -28,6 +28,7 @@ from hwnas.pipeline.finetuning import FineTuning
 from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.networks import export_network, read_architecture
 from hwnas.pipeline.pruning import Limit, Savings
+from hwnas.pipeline.run_finetuning import check_finetuning
 from hwnas.progress import Silent
 from hwnas.report import Latency
 from hwnas.report import Measurement as Promise
@@ -321,6 +322,20 @@ def test_a_finished_run_stands_for_its_winner(supernet: Path, tmp_path: Path) ->
     assert found.architecture == architecture and found.dataset.name == "fashion-mnist"
     assert found.supernet_directory in shipped_supernets()
     assert choose(str(tmp_path), Silent(), supernet=supernet).supernet_directory == supernet
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"prune": "30%"}, "give --prune with --finetune-epochs"),
+        ({"prune": "much", "finetune_epochs": 1}, "--prune takes milliseconds"),
+        ({"fps": 30, "finetune_epochs": 1}, "without --fps"),
+    ],
+)
+def test_a_run_refuses_what_cannot_be_had_together(wish: dict[str, object], message: str) -> None:
+    config = RunConfig.model_validate({"target": "host-cpu", "space": "a/b", "dataset": "toy"} | wish)
+    with pytest.raises(UserError, match=message):
+        check_finetuning(config)
 
 
 def test_the_command_refuses_in_a_sentence(tmp_path: Path) -> None:
