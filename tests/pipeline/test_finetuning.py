@@ -28,11 +28,12 @@ from hwnas.pipeline.finetuning import FineTuning
 from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.networks import export_network, read_architecture
 from hwnas.pipeline.pruning import Limit, Savings
-from hwnas.pipeline.run_finetuning import check_finetuning
+from hwnas.pipeline.run import Run
+from hwnas.pipeline.run_finetuning import check_finetuning, finetuned, finetuned_networks
 from hwnas.progress import Silent
 from hwnas.report import Latency
 from hwnas.report import Measurement as Promise
-from hwnas.spaces import get_space
+from hwnas.spaces import Architecture, get_space
 from hwnas.supernet import load_network, shipped_supernets
 from tests.forked import begun, finished
 from tests.latency.fake_device import FakeDevice
@@ -310,18 +311,40 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
         choose(str(tmp_path), Silent())
 
 
-def test_a_finished_run_stands_for_its_winner(supernet: Path, tmp_path: Path) -> None:
-    architecture = get_space("mobilenet_v3/small").smallest
-    freeze_config(tmp_path, RunConfig(target="host-cpu", space="mobilenet_v3/small", dataset="fashion-mnist"))
+def write_winner(directory: Path, architecture: Architecture) -> None:
     promise = Promise(gated=Latency(samples=700, p50_ms=0.1))
     winner = WinnerDocument(
         id=architecture.id, architecture=architecture.to_json(), promise=promise, promised_ms=0.1, broke_budget=()
     )
-    write_json(tmp_path / "winner.json", winner)
+    write_json(directory / "winner.json", winner)
+
+
+def test_a_finished_run_stands_for_its_winner(supernet: Path, tmp_path: Path) -> None:
+    architecture = get_space("mobilenet_v3/small").smallest
+    freeze_config(tmp_path, RunConfig(target="host-cpu", space="mobilenet_v3/small", dataset="fashion-mnist"))
+    write_winner(tmp_path, architecture)
     found = choose(str(tmp_path), Silent())
     assert found.architecture == architecture and found.dataset.name == "fashion-mnist"
     assert found.supernet_directory in shipped_supernets()
     assert choose(str(tmp_path), Silent(), supernet=supernet).supernet_directory == supernet
+
+
+def test_as_a_step_of_a_run_it_is_of_the_winner_and_told_in_the_report(supernet: Path, tmp_path: Path) -> None:
+    asked = {"target": "host-cpu", "space": SPACE.name, "dataset": "toy", "supernet": str(supernet)}
+    run = Run(tmp_path, RunConfig.model_validate(asked | {"finetune_epochs": 1, "prune": "20%"}))
+    run.device, run.dataset, run.space = FakeDevice(), toy.dataset(), SPACE  # type: ignore[assignment]
+    architecture = chosen(supernet).architecture
+    write_winner(tmp_path, architecture)
+    run._finetune()
+    result = finetuned(run)
+    assert result is not None and result.architecture == architecture.id and result.kept
+    rows = finetuned_networks(run)
+    assert [row.made for row in rows] == ["extracted", "fine-tuned", "pruned"]
+    assert rows[-1].figure_ms <= 0.8 * rows[0].figure_ms * 1.01
+    again = FakeDevice()
+    run.device = again  # type: ignore[assignment]
+    run._finetune()
+    assert again.measured == [] and "finetuning" in run.steps.skipped
 
 
 @pytest.mark.parametrize(
