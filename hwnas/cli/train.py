@@ -21,6 +21,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Weights to begin with: efficientnet-lite0, or a supernet's directory.")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Who teaches: efficientnet-lite2, or a supernet's directory.")
+    ] = None,
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
@@ -42,7 +45,8 @@ def train(
 
         torch.set_num_threads(threads)
     settings = read_settings(config, options)
-    given = {"init": init, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    given = {"init": init, "teacher": teacher, "epochs": epochs, "batch_size": batch_size}
+    given |= {"learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     with bars() as progress:
         dataset = load_dataset(data, root=data_root, download=download, progress=progress)

@@ -52,7 +52,8 @@ class TrainingConfig(BaseModel):
     drop_connect: float = Field(default=0.0, ge=0, lt=1)
     """Probability that the largest subnet's last residual is left out for an image; it rises from 0 with depth."""
     teacher: str | None = None
-    """Directory of a supernet whose largest subnet teaches; by default the recipe's own teacher does."""
+    """``efficientnet-lite2``, or the directory of a supernet whose largest subnet teaches; by default the recipe's own
+    teacher does."""
     distillation: float = Field(default=1.0, ge=0, le=1)
     """Weight of the teacher's soft labels in the loss of those that it teaches; the rest is cross entropy."""
     divergence: Literal["kl", "alpha"] = "kl"

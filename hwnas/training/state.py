@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from pathlib import Path
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hwnas.errors import BadFileError, UserError
-from hwnas.files import Document, describe, write_atomic
+from hwnas.files import Document, describe
 from hwnas.training.config import TrainingConfig
+from hwnas.training.tensor_file import read_metadata, read_tensors, write_tensors
 
 STATE_FILE = "state.safetensors"
+_WHAT = "training state"
 
 
 class Progress(Document):
@@ -32,7 +31,7 @@ class Progress(Document):
     dataset_fingerprint: str
     config: TrainingConfig
     teacher_sha256: str = ""
-    """Of the weights of the directory that ``config`` names as teacher."""
+    """Of the weights of the network that ``config`` names as teacher."""
     beginning_sha256: str = ""
     """Of the weights that were given to begin with."""
 
@@ -72,9 +71,7 @@ class State:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        metadata = {"progress": progress.model_dump_json(), "sha256": weights_digest(contiguous)}
-        write_atomic(path, save(contiguous, metadata=metadata))
+        write_tensors(path, tensors, {"progress": progress.model_dump_json()})
 
     def restore(self, path: Path) -> None:
         """Put the tensors of :meth:`save` back in place.
@@ -82,13 +79,7 @@ class State:
         Raises:
             BadFileError: the file is not as it was written.
         """
-        with _opened(path) as file:
-            tensors: Mapping[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
-        if weights_digest(tensors) != expected:
-            raise BadFileError(
-                f"training state {path} is corrupt (its SHA-256 is another); delete it to begin the training anew."
-            )
+        tensors = read_tensors(path, _WHAT)
         with torch.no_grad():
             self.model.load_state_dict(_below("model.", tensors))
             for name, tensor in _below("average.", tensors).items():
@@ -111,31 +102,12 @@ def read_progress(path: Path) -> Progress:
     Raises:
         BadFileError: it is not a state file of ours.
     """
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
+    metadata = read_metadata(path, _WHAT)
     try:
         return Progress.model_validate(json.loads(metadata["progress"]))
     except (KeyError, ValueError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else "it holds no training progress"
-        raise BadFileError(f"training state {path}: {reason}; delete it to begin the training anew.") from error
-
-
-def _opened(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise BadFileError(
-            f"training state {path} cannot be read ({error}); delete it to begin the training anew."
-        ) from error
-
-
-def weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over tensors and their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
+        raise BadFileError(f"{_WHAT} {path}: {reason}; delete it to begin anew.") from error
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,29 +12,38 @@ from torch import Tensor, nn
 from hwnas.data import Dataset, to_input
 from hwnas.data.dataset import Triple
 from hwnas.errors import UserError
+from hwnas.files import sha256_of
 from hwnas.supernet import load_supernet, recalibrate
+from hwnas.supernet.importing import LITE2, LITE2_RESOLUTION, LITE_MEAN, LITE_STD, lite2, weights_file
 
 RECALIBRATION_BATCH = 250
+_WORDNET = re.compile(r"n\d{8}")
+_IMAGENET = (1000, "n01440764", "n15075141")
+"""Number of classes, the first and the last, by their WordNet numbers, which ascend."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network with the resolution and the normalisation of its input."""
+    """A network with the resolution and the normalisation of its input.
+
+    ``held_out_top1``: in 0..1, of one whose classifier was fitted (:mod:`hwnas.training.probe`).
+    """
 
     network: nn.Module
     resolution: int
     mean: Triple
     std: Triple
+    held_out_top1: float | None = None
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images [n, 1 or 3, h, w] between 0 and 1."""
+        """Logits [n, classes] of images [n, 1 or 3, h, w], uint8 or between 0 and 1."""
         x = to_input(images, self.resolution, self.mean, self.std).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(x)
         return logits.float()
 
 
-def external_teacher(directory: Path, dataset: Dataset, device: torch.device) -> tuple[Teacher, str]:
+def supernet_teacher(directory: Path, dataset: Dataset, device: torch.device) -> tuple[Teacher, str]:
     """The largest subnet of a saved supernet, recalibrated on ``dataset``; and the SHA-256 of its weights.
 
     Raises:
@@ -52,3 +62,21 @@ def external_teacher(directory: Path, dataset: Dataset, device: torch.device) ->
     batches = torch.split(dataset.recalibration.pixels, RECALIBRATION_BATCH)
     recalibrate(network, (to_input(pixels.to(device), largest.resolution, mean, std) for pixels in batches))
     return Teacher(network, largest.resolution, mean, std), record.weights_sha256
+
+
+def lite2_teacher(device: torch.device) -> tuple[Teacher, str]:
+    """EfficientNet-Lite2 with its ImageNet classes, and the SHA-256 of its weights.
+
+    Raises:
+        BadFileError: its weights are others.
+        UserError: they are not installed.
+    """
+    network = lite2().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Teacher(network, LITE2_RESOLUTION, LITE_MEAN, LITE_STD), sha256_of(weights_file(LITE2))
+
+
+def has_imagenet_classes(dataset: Dataset) -> bool:
+    """Whether the classes are ImageNet's thousand in their order, as their names, which begin with numbers, tell."""
+    numbers = [name[:9] for name in dataset.class_names]
+    named = all(map(_WORDNET.fullmatch, numbers)) and numbers == sorted(numbers)
+    return named and (len(numbers), numbers[0], numbers[-1]) == _IMAGENET

@@ -6,6 +6,7 @@ Every random draw is a function of the seed and the step, so the state on disk i
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,10 +32,12 @@ from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.history import extend_history, restart_history
 from hwnas.training.losses import backward
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
+from hwnas.training.probe import Probe, external_teacher
 from hwnas.training.processes import average_gradients, share_batch_norms
 from hwnas.training.recipes import Phase, phases, subnets
-from hwnas.training.state import STATE_FILE, Progress, State, read_progress, weights_digest
-from hwnas.training.teachers import Teacher, external_teacher
+from hwnas.training.state import STATE_FILE, Progress, State, read_progress
+from hwnas.training.teachers import Teacher
+from hwnas.training.tensor_file import weights_digest
 from hwnas.training.validation import validation_top1
 
 METRICS_STEPS = 50
@@ -94,7 +97,9 @@ class Trainer:
         optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
-        self.teacher, self._teacher_sha256 = self._external_teacher()
+        external, self._teacher_sha256 = self._external_teacher()
+        self.teacher = external if isinstance(external, Teacher) else None
+        self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, space.num_classes)
         self.step = 0
         self.seconds = 0.0
@@ -121,6 +126,8 @@ class Trainer:
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         self._resume()
+        if self._probe is not None and self.teacher is None:
+            self.teacher = self._probe.fit(self.directory, self.accelerator, bar)
         bar.start("training", until, self.step, "step")
         accelerator = self.accelerator
         process, processes = accelerator.process_index, accelerator.num_processes
@@ -215,16 +222,21 @@ class Trainer:
             largest = self.space.largest
             self.teacher = Teacher(network, largest.resolution, self.dataset.mean, self.dataset.std)
 
-    def _external_teacher(self) -> tuple[Teacher | None, str]:
+    def _external_teacher(self) -> tuple[Teacher | Probe | None, str]:
         if self.config.teacher is None:
             return None, ""
-        return external_teacher(Path(self.config.teacher), self.dataset, self.accelerator.device)
+        return external_teacher(self.config.teacher, self.dataset, self.accelerator.device)
 
     def _placed(self, model: Network) -> Network:
         """On the device, and with batch norms over the images of all processes."""
         if self.accelerator.num_processes > 1:
             share_batch_norms(model, self.accelerator.num_processes)
         return model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def _of_teacher(self) -> dict[str, float]:
+        """How good the teacher is, where it was fitted and that is known."""
+        top1 = None if self.teacher is None else self.teacher.held_out_top1
+        return {} if top1 is None or math.isnan(top1) else {"held_out_top1_teacher": top1}
 
     # --- files --------------------------------------------------------------------------------------------
 
@@ -302,7 +314,7 @@ class Trainer:
                 "seconds": round(self.seconds, 1),
                 "torch": torch.__version__,
             },
-            metrics={f"validation_{name}": value for name, value in metrics.items()},
+            metrics={f"validation_{name}": value for name, value in metrics.items()} | self._of_teacher(),
         )
         if self.accelerator.is_main_process:
             record = save_supernet(self.directory, self._averaged_model(), record)

