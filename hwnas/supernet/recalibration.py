@@ -13,7 +13,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the batch-norm statistics of a plain network to their mean over ``batches`` [n, 3, r, r].
 
     The statistics of shared weights mix those of all subnets, so every subnet is recalibrated before it is
-    evaluated (Yu and Huang 2019, "Universally Slimmable Networks", Sec. 3.3).  The network is left in
+    evaluated ("post-statistics", Yu and Huang 2019, "Universally Slimmable Networks").  The network is left in
     evaluation mode.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
     learning_rate_floor: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the learning rate below which it does not fall (constant ending, Yu et al. 2020, Sec. 3.2)."""
+    """Share of the learning rate below which it does not fall (constant ending, Yu et al. 2020, Sec. 3.1)."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor on the learning rate from each block to the one before it (Howard and Ruder 2018, Sec. 3.2)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)

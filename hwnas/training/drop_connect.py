@@ -21,7 +21,7 @@ class DropConnect:
     """Leaves residuals out for some images and scales them up for the others.
 
     The probability rises linearly with depth (Huang et al. 2016, "Deep Networks with Stochastic Depth", Sec. 3), as
-    "drop connect" of EfficientNet (Tan and Le 2019).  As in BigNAS (Yu et al. 2020, Sec. 3.2), only the largest subnet,
+    "drop connect" of EfficientNet (Tan and Le 2019).  As in BigNAS (Yu et al. 2020, Sec. 3.1), only the largest subnet,
     which alone can overfit, is regularised.
 
     Args:

@@ -69,7 +69,7 @@ def alpha_divergence(student: Tensor, teacher: Tensor, alphas: tuple[float, floa
     """Adaptive alpha-divergence of a student from its teacher, mean over the batch.
 
     A negative alpha punishes a student that is too sure, a positive one a student that is not sure enough; of both
-    the larger counts for each image (Wang et al. 2021, "AlphaNet", Sec. 3).
+    the larger counts for each image (Wang et al. 2021, "AlphaNet", and ``AdaptiveLossSoft`` of its code).
 
     Args:
         student, teacher: logits [n, classes].

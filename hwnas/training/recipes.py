@@ -63,10 +63,10 @@ def subnets(space: Space, phase: Phase, config: TrainingConfig, step: int) -> li
 
 
 def _sandwich(space: Space, config: TrainingConfig, full_steps: int, total_steps: int) -> list[Phase]:
-    """The largest subnet alone, then the sandwich rule (Yu and Huang 2019, "Universally Slimmable Networks", Sec. 3.1).
+    """The largest subnet alone, then the sandwich rule (Yu and Huang 2019, "Universally Slimmable Networks").
 
-    The first of a sandwich teaches the others (in-place distillation, Sec. 3.3).  Without a phase of the largest alone
-    it is the single-stage training of BigNAS (Yu et al. 2020, Sec. 3.2).
+    The first of a sandwich teaches the others ("inplace distillation", ibid.).  Without a phase of the largest alone it
+    is the single-stage training of BigNAS (Yu et al. 2020, Sec. 3.1).
     """
     cycle = (0, total_steps, 1.0)
     draw = partial(sandwich, space, config.random_subnets)
@@ -103,7 +103,9 @@ SHRINKING = (
     Shrinking("width", 1, 25, 0.08),
     Shrinking("width", None, 125, 0.24),
 )
-"""Cai et al. 2020, "Once-for-All", appendix B; the full network had 180 epochs at ``FULL_RATE``."""
+"""Cai et al. 2020, "Once-for-All", appendix B, and ``train_ofa_net.py`` of their code, whose rates are those of each of
+32 GPUs; 125 epochs are 120 and 5 of warm-up.  The full network had 180 epochs at ``FULL_RATE``.  They draw 1, 2 and 4
+subnets a step in these phases; here ``random_subnets`` says how many."""
 
 
 def _progressive(space: Space, config: TrainingConfig, full_steps: int, total_steps: int) -> list[Phase]:
