@@ -99,24 +99,19 @@ def finetune(
 
 def print_finetuned(result: FineTuningResult) -> None:
     """The figures of a fine-tuning, for people."""
-    rows = []
-    for network in result.networks:
-        latency = network.latency
-        low, high = latency.interval_ms or (None, None)
-        rows.append(
-            [
-                f"{network.made}: {network.id}",
-                milliseconds(latency.figure_ms),
-                f"{milliseconds(low)} to {milliseconds(high)}",
-                milliseconds(latency.ungated_p50_ms),
-                f"{network.macs / 1e6:.2f} M",
-                f"{network.params / 1e3:.0f} k",
-                percent(network.top1_validation),
-                percent(network.top1_test),
-            ]
-        )
-    figure = f"{result.statistic} ({result.basis})"
-    header = ["", figure, "95 % interval", "p50 (ungated)", "MACs", "parameters", "validation top-1", "test top-1"]
-    print_table(f"{result.space} on {result.target}, {result.dataset}; {result.builds} builds each", header, rows)
+    networks, figure = result.networks, f"{result.statistic} ({result.basis})"
+    intervals = [network.latency.interval_ms or (None, None) for network in networks]
+    rows = [
+        [figure, *(milliseconds(network.latency.figure_ms) for network in networks)],
+        ["95 % interval", *(f"{milliseconds(low)}\nto {milliseconds(high)}" for low, high in intervals)],
+        ["p50 (ungated)", *(milliseconds(network.latency.ungated_p50_ms) for network in networks)],
+        ["test top-1", *(percent(network.top1_test) for network in networks)],
+        ["validation top-1", *(percent(network.top1_validation) for network in networks)],
+        ["MACs", *(f"{network.macs / 1e6:.2f} M" for network in networks)],
+        ["parameters", *(f"{network.params / 1e3:.0f} k" for network in networks)],
+        ["architecture", *(network.id for network in networks)],
+    ]
+    title = f"{result.space} on {result.target}, {result.dataset}; {result.builds} builds each"
+    print_table(title, ["", *(network.made for network in networks)], rows)
     for sentence in result.remarks():
         out.print(sentence, soft_wrap=True)

@@ -102,7 +102,12 @@ class FineTuningResult(Document):
         if after.top1_validation == before.top1_validation:
             said.append("Fine-tuning did not help by the validation images; the network is as it was.")
         if self.limit_ms is not None and self.kept:
-            said.append(f"The pruned network keeps {self.limit_ms:.4g} ms on builds that had no part in its choice.")
+            interval = self.of("pruned").latency.interval_ms
+            surely = interval is not None and interval[1] <= self.limit_ms
+            rest = "." if surely else "; its interval reaches above that."
+            said.append(
+                f"The pruned network keeps {self.limit_ms:.4g} ms on builds that had no part in its choice{rest}"
+            )
         if self.unpruned_missing is not None:
             said.append(f"No unpruned subnet stands beside it: {self.unpruned_missing}")
         return said
