@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """How well EfficientNet-Lite2 tells classes apart once its classifier is fitted to them, as a teacher's is.
 
-    python scripts/check_teacher.py --data cifar10 --data-root cifar-10-python --images 100 --validation 500
+    python scripts/check_teacher.py --data my_photos/ --images 100 --validation 500
 
-Prints a line: accuracy on validation images, chance, and accuracy on the training images held out while fitting.
+Prints a line: accuracy on validation images, and on the training images that were held out while fitting.
 """
 
 from __future__ import annotations
