@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from hwnas.spaces import BlockSpec, Choice, Slot, Space
@@ -50,5 +51,5 @@ def _right(resolution: int, width: int, _: int) -> BlockSpec:
     return BlockSpec("bottleneck", width, resolution, resolution, width, width, 3, skip=True)
 
 
-def _right_reads(_: int, __: int, source: int) -> tuple[str]:
-    return ("left",) if source == LEFT else ("stem",)
+def _right_reads(values: Mapping[str, int]) -> tuple[str]:
+    return ("left",) if values["right.source"] == LEFT else ("stem",)

@@ -15,7 +15,14 @@ Array = npt.NDArray[np.float32]
 # A prime, so that the rows of no weight matrix repeat each other in step.
 _POOL_SIZE = 65_537
 _BIAS_STD = 0.1
-_GAINS = {"project.conv": 1.0, "classifier": 1.0, "shortcut.conv": 1.0, "widen.conv": 0.1}
+_GAINS = {
+    "project.conv": 1.0,
+    "classifier": 1.0,
+    "shortcut.conv": 1.0,
+    "widen.conv": 0.1,
+    "mix.conv": 1.0,
+    "fit.conv": 0.4,
+}
 """By the end of a node's name; 2 for all others."""
 
 
@@ -24,7 +31,8 @@ def random_parameter(node: Node, role: str, seed: int, number: int) -> Array:
 
     Weights are scaled so that activations neither vanish into denormal numbers, which are computed more slowly, nor
     overflow: by He et al. 2015, Sec. 2.2, before an activation, and by Glorot and Bengio 2010 with unit gain
-    elsewhere; what each of many blocks adds to a rectified sum is smaller.
+    elsewhere; what each of many blocks adds to a rectified sum is smaller, and what a cell
+    reads, whose nodes add it up many times.
     """
     shape = node["parameters"][role]
     if role == "bias":

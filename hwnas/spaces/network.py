@@ -75,7 +75,7 @@ class Network:
 
     @property
     def nodes(self) -> list[Node]:
-        """What the network computes, in an order in which it can be executed."""
+        """What the network computes, in an order in which it can be executed, and nothing of it twice."""
         chain, names = Chain(), {number: name for name, number in self.outputs}
         given = {source: (graph_input(~source), shape) for source, shape in self._input_shapes().items()}
         for number, (spec, sources) in enumerate(zip(self.blocks, self.sources, strict=True)):
@@ -83,7 +83,7 @@ class Network:
             OPERATIONS[spec.op].append(chain, spec)
             chain.nodes[-1]["output"] = tensor = names.get(number, chain.tensor)
             given[number] = tensor, chain.shape
-        return chain.nodes
+        return _merged(chain.nodes, frozenset(names.values()))
 
     @property
     def released(self) -> list[tuple[int, ...]]:
@@ -138,6 +138,26 @@ class Network:
             for source, shape in zip(sources, spec.input_shapes, strict=False)
             if source < 0
         }
+
+
+def _merged(nodes: Sequence[Node], outputs: frozenset[str]) -> list[Node]:
+    """Without those that compute what an earlier one does, as torch's exporter and runtimes merge them.
+
+    Such nodes have no weights; where two blocks rectify or pool the same map, for example.
+    """
+    kept: list[Node] = []
+    first: dict[str, str] = {}
+    same: dict[str, str] = {}
+    for node in nodes:
+        node["inputs"] = [same.get(tensor, tensor) for tensor in node["inputs"]]
+        told = repr((node["op"], node["inputs"], node["attributes"]))
+        if node["parameters"] or node["output"] in outputs or told not in first:
+            kept.append(node)
+            if not node["parameters"]:
+                first.setdefault(told, node["output"])
+        else:
+            same[node["output"]] = first[told]
+    return kept
 
 
 def _said(shapes: Sequence[Shape]) -> str:

@@ -132,18 +132,19 @@ class Chain:
         # executes more slowly (4 % of a small network), and which TensorRT cannot compute in INT8.
         self.append(name, "GlobalAveragePool", [self.shape[0], 1, 1])
 
-    def average_pool(self, name: str, size: int) -> None:
-        """The mean over each square of ``size`` pixels, without padding."""
+    def average_pool(self, name: str, kernel: int, stride: int, padding: int = 0) -> None:
+        """The mean of what lies in each window; padding is not counted."""
         self.append(
             name,
             "AveragePool",
-            self._windowed(self.shape[0], size, size, 0),
+            self._windowed(self.shape[0], kernel, stride, padding),
             attributes={
                 "ceil_mode": 0,
-                "count_include_pad": 1,
-                "kernel_shape": [size, size],
-                "pads": [0] * 4,
-                "strides": [size, size],
+                # As torch exports it: without padding this says nothing.
+                "count_include_pad": int(padding == 0),
+                "kernel_shape": [kernel, kernel],
+                "pads": [padding] * 4,
+                "strides": [stride, stride],
             },
         )
 

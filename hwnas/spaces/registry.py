@@ -6,12 +6,12 @@ import difflib
 from typing import Any
 
 from hwnas.errors import UnknownNameError
-from hwnas.spaces import fire, mobilenet_v3, proxyless, resnet
+from hwnas.spaces import fire, mobilenet_v3, nasnet, proxyless, resnet
 from hwnas.spaces.family import Family
 from hwnas.spaces.space import Space
 
 FAMILIES: dict[str, Family[Any]] = {
-    family.name: family for family in (mobilenet_v3.FAMILY, proxyless.FAMILY, resnet.FAMILY, fire.FAMILY)
+    family.name: family for family in (mobilenet_v3.FAMILY, proxyless.FAMILY, resnet.FAMILY, fire.FAMILY, nasnet.FAMILY)
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,10 +47,8 @@ class Slot:
     ``build`` takes these values in order and returns the block, or None where the slot is empty.  An empty slot is a
     wire: it hands on what it reads first.
 
-    ``reads`` takes the same values and returns the labels of the slots, all earlier ones, whose outputs are the block's
-    inputs; None: the slot before this one, or the images.
-
-    Where one of these choices is inactive, the slot is empty and reads the slot before it.
+    ``reads`` takes the values of all active choices by label and returns the labels of the slots, all earlier ones,
+    whose outputs are the block's inputs; None: the slot before this one, or the images.
 
     ``output`` names the output of the network that the slot gives; in a space without any there is ``logits``, of the
     last slot.
@@ -59,7 +57,7 @@ class Slot:
     label: str
     choices: tuple[str, ...]
     build: Callable[..., BlockSpec | None]
-    reads: Callable[..., Sequence[str]] | None = None
+    reads: Callable[[Mapping[str, int]], Sequence[str]] | None = None
     output: str | None = None
 
 
@@ -157,8 +155,7 @@ class Space:
         sources: list[tuple[int, ...]] = []
         before = ""
         for slot, block in zip(self.slots, slot_blocks, strict=True):
-            chosen = [values.get(label) for label in slot.choices]
-            labels = (before,) if slot.reads is None or None in chosen else slot.reads(*chosen)
+            labels = (before,) if slot.reads is None else slot.reads(values)
             read = tuple(given[label] for label in labels)
             given[slot.label] = read[0] if block is None else len(blocks)
             if block is not None:

@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hwnas.agent.runtimes.quiet_ort import ort
 from hwnas.graphs import IR_VERSION, OPSET, block_graph, network_graph
-from hwnas.spaces import BlockSpec, get_space
+from hwnas.spaces import BlockSpec, Network, get_space
 from hwnas.supernet import PlainNetwork, mobilenet_v3_small
 from hwnas.supernet.layers import ConvNorm
 
@@ -22,11 +22,13 @@ PRESETS = [
     "resnet/small",
     "fire/small",
     "fire/small-bypass",
+    "nasnet/small",
 ]
 EXTREMES = [
     *((preset, extreme) for preset in PRESETS for extreme in ("smallest", "largest")),
     ("resnet/imagenet", "largest"),
     ("fire/imagenet", "largest"),
+    ("nasnet/imagenet", "largest"),
 ]
 HEAD = BlockSpec("head", 16, 3, 3, 10, 32, activation="h_swish")
 MBCONV = BlockSpec("mbconv", 16, 9, 9, 16, 64, 5, 1, True, "h_swish", True)
@@ -47,7 +49,7 @@ def normal(*shape: int) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_kind_of_block_is_valid_onnx_of_the_stated_shapes(preset: str) -> None:
     blocks = get_space(preset).distinct_blocks
-    some = np.random.default_rng(0).choice(len(blocks), 40, replace=False)
+    some = np.random.default_rng(0).choice(len(blocks), min(40, len(blocks)), replace=False)
     for spec in [blocks[0], blocks[-1], *(blocks[i] for i in some)]:
         model = block_graph(spec)
         # Infers every shape again and compares it with what the graph states.
@@ -75,7 +77,7 @@ def test_weights_are_a_function_of_the_seed() -> None:
 def test_random_weights_keep_every_activation_an_ordinary_number(preset: str, extreme: str) -> None:
     space = get_space(preset)
     architecture = getattr(space, extreme)
-    model = network_graph(space.blocks(architecture))
+    model = network_graph(space.network(architecture))
     model.graph.output.extend(list(model.graph.value_info))
     for activation in run(model, normal(1, 3, architecture.resolution, architecture.resolution)):
         assert np.isfinite(activation).all()
@@ -110,12 +112,12 @@ def folded(network: PlainNetwork) -> dict[str, npt.NDArray[np.float32]]:
 def test_with_a_networks_weights_a_graph_computes_what_the_network_does(preset: str) -> None:
     torch.manual_seed(0)
     if preset == "mobilenet_v3_small":
-        specs = mobilenet_v3_small(48, 10)
+        specs: Network | list[BlockSpec] = mobilenet_v3_small(48, 10)
     else:
         space = get_space(preset)
-        specs = list(space.blocks(space.decode(space.sample(np.random.default_rng(5), 1))[0]))
+        specs = space.network(space.decode(space.sample(np.random.default_rng(5), 1))[0])
     network = PlainNetwork(specs)
-    images = torch.randn(4, 3, specs[0].in_height, specs[0].in_width)
+    images = torch.randn(4, 3, *network.specs[0].input_shapes[0][1:])
     network.train()(images)  # so that the norms' statistics are none that folding could ignore
     network.eval()
     logits = run(network_graph(specs, batch=4, weights=folded(network)), images.numpy())[0]

@@ -37,7 +37,12 @@ def specs(draw: st.DrawFn) -> BlockSpec:
     if op in ("add", "concat"):
         inputs = draw(st.integers(1, 4)) if op == "concat" else 1
         return BlockSpec(op, ins, height, width, ins * inputs, activation="none" if op == "concat" else activation)
-    if op == "max_pool":
+    if op == "adapt":
+        sized = (ins, height * stride, width * stride, out)
+        return BlockSpec(op, *sized, stride=stride, activation="none")
+    if op == "separable":
+        return BlockSpec(op, *common, 0, kernel, stride, activation="relu")
+    if op in ("max_pool", "average_pool"):
         return BlockSpec(op, ins, height, width, ins, 0, kernel, stride, activation="none")
     if op == "conv":
         return BlockSpec(op, *common, 0, kernel, stride, activation=activation, skip=skip)
@@ -88,8 +93,14 @@ def expected_peak(spec: BlockSpec) -> int:
     """Most activations alive at once, by thinking each operation through."""
     pixels_in, pixels_out = spec.in_height * spec.in_width, spec.out_height * spec.out_width
     taken, given, mid = spec.in_channels * pixels_in, spec.out_channels * pixels_out, spec.mid_channels
-    if spec.op in ("conv", "max_pool"):
+    if spec.op in ("conv", "max_pool", "average_pool"):
         return taken + given
+    if spec.op == "adapt":
+        pooled = spec.in_channels * pixels_out
+        return max(taken + pooled, pooled + given) if spec.stride > 1 else taken + given
+    if spec.op == "separable":
+        filtered = spec.in_channels * pixels_out
+        return max(taken + filtered, 2 * filtered, filtered + given)
     if spec.op == "add":
         return 2 * taken
     if spec.op == "concat":

@@ -85,6 +85,18 @@ def test_nvidias_parser_and_builder_take_blocks_and_networks(precision: Precisio
         assert build(graph_in_precision(graph, precision, remainder=remainder)) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "remainder"), [("fp32", "fp32"), *FORMS])
+@pytest.mark.parametrize("extreme", ["largest", "smallest"])
+def test_nvidias_parser_and_builder_take_networks_of_cells(
+    extreme: str, precision: Precision, remainder: Remainder
+) -> None:
+    require_rtx()
+    space = get_space("nasnet/small")
+    model = network_graph(space.network(getattr(space, extreme)))
+    assert build(graph_in_precision(model, precision, remainder=remainder)) > 0
+
+
 def test_half_precision_computes_the_same_to_its_precision() -> None:
     model = random_network(2)
     images = normal(1, 3, *(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]))

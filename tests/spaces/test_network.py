@@ -66,6 +66,18 @@ def test_a_run_lets_go_of_what_nobody_reads_any_more() -> None:
     assert network.run(["x"], lambda number, taken: f"{number}({','.join(taken)})") == {"y": "3(0(x),2(1(0(x))))"}
 
 
+def test_what_two_blocks_compute_alike_without_weights_is_one_node() -> None:
+    pool = BlockSpec("max_pool", 8, 4, 4, 8, kernel=3, activation="none")
+    network = made(pool, pool, SUM, sources=[(-1,), (-1,), (0, 1)])
+    assert [(node["op"], node["inputs"]) for node in network.nodes] == [
+        ("MaxPool", ["input"]),
+        ("Add", ["0.pool", "0.pool"]),
+        ("Relu", ["2.sum"]),
+    ]
+    weighted = made(CONVOLUTION, CONVOLUTION, SUM, sources=[(-1,), (-1,), (0, 1)])
+    assert sum(node["op"] == "Conv" for node in weighted.nodes) == 2
+
+
 @pytest.mark.parametrize(
     ("blocks", "sources", "said"),
     [

@@ -23,6 +23,8 @@ NAMES = [
     "fire/small-bypass",
     "fire/imagenet",
     "fire/imagenet-bypass",
+    "nasnet/small",
+    "nasnet/imagenet",
 ]
 spaces = st.sampled_from([get_space(name) for name in NAMES])
 seeds = st.integers(0, 2**32)
@@ -127,13 +129,12 @@ def test_the_largest_and_the_smallest_are_so_in_work_and_weights(name: str) -> N
 @settings(max_examples=20, deadline=None)
 def test_blocks_fit_together(space: Space, seed: int) -> None:
     for architecture in space.decode(space.sample(np.random.default_rng(seed), 5)):
-        blocks = space.blocks(architecture)
-        assert blocks[0].in_channels == 3
-        assert blocks[0].in_height == blocks[0].in_width == architecture.resolution
-        for block, following in itertools.pairwise(blocks):
-            assert block.out_channels == following.in_channels
-            assert (block.out_height, block.out_width) == (following.in_height, following.in_width)
-        assert blocks[-1].out_channels == space.num_classes
+        network = space.network(architecture)
+        assert network.blocks == space.blocks(architecture)
+        assert network.inputs == {"input": [3, architecture.resolution, architecture.resolution]}
+        for block, sources in zip(network.blocks[1:], network.sources[1:], strict=True):
+            assert [network.blocks[source].output_shape for source in sources] == block.input_shapes
+        assert network.blocks[-1].output_shape == [space.num_classes]
 
 
 @given(spaces, seeds)

@@ -17,7 +17,7 @@ from hwnas.supernet import (
 )
 
 SMALL = ["mobilenet_v3/small", "proxyless/small", "resnet/small", "fire/small", "fire/small-bypass"]
-PRESETS = [*SMALL, "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
+PRESETS = [*SMALL, "nasnet/small", "mobilenet_v3/imagenet-w1.0", "mobilenet_v3/imagenet-w1.2"]
 
 
 def randomise(supernet: nn.Module) -> None:
@@ -76,7 +76,10 @@ def test_every_weight_is_reached_by_the_largest_subnet_or_a_kernel_transform(sup
     space = supernet.space
     small_kernels = {choice.label: choice.values[0] for choice in space.choices if choice.label.endswith("kernel")}
     choices = tuple((label, small_kernels.get(label, value)) for label, value in space.largest.choices)
-    for architecture in (space.largest, Architecture(space.name, choices)):
+    reaching = [space.largest, Architecture(space.name, choices)]
+    # Operations stand beside each other; none is a part of another.
+    reaching += random_architectures(space, 60) if space.family == "nasnet" else []
+    for architecture in reaching:
         supernet(torch.randn(2, 3, architecture.resolution, architecture.resolution), architecture).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in supernet.parameters())
     supernet.zero_grad(set_to_none=True)

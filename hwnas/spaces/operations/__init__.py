@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwnas.spaces.nodes import Chain, Shape
+from hwnas.spaces.operations.adapt import adapt
 from hwnas.spaces.operations.add import add, two_inputs
+from hwnas.spaces.operations.average_pool import average_pool
 from hwnas.spaces.operations.bottleneck import bottleneck
 from hwnas.spaces.operations.concat import concat, equal_inputs
 from hwnas.spaces.operations.conv import conv
@@ -18,6 +20,7 @@ from hwnas.spaces.operations.fire import fire
 from hwnas.spaces.operations.head import head
 from hwnas.spaces.operations.max_pool import max_pool
 from hwnas.spaces.operations.mbconv import mbconv
+from hwnas.spaces.operations.separable import separable
 
 if TYPE_CHECKING:
     from hwnas.spaces.block import BlockSpec
@@ -49,5 +52,8 @@ OPERATIONS: dict[str, Operation] = {
     "fire": Operation("Fire", fire),
     "add": Operation("Add", add, two_inputs),
     "concat": Operation("Concatenate", concat, equal_inputs),
+    "adapt": Operation("Adapt", adapt),
+    "average_pool": Operation("Average pool", average_pool),
+    "separable": Operation("Separable ×2", separable),
 }
 """By what ``BlockSpec.op`` says. New ones come last: latency models tell operations apart by their position."""

@@ -27,7 +27,7 @@ def bottleneck(chain: Chain, spec: BlockSpec) -> None:
     if not spec.skip:
         chain.tensor, chain.shape = block_input, shape
         if spec.stride > 1:
-            chain.average_pool("shortcut.pool", spec.stride)
+            chain.average_pool("shortcut.pool", spec.stride, spec.stride)
         chain.conv("shortcut.conv", spec.out_channels)
         shortcut = chain.tensor
     chain.append("sum", "Add", chain.shape, inputs=[shortcut, inside])

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 def concat(chain: Chain, spec: BlockSpec) -> None:
-    """``out_channels / in_channels`` maps, each of ``in_channels``."""
+    """``out_channels / in_channels`` maps, each of ``in_channels`` (``activation`` follows)."""
     chain.concat("channels", [tensor for tensor, _ in chain.inputs], spec.out_channels)
+    chain.activate("activation", spec.activation)
 
 
 def equal_inputs(spec: BlockSpec) -> list[Shape]:

@@ -8,7 +8,9 @@ from functools import partial
 from torch import nn
 
 from hwnas.spaces import BlockSpec
+from hwnas.supernet.blocks.adapt import Adapt, ElasticAdapt
 from hwnas.supernet.blocks.add import Add
+from hwnas.supernet.blocks.average_pool import AveragePool
 from hwnas.supernet.blocks.base import Block, ElasticBlock, Weightless, compute, copy_weights
 from hwnas.supernet.blocks.bottleneck import Bottleneck, ElasticBottleneck
 from hwnas.supernet.blocks.choice import ElasticChoice, kind
@@ -18,6 +20,7 @@ from hwnas.supernet.blocks.fire import ElasticFire, Fire
 from hwnas.supernet.blocks.head import ElasticHead, Head
 from hwnas.supernet.blocks.max_pool import MaxPool
 from hwnas.supernet.blocks.mbconv import ElasticMBConv, MBConv
+from hwnas.supernet.blocks.separable import ElasticSeparable, Separable
 
 BLOCKS: dict[str, Block] = {
     "mbconv": Block(MBConv, ElasticMBConv),
@@ -28,6 +31,9 @@ BLOCKS: dict[str, Block] = {
     "fire": Block(Fire, ElasticFire),
     "add": Block(Add, partial(Weightless, Add)),
     "concat": Block(Concat, partial(Weightless, Concat)),
+    "adapt": Block(Adapt, ElasticAdapt),
+    "average_pool": Block(AveragePool, partial(Weightless, AveragePool)),
+    "separable": Block(Separable, ElasticSeparable),
 }
 """By what ``BlockSpec.op`` says."""
 

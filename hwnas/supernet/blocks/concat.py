@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.spaces import BlockSpec
+from hwnas.supernet.layers import activate
 
 
 class Concat(nn.Module):
@@ -17,4 +18,4 @@ class Concat(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Maps [n, c, h, w] to [n, inputs·c, h, w]."""
-        return torch.cat(inputs, 1)
+        return activate(torch.cat(inputs, 1), self.spec.activation)

@@ -1,4 +1,4 @@
-"""A space of fires is trained by each recipe; what it gives is exported and executed from its nodes as it computes."""
+"""Spaces of each kind are trained by each recipe; what they give is exported and executed as it computes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from hwnas.agent.runtimes import RuntimeOptions, open_runtime
+from hwnas.errors import UserError
 from hwnas.export import PARITY_LIMIT, export_onnx
 from hwnas.graphs.node_file import as_node_file
-from hwnas.spaces import Space
-from hwnas.spaces.fire import Preset, Stage, choices, slots
+from hwnas.spaces import Space, fire, nasnet
 from hwnas.supernet import ElasticNetwork
 from hwnas.training import Trainer
 from hwnas.training.drop_connect import DropConnect
@@ -22,12 +22,22 @@ from hwnas.training.drop_connect import DropConnect
 sys.path.insert(0, str(Path(__file__).parent))
 import toy
 
-THIN = Preset(
+FIRE = fire.Preset(
     stem_width=16,
-    stages=(Stage(32, pool=False, depths=(1, 2)), Stage(64, pool=True, depths=(1, 2))),
+    stages=(fire.Stage(32, pool=False, depths=(1, 2)), fire.Stage(64, pool=True, depths=(1, 2))),
     resolutions=(16, 24),
     num_classes=len(toy.CLASSES),
     bypass=True,
+)
+# A stem wider than a cell gives, so that the first reduction cell reads one or the other.
+NASNET = nasnet.Preset(
+    stem_widths=(24,),
+    widths=(8, 16),
+    depths=(1, 2),
+    nodes=2,
+    kernels=(3, 5),
+    resolutions=(16, 24),
+    num_classes=len(toy.CLASSES),
 )
 RECIPES: dict[str, dict[str, Any]] = {
     "sandwich": {"epochs": 6},
@@ -36,22 +46,27 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def thin_space() -> Space:
-    return Space("fire", "thin", len(toy.CLASSES), choices(THIN), slots(THIN, len(toy.CLASSES)))
+def thin_space(family: str) -> Space:
+    classes = len(toy.CLASSES)
+    if family == "fire":
+        return Space(family, "thin", classes, fire.choices(FIRE), fire.slots(FIRE, classes))
+    return Space(family, "thin", classes, nasnet.choices(NASNET), nasnet.slots(NASNET, classes))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_learns(tmp_path: Path, name: str) -> None:
-    trainer = Trainer(tmp_path, thin_space(), toy.dataset(), toy.config(**RECIPES[name], drop_connect=0.1))
+@pytest.mark.parametrize(("family", "drop_connect", "least"), [("fire", 0.1, 0.9), ("nasnet", 0.0, 0.5)])
+def test_every_recipe_learns(tmp_path: Path, family: str, drop_connect: float, least: float, name: str) -> None:
+    """``least``: of the smallest, which in a cell space has no spatial filter but the stem's."""
+    config = toy.config(**RECIPES[name], drop_connect=drop_connect)
+    trainer = Trainer(tmp_path, thin_space(family), toy.dataset(), config)
     record = trainer.run()
     assert record.metrics["validation_top1_largest"] > 0.9
-    assert record.metrics["validation_top1_smallest"] > 0.9
+    assert record.metrics["validation_top1_smallest"] > least
 
 
-@pytest.fixture(scope="module")
-def supernet() -> ElasticNetwork:
+def made(family: str) -> ElasticNetwork:
     torch.manual_seed(0)
-    network = ElasticNetwork(thin_space())
+    network = ElasticNetwork(thin_space(family))
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
         torch.nn.init.normal_(norm.bias)
@@ -61,7 +76,9 @@ def supernet() -> ElasticNetwork:
     return network.eval()
 
 
-def test_a_subnet_is_exported_and_executed_as_it_computes(supernet: ElasticNetwork, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["fire", "nasnet"])
+def test_a_subnet_is_exported_and_executed_as_it_computes(family: str, tmp_path: Path) -> None:
+    supernet = made(family)
     space = supernet.space
     runtime, options = open_runtime("torch"), RuntimeOptions("cpu")
     for architecture in [space.largest, *space.decode(space.sample(np.random.default_rng(0), 2))]:
@@ -77,6 +94,11 @@ def test_a_subnet_is_exported_and_executed_as_it_computes(supernet: ElasticNetwo
             expected = subnet(images[:1]).numpy()
         assert expected.std() > 0.1, "or agreement would say nothing"
         np.testing.assert_allclose(engine.download()[0], expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def supernet() -> ElasticNetwork:
+    return made("fire")
 
 
 @torch.no_grad()
@@ -97,3 +119,8 @@ def test_drop_connect_leaves_fires_with_a_bypass_out_for_some_images(supernet: E
     images = torch.randn(1, 3, 24, 24).expand(32, -1, -1, -1)
     with torch.no_grad(), DropConnect(supernet, 0.5)((0, 1), 32, slice(0, 32)):
         assert len(supernet(images, space.largest).unique(dim=0)) > 2
+
+
+def test_drop_connect_says_that_cells_have_no_residual() -> None:
+    with pytest.raises(UserError, match="has no residual to leave out"):
+        DropConnect(made("nasnet"), 0.1)
