@@ -47,5 +47,5 @@ def _fixed(block: BlockSpec, _: int) -> BlockSpec:
     return block
 
 
-def _read(sources: tuple[int, ...], _: int) -> list[str]:
+def _read(sources: tuple[int, ...], _: object) -> list[str]:
     return [_label(source) for source in sources]
