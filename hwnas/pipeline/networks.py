@@ -15,12 +15,12 @@ from hwnas.graphs import Remainder
 from hwnas.pipeline.precision import in_precision
 from hwnas.search.record import read_evaluations, searched_space
 from hwnas.spaces import Architecture, Space, precision_of, without_precision
+from hwnas.spaces.yardsticks import mobilenet_v3_small
 from hwnas.supernet import (
     ElasticNetwork,
     NetworkRecord,
     PlainNetwork,
     load_supernet,
-    mobilenet_v3_small,
     recalibrate,
 )
 

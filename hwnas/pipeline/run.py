@@ -67,7 +67,8 @@ from hwnas.search.search import predictor_digest
 from hwnas.search.service import Service, subnet_service
 from hwnas.spaces import Architecture, BlockSpec, Space, get_space
 from hwnas.spaces.precision import BITS
-from hwnas.supernet import ElasticNetwork, mobilenet_v3_small
+from hwnas.spaces.yardsticks import mobilenet_v3_small
+from hwnas.supernet import ElasticNetwork
 from hwnas.training import TrainingConfig
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from hwnas.supernet.checkpoint import (
 from hwnas.supernet.evaluation import hits, top1
 from hwnas.supernet.network import ElasticNetwork
 from hwnas.supernet.network_file import NetworkRecord, holds_network, load_network, save_network
-from hwnas.supernet.plain import PlainNetwork, mobilenet_v3_small
+from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.recalibration import recalibrate
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "load_network",
     "load_record",
     "load_supernet",
-    "mobilenet_v3_small",
     "recalibrate",
     "save_network",
     "save_supernet",

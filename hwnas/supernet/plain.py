@@ -62,37 +62,3 @@ def initialise(network: nn.Module, norm_eps: float) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             module.eps = norm_eps
-
-
-def mobilenet_v3_small(resolution: int, num_classes: int) -> list[BlockSpec]:
-    """MobileNetV3-Small (Howard et al. 2019, Table 2), the yardstick that everybody knows.
-
-    As in torchvision, squeeze-and-excite has a quarter of the expanded channels, rounded to a multiple of 8.
-    """
-    rows: list[tuple[int, int, int, bool, bool, int]] = [
-        # kernel, expanded, out, SE, h-swish, stride
-        (3, 16, 16, True, False, 2),
-        (3, 72, 24, False, False, 2),
-        (3, 88, 24, False, False, 1),
-        (5, 96, 40, True, True, 2),
-        (5, 240, 40, True, True, 1),
-        (5, 240, 40, True, True, 1),
-        (5, 120, 48, True, True, 1),
-        (5, 144, 48, True, True, 1),
-        (5, 288, 96, True, True, 2),
-        (5, 576, 96, True, True, 1),
-        (5, 576, 96, True, True, 1),
-    ]
-    specs = [BlockSpec("conv", 3, resolution, resolution, 16, kernel=3, stride=2, activation="h_swish")]
-    for kernel, mid, out, se, h_swish, stride in rows:
-        last = specs[-1]
-        activation = "h_swish" if h_swish else "relu"
-        skip = stride == 1 and last.out_channels == out
-        size = (last.out_height, last.out_width)
-        specs.append(
-            BlockSpec("mbconv", last.out_channels, *size, out, mid, kernel, stride, se, activation, skip)  # type: ignore[arg-type]
-        )
-    size = (specs[-1].out_height, specs[-1].out_width)
-    specs.append(BlockSpec("conv", 96, *size, 576, activation="h_swish"))
-    specs.append(BlockSpec("head", 576, *size, num_classes, 1024, activation="h_swish"))
-    return specs

@@ -20,7 +20,8 @@ from hwnas.export import PARITY_LIMIT, ExportError, ParityError, export_onnx, mo
 from hwnas.export.onnx import _from_torch, _simplified
 from hwnas.graphs import block_graph, first_difference, half_precision_graph, network_graph, node_list
 from hwnas.spaces import Architecture, Network, get_space
-from hwnas.supernet import ElasticNetwork, PlainNetwork, mobilenet_v3_small, recalibrate
+from hwnas.spaces.yardsticks import mobilenet_v3_small
+from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate
 
 PRESETS = {
     "mobilenet_v3/small": 3,

@@ -11,7 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hwnas.agent.runtimes.quiet_ort import ort
 from hwnas.graphs import IR_VERSION, OPSET, block_graph, network_graph
 from hwnas.spaces import BlockSpec, Network, get_space
-from hwnas.supernet import PlainNetwork, mobilenet_v3_small
+from hwnas.spaces.yardsticks import mobilenet_v3_small
+from hwnas.supernet import PlainNetwork
 from hwnas.supernet.layers import ConvNorm
 
 PRESETS = [

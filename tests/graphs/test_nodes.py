@@ -15,7 +15,8 @@ from hwnas.graphs import INPUT, NETWORK_OUTPUT, node_list
 from hwnas.spaces import BlockSpec, Network, get_space, space_names
 from hwnas.spaces.block import Activation
 from hwnas.spaces.operations import OPERATIONS
-from hwnas.supernet import PlainNetwork, mobilenet_v3_small
+from hwnas.spaces.yardsticks import mobilenet_v3_small
+from hwnas.supernet import PlainNetwork
 
 sizes = st.integers(1, 17)
 spaces = st.sampled_from([get_space(name) for name in space_names()])

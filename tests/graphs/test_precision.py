@@ -27,7 +27,7 @@ from hwnas.graphs import (
 )
 from hwnas.graphs.qdq import quantised_weight, weight_scales
 from hwnas.spaces import BlockSpec, get_space
-from hwnas.supernet import mobilenet_v3_small
+from hwnas.spaces.yardsticks import mobilenet_v3_small
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rtx import build, require_rtx

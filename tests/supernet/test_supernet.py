@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from hwnas.spaces import Architecture, Space, get_space
+from hwnas.spaces.yardsticks import mobilenet_v3_small
 from hwnas.supernet import (
     ElasticNetwork,
     PlainNetwork,
     load_supernet,
-    mobilenet_v3_small,
     recalibrate,
     shipped_supernets,
     top1,
