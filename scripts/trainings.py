@@ -29,7 +29,7 @@ DIVERGED_FILE = "diverged.json"
 
 @dataclass(frozen=True)
 class Training:
-    """One run of ``hwnas train``: to be begun, gone on with, or done; ``beginning`` are weights as the trainer takes them."""
+    """One run of ``hwnas train``: to be begun, gone on with, or done; ``beginning`` is as of :class:`Trainer`."""
 
     directory: Path
     space: Space

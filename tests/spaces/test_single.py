@@ -14,8 +14,9 @@ from hwnas.supernet import ElasticNetwork, PlainNetwork
 def test_its_one_architecture_is_the_chain_and_computes_the_same(name: str) -> None:
     whole = get_space(name)
     (architecture,) = whole.decode(whole.sample(np.random.default_rng(1), 1))
-    space = single_space("drawn", whole.network(architecture), whole.norm_eps)
-    assert (space.name, space.count, space.num_classes) == ("single/drawn", 1, whole.num_classes)
+    space = single_space(name, whole.network(architecture), whole.norm_eps)
+    assert (space.count, space.num_classes) == (1, whole.num_classes)
+    assert space.name.startswith(f"{name}@")
     assert space.largest == space.smallest
     assert space.network(space.largest) == whole.network(architecture)
     torch.manual_seed(0)
