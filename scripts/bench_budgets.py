@@ -171,7 +171,9 @@ class Bench:
             yield [self._candidate(e.architecture, e.top1) for e in ranked[start : start + self.finalists]]
 
     def _candidate(self, architecture: Architecture, rank: float) -> ExportedCandidate:
-        return ExportedCandidate(architecture, network_graph(self.space.blocks(architecture)).SerializeToString(), rank)
+        return ExportedCandidate(
+            architecture, network_graph(self.space.network(architecture)).SerializeToString(), rank
+        )
 
     def _audit(self, promised: Finalist, budget: Budget, directory: Path) -> Finalist:
         (audited,) = measure_finalists(

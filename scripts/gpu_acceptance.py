@@ -294,7 +294,7 @@ def figures(validation: ValidationFigures | None) -> Any:
 
 def network(space: Space, seed: int) -> bytes:
     genome = space.sample(np.random.default_rng(seed), 1)
-    return bytes(network_graph(space.blocks(space.decode(genome)[0])).SerializeToString())
+    return bytes(network_graph(space.network(space.decode(genome)[0])).SerializeToString())
 
 
 def graph(space: Space, size: str) -> Any:
@@ -302,7 +302,7 @@ def graph(space: Space, size: str) -> Any:
     genomes = space.sample(np.random.default_rng(0), 1000)
     order = np.argsort(space.macs(genomes))
     chosen = order[0] if size == "smallest" else order[-1]
-    return network_graph(space.blocks(space.decode(genomes[chosen : chosen + 1])[0]))
+    return network_graph(space.network(space.decode(genomes[chosen : chosen + 1])[0]))
 
 
 def extreme(space: Space, size: str) -> bytes:

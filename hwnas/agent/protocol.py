@@ -121,6 +121,8 @@ class Fields:
     """Typed reading of a message's fields, so that a malformed request ends in a sentence and not in a traceback."""
 
     def __init__(self, message: Message) -> None:
+        if not isinstance(message, dict):
+            raise AgentError(ErrorKind.BAD_REQUEST, "an object is needed, found %s" % repr(message)[:60])
         self.message = message
 
     def text(self, name: str, default: Optional[str] = None) -> str:

@@ -79,7 +79,7 @@ def built(library: Library, model: onnx.ModelProto, precision: str, **build: obj
 
 @pytest.mark.parametrize(("name", "number", "way"), list(cases()))
 def test_random_subnets_of_every_space_build(name: str, number: int, way: str, library: Library) -> None:
-    model = network_graph(get_space(name).blocks(architectures(name)[number]))
+    model = network_graph(get_space(name).network(architectures(name)[number]))
     weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
     if way == DYNAMIC:
         size = built(library, with_dynamic_batch(model), "fp32", batch_range=(1, 2, 4))

@@ -38,7 +38,7 @@ def test_a_plan_is_reproducible_and_has_every_unit_once(seed: int) -> None:
 def test_a_plan_stopped_early_has_blocks_and_networks_from_everywhere(seed: int, stop: float) -> None:
     base = make_plan(SMALL, SMALL.resolutions, seed, 30, 30).base
     done = base[: int(stop * len(base))]
-    blocks = [unit.blocks[0] for unit in done if unit.architecture is None]
+    blocks = [unit.network.blocks[0] for unit in done if unit.architecture is None]
     assert len(blocks) == pytest.approx(stop * 460, rel=0.15)
     assert {block.op for block in blocks} >= {"mbconv"}
     calibration = [unit for unit in done if unit.role == "calibration"]
@@ -57,7 +57,7 @@ def test_more_networks_of_a_role_begin_with_the_fewer() -> None:
 @pytest.mark.parametrize("n", [10, 40, 120])
 def test_networks_are_spread_evenly_over_the_guessed_latency(n: int) -> None:
     units = spread_networks(SMALL, np.random.default_rng(0), {"calibration": 0, "validation": n})[0]["validation"]
-    costs = np.array([sum(block.macs for block in unit.blocks) for unit in units], float)
+    costs = np.array([sum(block.macs for block in unit.network.blocks) for unit in units], float)
     counts = np.histogram(costs, bins=5)[0]
     assert counts.min() >= 0.4 * n / 5
 

@@ -298,7 +298,7 @@ def test_fresh_networks_are_spread_over_latency_and_are_others() -> None:
     known = {unit.key.split()[1] for unit in first[:30]}
     others = fresh_networks(SPACE, 1, 40, known)
     assert len(others) == 40 and not known & {unit.key.split()[1] for unit in others}
-    cost = np.sort([sum(block.macs for block in unit.blocks) for unit in others])
+    cost = np.sort([sum(block.macs for block in unit.network.blocks) for unit in others])
     assert cost[-1] > 5 * cost[0]
     assert np.diff(cost).max() < 0.25 * (cost[-1] - cost[0])
     assert fresh_networks(SPACE, 1, 0, ()) == []
