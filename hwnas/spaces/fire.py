@@ -117,15 +117,11 @@ def _share(channels: int, sixteenths: int) -> int:
     return make_divisible(channels * sixteenths / WHOLE)
 
 
-def _stem(channels: int, resolution: int | None, width: int | None) -> BlockSpec | None:
-    if resolution is None or width is None:
-        return None
+def _stem(channels: int, resolution: int, width: int) -> BlockSpec:
     return BlockSpec("conv", 3, resolution, resolution, _share(channels, width), kernel=3, stride=2)
 
 
-def _pool(channels: int, reduction: int, resolution: int | None, width: int | None) -> BlockSpec | None:
-    if resolution is None or width is None:
-        return None
+def _pool(channels: int, reduction: int, resolution: int, width: int) -> BlockSpec:
     size, kept = reduced(resolution, reduction), _share(channels, width)
     return BlockSpec("max_pool", kept, size, size, kept, kernel=3, stride=2, activation="none")
 
@@ -134,14 +130,12 @@ def _first_fire(
     channels_before: int,
     channels: int,
     reduction: int,
-    resolution: int | None,
-    before: int | None,
-    width: int | None,
-    squeeze: int | None,
-    spatial: int | None,
-) -> BlockSpec | None:
-    if resolution is None or before is None or width is None or squeeze is None or spatial is None:
-        return None
+    resolution: int,
+    before: int,
+    width: int,
+    squeeze: int,
+    spatial: int,
+) -> BlockSpec:
     size = reduced(resolution, reduction)
     return _fire(_share(channels_before, before), size, _share(channels, width), squeeze, spatial)
 
@@ -150,13 +144,11 @@ def _further_fire(
     channels: int,
     reduction: int,
     bypass: bool,
-    resolution: int | None,
-    width: int | None,
-    squeeze: int | None,
-    spatial: int | None,
-) -> BlockSpec | None:
-    if resolution is None or width is None or squeeze is None or spatial is None:
-        return None
+    resolution: int,
+    width: int,
+    squeeze: int,
+    spatial: int,
+) -> BlockSpec:
     out = _share(channels, width)
     return _fire(out, reduced(resolution, reduction), out, squeeze, spatial, bypass)
 
@@ -166,11 +158,7 @@ def _fire(ins: int, size: int, outs: int, squeeze: int, spatial: int, bypass: bo
     return BlockSpec("fire", ins, size, size, outs, mid, 3, skip=bypass, spatial_channels=_share(outs, spatial))
 
 
-def _head(
-    channels: int, reduction: int, num_classes: int, resolution: int | None, width: int | None
-) -> BlockSpec | None:
-    if resolution is None or width is None:
-        return None
+def _head(channels: int, reduction: int, num_classes: int, resolution: int, width: int) -> BlockSpec:
     size = reduced(resolution, reduction)
     return BlockSpec("head", _share(channels, width), size, size, num_classes, activation="none")
 
