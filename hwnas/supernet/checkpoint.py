@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from hwnas.errors import BadFileError
-from hwnas.files import Document, read_bytes, read_model, sha256_of, write_atomic, write_json
+from hwnas.files import Document, read_bytes, read_model, write_atomic, write_json
 from hwnas.spaces import Space, get_space
 from hwnas.supernet.network import ElasticNetwork
 
@@ -48,9 +48,7 @@ class SupernetRecord(Document):
 
 def save_supernet(directory: Path, supernet: ElasticNetwork, record: SupernetRecord) -> SupernetRecord:
     """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
-    tensors = {name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}
-    write_atomic(directory / WEIGHTS_FILE, save(tensors))
-    record = record.model_copy(update={"weights_sha256": sha256_of(directory / WEIGHTS_FILE)})
+    record = record.model_copy(update={"weights_sha256": write_weights(supernet, directory / WEIGHTS_FILE)})
     write_json(directory / RECORD_FILE, record)
     return record
 
@@ -77,6 +75,13 @@ def load_supernet(directory: Path, space: Space | None = None) -> tuple[ElasticN
     supernet = ElasticNetwork(space or get_space(record.space, record.num_classes))
     fill(supernet, directory / WEIGHTS_FILE, record.weights_sha256, what="supernet weights")
     return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
+
+
+def write_weights(network: nn.Module, path: Path) -> str:
+    """Write all tensors of a network as safetensors, whole or not at all; returns the file's SHA-256."""
+    content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    write_atomic(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def fill(network: nn.Module, path: Path, sha256: str, *, what: str) -> None:

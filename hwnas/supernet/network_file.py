@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from hwnas.files import Document, read_model, sha256_of, write_atomic, write_json
+from hwnas.files import Document, read_model, write_json
 from hwnas.spaces import Architecture, Network, Space, single_space
-from hwnas.supernet.checkpoint import DatasetRecord, fill
+from hwnas.supernet.checkpoint import DatasetRecord, fill, write_weights
 from hwnas.supernet.plain import PlainNetwork
 
 NETWORK_FILE = "network.safetensors"
@@ -54,9 +53,7 @@ class NetworkRecord(Document):
 
 def save_network(directory: Path, network: PlainNetwork, record: NetworkRecord) -> NetworkRecord:
     """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(directory / NETWORK_FILE, save(tensors))
-    record = record.model_copy(update={"weights_sha256": sha256_of(directory / NETWORK_FILE)})
+    record = record.model_copy(update={"weights_sha256": write_weights(network, directory / NETWORK_FILE)})
     write_json(directory / NETWORK_RECORD, record)
     return record
 
