@@ -18,12 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from alone import judged_by_test
 from pages import curves, write_page
 from trainings import UNFINISHED, Training, run_all
 
@@ -62,7 +62,8 @@ def main() -> None:
     try:
         with bars() as progress:
             source = arguments.data or stamps(arguments.out / "pictures", arguments.stamps)
-            dataset = withheld(load_dataset(source, storage_size=arguments.pixels, splits=splits(), progress=progress))
+            found = load_dataset(source, storage_size=arguments.pixels, splits=splits(), progress=progress)
+            dataset = judged_by_test(found)
             trainings = {
                 start: [training(arguments, dataset, start, seed) for seed in range(arguments.seeds)]
                 for start in STARTS
@@ -116,11 +117,6 @@ def stamps(folder: Path, root: Path) -> Path:
 def splits() -> SplitConfig:
     """A fifth withheld; the validation split, which nobody needs here, is as small as can be."""
     return SplitConfig(validation=1e-9, test=WITHHELD)
-
-
-def withheld(dataset: Dataset) -> Dataset:
-    """The data set with the withheld fifth in the place of the images that are looked at as training goes on."""
-    return replace(dataset, readers={**dataset.readers, "validation": dataset.readers["test"]})
 
 
 def training(arguments: argparse.Namespace, dataset: Dataset, start: str, seed: int) -> Training:

@@ -6,69 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from hwnas.devices import Device
-from hwnas.errors import UserError
-from hwnas.graphs import network_graph
 from hwnas.latency import LatencyModel
-from hwnas.pipeline.latency import promise_protocol
-from hwnas.progress import Progress
-from hwnas.search import Budget, ExportedCandidate, measure_finalists
-from hwnas.spaces import Architecture, BlockSpec, Genomes, Network, Space, single_space
+from hwnas.pipeline.stopwatch import Stopwatch
+from hwnas.spaces import Architecture, BlockSpec, Genomes, Network, Space
 from hwnas.spaces.yardsticks import YARDSTICKS, widths
 
 BUILDS = 3
-MORE_BUILDS = 3
-"""Where samples are too few."""
+"""Of each network whose latency decides."""
 NEAREST = 3
 """Networks that are measured on several builds, of which the nearest is taken."""
 SPREAD = (0.88, 0.94, 1.0, 1.06, 1.12)
 """Factors on a width, over which latency is fitted by a line."""
 DRAWN = 100_000
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """Measures networks on a device, in a space's way; what the journal holds is not measured again."""
-
-    device: Device
-    space: Space
-    journal: Path
-    progress: Progress
-
-    def __call__(self, networks: Sequence[Network], builds: int = BUILDS) -> list[float]:
-        """Gated p50 in ms of each, over all its builds, which are measured in turn.
-
-        Raises:
-            UserError: the device was too disturbed.
-        """
-        candidates = [
-            ExportedCandidate(
-                single_space(self.space.name, network).largest, network_graph(network).SerializeToString(), top1=0.0
-            )
-            for network in networks
-        ]
-        for more in range(MORE_BUILDS + 1):
-            found = measure_finalists(
-                self.device,
-                candidates,
-                Budget.on(self.device.target, limit=1e9),
-                journal=self.journal,
-                builds=builds + more,
-                compile_options=self.device.default_options(),
-                measure_options=promise_protocol(self.device, self.space),
-                progress=self.progress,
-            )
-            times = [finalist.figure_ms for finalist in found if finalist.figure_ms is not None]
-            if len(times) == len(networks):
-                return times
-        raise UserError(
-            "A network gave too few samples in the device's fast state, however often it was built; free the device of "
-            "other work, and begin in another directory."
-        )
 
 
 @dataclass(frozen=True)
@@ -92,11 +44,11 @@ def scaled_to(name: str, alike: Network, watch: Stopwatch) -> Scaled:
     apart = replace(watch, journal=watch.journal.with_stem(f"{watch.journal.stem}-{name}"))
     about = grid[_bisected(grid, alike, apart)][0]
     spread = sorted({_at(grid, about * factor) for factor in SPREAD})
-    wanted_ms, *times = apart([alike, *(grid[number][1] for number in spread)])
+    wanted_ms, *times = apart.figures_ms([alike, *(grid[number][1] for number in spread)], BUILDS)
     fitted = np.polynomial.Polynomial.fit([grid[number][0] for number in spread], times, 1)
     order = sorted(range(spread[0], spread[-1] + 1), key=lambda number: abs(fitted(grid[number][0]) - wanted_ms))
     near = [grid[number] for number in order[:NEAREST]]
-    wanted_ms, *times = apart([alike, *(network for _, network in near)])
+    wanted_ms, *times = apart.figures_ms([alike, *(network for _, network in near)], BUILDS)
     (width, network), _ = min(zip(near, times, strict=True), key=partial(_distance, wanted_ms))
     return Scaled(width, network)
 
@@ -110,11 +62,11 @@ Grid = Sequence[tuple[float, Network]]
 
 def _bisected(grid: Grid, alike: Network, watch: Stopwatch) -> int:
     """Position of the first that is not faster than ``alike``, if latency rises; the last one, if all are."""
-    (wanted_ms,) = watch([alike], builds=1)
+    (wanted_ms,) = watch.figures_ms([alike])
     low, high = 0, len(grid) - 1
     while low < high:
         middle = (low + high) // 2
-        (found_ms,) = watch([grid[middle][1]], builds=1)
+        (found_ms,) = watch.figures_ms([grid[middle][1]])
         low, high = (middle + 1, high) if found_ms < wanted_ms else (low, middle)
     return low
 
@@ -160,7 +112,7 @@ def _nearest(
     others = np.unique(genomes[(genomes != genome).any(1)], axis=0)
     order = np.argsort(np.abs(model.predict(others)[0] - model.predict(genome)[0]), kind="stable")[:measured]
     near = space.decode(others[order])
-    wanted_ms, *times = watch([space.network(architecture) for architecture in (alike, *near)])
+    wanted_ms, *times = watch.figures_ms([space.network(architecture) for architecture in (alike, *near)], BUILDS)
     return [
         architecture for architecture, _ in sorted(zip(near, times, strict=True), key=partial(_distance, wanted_ms))
     ]

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from alone import Bench
-from equal_latency import Stopwatch, random_subnets, scaled_to, uniform_subnet
+from equal_latency import BUILDS, random_subnets, scaled_to, uniform_subnet
 
 from hwnas.cli.console import Bars
 from hwnas.devices import Device, load_target, open_device
@@ -14,6 +14,7 @@ from hwnas.files import Document, read_model, require_same, write_json
 from hwnas.latency import LatencyModel
 from hwnas.pipeline.latency import find_and_open_table
 from hwnas.pipeline.networks import read_architecture
+from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.search import Budget, SearchOptions, SubnetEvaluator, run_search
 from hwnas.spaces import Architecture, BlockSpec, Network, Space
 
@@ -97,7 +98,8 @@ def measured(bench: Bench, device: Device, arguments: argparse.Namespace, progre
     space = bench.space
     model = find_and_open_table(device, space, arguments.tables, allow_stale=arguments.allow_stale).model
     searched = searched_subnet(bench, model, device, arguments, progress)
-    watch = Stopwatch(device, space, arguments.out / "latencies.jsonl", progress)
+    journal = arguments.out / "latencies.jsonl"
+    watch = Stopwatch(device, space, device.default_options(), "p50", journal, progress)
     randoms = random_subnets(space, model, searched, arguments.seeds, watch)
     subnets = {
         SEARCHED: searched,
@@ -109,7 +111,7 @@ def measured(bench: Bench, device: Device, arguments: argparse.Namespace, progre
         scaled = scaled_to(name, space.network(searched), watch)
         blocks = tuple(block.to_json() for block in scaled.network.blocks)
         entries.append(Entry(name=name, blocks=blocks, width=scaled.width))
-    times = watch([entry.network(space) for entry in entries])
+    times = watch.figures_ms([entry.network(space) for entry in entries], BUILDS)
     return [entry.model_copy(update={"latency_ms": time}) for entry, time in zip(entries, times, strict=True)]
 
 

@@ -76,7 +76,7 @@ class FineTuning:
         asked = options or device.default_options()
         informed_options = informed(asked, device.fingerprint(asked))
         self.pruner = Pruner(
-            device, chosen.space, informed_options, statistic, builds, multiple, journal, self.progress
+            device, chosen.space, informed_options, statistic, journal, self.progress, builds, multiple
         )
         self.result_path = directory / "result.json"
 

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field
 from torch import Tensor
 
-from hwnas.devices import CompileOptions, Device
-from hwnas.errors import DeviceError, InfeasibleBudgetError, UserError
+from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.files import Document
-from hwnas.latency.plan import Unit
-from hwnas.latency.unit_model import unit_model
-from hwnas.pipeline.latency import promise_protocol
-from hwnas.progress import Progress
-from hwnas.search import Budget, ExportedCandidate, Finalist, Percentile, measure_finalists
-from hwnas.spaces import Network, Space, single_space
+from hwnas.pipeline.stopwatch import Stopwatch
+from hwnas.search import Percentile
+from hwnas.spaces import Network
 from hwnas.supernet.pruning import Layout, Widths, narrower, narrowest, pruning_path
 
-WITHOUT_LIMIT_MS = 1e9
-"""What a network is compared with that is only to be measured."""
 MARGIN = 0.01
 """Share of the last limit that is left free when widths are chosen: other builds are a little slower or faster."""
-MOST_ATTEMPTS = 4
-"""At a network of which a busy device gives too few samples; each builds it twice more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,68 +88,16 @@ class Savings(Document):
 
 
 @dataclass(frozen=True)
-class Pruner:
-    """Measures networks on a device and chooses widths by what they take.
-
-    Networks are measured whole, by their graphs alone, since latency does not depend on weights.
+class Pruner(Stopwatch):
+    """Chooses widths by what networks are measured to take.
 
     Attributes:
-        space: that they come from.
-        options: how they are compiled and run.
-        statistic: of the latency, that limits are of.
         builds: fresh ones of a network that is to keep the last limit.
         multiple: of which widths become.
-        journal: everything measured; what is there is not measured again.
     """
 
-    device: Device
-    space: Space
-    options: CompileOptions
-    statistic: Percentile
     builds: int
     multiple: int
-    journal: Path
-    progress: Progress
-
-    def candidate(self, network: Network) -> ExportedCandidate:
-        """A network with random weights."""
-        single = single_space(self.space.name, network)
-        unit = Unit.of_network(single, single.largest, "proposed")
-        return ExportedCandidate(single.largest, unit_model(unit, 1, self.options), 0.0)
-
-    def measure(
-        self, candidates: Sequence[ExportedCandidate], limit_ms: float = WITHOUT_LIMIT_MS, builds: int = 1
-    ) -> list[Finalist]:
-        """Fresh builds of whole networks, by one fast state, compared with a limit.
-
-        One of which a busy device gave too few samples is built and measured again and again, for a while.
-
-        Raises:
-            DeviceError: the device failed, or gave too few samples in all that time.
-        """
-        lacking = list(candidates)
-        for attempt in range(MOST_ATTEMPTS):
-            self._measured(lacking, limit_ms, (2 * attempt + 1) * builds)
-            found = self._measured(candidates, limit_ms, builds)
-            lacking = [each for each, told in zip(candidates, found, strict=True) if told.figure_ms is None]
-            if not lacking:
-                return found
-        raise DeviceError(
-            f"target '{self.device.target.name}' gave too few samples to state a {self.statistic}; give the same "
-            "command again when it is quieter, which goes on from here."
-        )
-
-    def _measured(self, candidates: Sequence[ExportedCandidate], limit_ms: float, builds: int) -> list[Finalist]:
-        return measure_finalists(
-            self.device,
-            candidates,
-            Budget.on(self.device.target, limit_ms, statistic=self.statistic),
-            journal=self.journal,
-            builds=builds,
-            compile_options=self.options,
-            measure_options=promise_protocol(self.device, self.space),
-            progress=self.progress,
-        )
 
     def savings(self, network: Network, limit: Limit) -> Savings:
         """What narrower groups of a network save."""
@@ -166,8 +105,7 @@ class Pruner:
         widths = tuple(group.width for group in layout.groups)
         halved = [narrower(layout, widths, number, width // 2, self.multiple) for number, width in enumerate(widths)]
         chosen = [widths, narrowest(layout, self.multiple), *(each or widths for each in halved)]
-        found = self.measure([self.candidate(layout.narrowed(each)) for each in chosen])
-        whole_ms, narrowest_ms, *halved_ms = map(figure_of, found)
+        whole_ms, narrowest_ms, *halved_ms = self.figures_ms([layout.narrowed(each) for each in chosen])
         gone = [sum(widths) - sum(each or ()) for each in halved]
         return Savings(
             latency_ms=whole_ms,
@@ -200,9 +138,3 @@ class Pruner:
                 "the limit, or try again when the device is quieter."
             )
         return path[index]
-
-
-def figure_of(finalist: Finalist) -> float:
-    """The statistic in ms of what :meth:`Pruner.measure` gave."""
-    assert finalist.figure_ms is not None
-    return finalist.figure_ms

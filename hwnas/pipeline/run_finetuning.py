@@ -16,6 +16,7 @@ from hwnas.pipeline.finetuning import FineTuning
 from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.pruning import Limit
 from hwnas.spaces import Architecture, without_precision
+from hwnas.supernet.checkpoint import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from hwnas.pipeline.run import Run
@@ -44,7 +45,7 @@ def fine_tuning_of(run: Run) -> FineTuning:
     winner = read_model(run.directory / WINNER_FILE, WinnerDocument, what="winner")
     training = training_settings(run.supernet_directory, config.finetune_epochs, {"seed": config.seed})
     architecture = without_precision(Architecture.from_json(winner.architecture))
-    weights = sha256_of(run.supernet_directory / "weights.safetensors")
+    weights = sha256_of(run.supernet_directory / WEIGHTS_FILE)
     return FineTuning(
         run.directory / "finetuned" / f"{winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
         Chosen(run.space, architecture, run.supernet_directory, run.dataset),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hwnas.errors import UserError
+from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.progress import Silent
 from hwnas.spaces import get_space, single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
@@ -28,7 +29,7 @@ import bench_yardsticks
 import pages
 import trainings
 from alone import Bench, image_passes
-from equal_latency import Stopwatch, random_subnets, scaled_to, uniform_subnet
+from equal_latency import BUILDS, random_subnets, scaled_to, uniform_subnet
 from lineup import SEARCHED, Entry, Lineup
 from trainings import UNFINISHED, Training, run_all
 
@@ -111,11 +112,12 @@ class Macs:
 
 def test_networks_of_equal_latency_are_found_and_not_measured_twice(tmp_path: Path) -> None:
     device = FakeDevice()
-    watch = Stopwatch(device, SPACE, tmp_path / "journal.jsonl", Silent())  # type: ignore[arg-type]
+    journal = tmp_path / "journal.jsonl"
+    watch = Stopwatch(device, SPACE, device.default_options(), "p50", journal, Silent())  # type: ignore[arg-type]
     searched = SPACE.architecture(resolution=56, stage1_depth=3)
     wanted = SPACE.network(searched)
     for name in YARDSTICKS:
-        wanted_ms, found_ms = watch([wanted, scaled_to(name, wanted, watch).network])
+        wanted_ms, found_ms = watch.figures_ms([wanted, scaled_to(name, wanted, watch).network], BUILDS)
         assert found_ms == pytest.approx(wanted_ms, rel=0.02), name
     randoms = random_subnets(SPACE, Macs(), searched, 2, watch)  # type: ignore[arg-type]
     uniform = uniform_subnet(SPACE, Macs(), searched, watch)  # type: ignore[arg-type]
