@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hwnas.errors import UserError
 
 if TYPE_CHECKING:
+    from hwnas.export.detections import Detections
     from hwnas.pipeline.budgets import WrittenBudgets
     from hwnas.search import Percentile
     from hwnas.search.options import Objective
@@ -96,3 +97,14 @@ def check_evaluations(evaluations: int) -> None:
     """
     if evaluations < 1:
         raise UserError(f"A search evaluates at least one candidate, not {evaluations}.")
+
+
+def check_detections(form: str) -> Detections:
+    """What a detector's model is to give.
+
+    Raises:
+        UserError: it is none of the three.
+    """
+    if form not in ("maps", "boxes", "nms"):
+        raise UserError(f"--detections is maps, boxes or nms, not '{form}'.")
+    return cast("Detections", form)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hwnas.cli.checks import check_detections
 from hwnas.cli.console import JsonOption, command, out, print_json
 
 
@@ -24,28 +25,33 @@ def export(
     data: Annotated[str, typer.Option(help="Data set that recalibrates batch norms.")] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Directory of trained weights; default: those shipped.")] = None,
+    detections: Annotated[
+        str, typer.Option(help="What a detector's model gives: maps (of the network), boxes (decoded), or nms.")
+    ] = "maps",
     json: JsonOption = False,
 ) -> None:
     """Extract a subnet, recalibrate it, export it, and compare it with torch on real images."""
+    form = check_detections(detections)
     import torch
 
     from hwnas.data import load_dataset
+    from hwnas.data.tasks import load_for
     from hwnas.pipeline.networks import export_network, export_subnet, open_supernet, read_architecture
     from hwnas.pipeline.training import require_supernet
     from hwnas.spaces import get_space
     from hwnas.supernet import holds_network, load_network
 
     torch.set_num_threads(1)
-    dataset = load_dataset(data, root=data_root)
     if holds_network(Path(architecture)):
         network, record = load_network(Path(architecture))
         chosen = record.identity
-        model = export_network(network, record, dataset, output)
+        model = export_network(network, record, load_dataset(data, root=data_root), output)
     else:
+        dataset = load_for(get_space(space), data, root=data_root)
         searched = get_space(space, dataset.num_classes)
         chosen = read_architecture(searched, architecture)
         weights = supernet or require_supernet(space, dataset)
-        model = export_subnet(open_supernet(weights, searched, dataset), chosen, dataset, output)
+        model = export_subnet(open_supernet(weights, searched, dataset), chosen, dataset, output, detections=form)
     if json:
         print_json(
             {

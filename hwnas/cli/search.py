@@ -65,7 +65,7 @@ def search(
     sought = check_objective(objective)
     precisions = check_precisions(precision)
 
-    from hwnas.data import load_dataset
+    from hwnas.data.tasks import load_for
     from hwnas.devices import Arrival
     from hwnas.pipeline.budgets import open_constraints
     from hwnas.pipeline.networks import open_supernet
@@ -79,7 +79,7 @@ def search(
     from hwnas.search.service import subnet_service
     from hwnas.spaces import get_space
 
-    dataset = load_dataset(data, root=data_root)
+    dataset = load_for(get_space(space), data, root=data_root)
     base = get_space(space, dataset.num_classes)
     options = SearchOptions(strategy=strategy, objective=sought, evaluations=evaluations, seed=seed)
     weights = supernet or require_supernet(space, dataset)

@@ -24,7 +24,9 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Who teaches: efficientnet-lite2, or a supernet's directory.")
     ] = None,
-    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file; for detectors, a folder as COCO's.")
+    ] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
     epochs: Annotated[float | None, typer.Option(help="Need not be whole.")] = None,
@@ -37,8 +39,9 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a once-for-all supernet; under torchrun, in several processes."""
-    from hwnas.data import load_dataset
+    from hwnas.data.tasks import load_for
     from hwnas.pipeline.training import read_settings, space_to_train, train_supernet, training_config
+    from hwnas.spaces import get_space
 
     if threads is not None:
         import torch
@@ -49,13 +52,14 @@ def train(
     given |= {"learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     with bars() as progress:
-        dataset = load_dataset(data, root=data_root, download=download, progress=progress)
         checked = training_config(settings, config)
-        record = train_supernet(out, space_to_train(space, checked.init), dataset, checked, progress)
+        chosen = space_to_train(space, checked.init)
+        dataset = load_for(get_space(chosen), data, root=data_root, download=download, progress=progress)
+        record = train_supernet(out, chosen, dataset, checked, progress)
     if int(os.environ.get("RANK", "0")):
         return  # one of several processes is enough to tell
     if json:
         print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
         return
     rows = [[name.replace("_", " "), percent(value)] for name, value in record.metrics.items()]
-    print_table(f"Supernet {record.space} in {out}", ["", "top-1"], rows)
+    print_table(f"Supernet {record.space} in {out}", ["", "top-1 or mAP"], rows)

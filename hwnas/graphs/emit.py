@@ -23,6 +23,8 @@ from hwnas.spaces.nodes import Node
 OPSET = 17
 IR_VERSION = 8
 PRODUCER = "hwnas"
+CONSTANT_INPUTS = {"Clip": ("min", "max"), "Resize": ("", "scales")}
+"""Attributes of nodes that are further inputs in ONNX, in their order; "" is an input that is left out."""
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -74,12 +76,14 @@ def _model(network: Network, batch: int, seed: int, weights: Weights | None) -> 
         parameters = [f"{node['name']}.{role}" for role in node["parameters"]]
         inputs = [*node["inputs"], *parameters]
         emitted = graph.node.add(op_type=node["op"], name=node["name"], input=inputs, output=[node["output"]])
-        if node["op"] == "Clip":
-            bounds = _bounds(node)
-            emitted.input.extend(bound.name for bound in bounds)
-            graph.initializer.extend(bounds)
-        else:
-            emitted.attribute.extend(helper.make_attribute(name, value) for name, value in node["attributes"].items())
+        constants = CONSTANT_INPUTS.get(node["op"], ())
+        for name, value in node["attributes"].items():
+            if name in constants:
+                constant = numpy_helper.from_array(np.array(value, np.float32), f"{node['name']}.{name}")
+                graph.initializer.append(constant)
+            else:
+                emitted.attribute.append(helper.make_attribute(name, value))
+        emitted.input.extend(name and f"{node['name']}.{name}" for name in constants)
         for role, parameter in zip(node["parameters"], parameters, strict=True):
             number = len(graph.initializer)
             array = random_parameter(node, role, seed, number) if weights is None else _given(weights, node, role)
@@ -91,14 +95,6 @@ def _model(network: Network, batch: int, seed: int, weights: Weights | None) -> 
 
 def _tensor_info(name: str, shape: list[int]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _bounds(node: Node) -> list[TensorProto]:
-    """The bounds of a ``Clip``, which are inputs in ONNX."""
-    return [
-        numpy_helper.from_array(np.array(value, np.float32), f"{node['name']}.{bound}")
-        for bound, value in node["attributes"].items()
-    ]
 
 
 def _given(weights: Weights, node: Node, role: str) -> npt.NDArray[np.float32]:

@@ -114,6 +114,17 @@ def _concat(model: Translation, node: NodeProto) -> None:
     model.append(node, {"axis": attributes_of(node)["axis"] % len(model.shapes[node.output[0]])})
 
 
+def _resize(model: Translation, node: NodeProto) -> None:
+    stated, given = attributes_of(node), model.constant(node, 2)
+    scales = [] if given is None else [float(scale) for scale in given]
+    repeats = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if any(stated.get(name) != value for name, value in repeats.items()) or not all(map(float.is_integer, scales)):
+        raise UntranslatableError(f"{described(node)} does more than to repeat pixels")
+    if len(scales) != 4 or scales[:2] != [1, 1]:
+        raise UntranslatableError(f"{described(node)} does not scale by constants, or more than height and width")
+    model.append(node, {"scales": [int(scale) for scale in scales]})
+
+
 def _flatten(model: Translation, node: NodeProto) -> None:
     if attributes_of(node).get("axis", 1) != 1:
         raise UntranslatableError(f"{described(node)} flattens from another axis than 1")
@@ -175,6 +186,7 @@ TRANSLATIONS: dict[str, Callable[[Translation, NodeProto], None]] = {
     "ReduceMean": _reduce_mean,
     "Relu": _plain,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Sigmoid": _plain,
 }
 """ONNX operator to what makes its node."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
+from onnx import ModelProto
 
 from hwnas.data import Dataset, to_input
+from hwnas.data.detection import DetectionDataset
+from hwnas.data.tasks import AnyDataset
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
+from hwnas.export.detections import Detections, with_detections
 from hwnas.files import read_json
 from hwnas.graphs import Remainder
 from hwnas.pipeline.precision import in_precision
@@ -28,7 +33,7 @@ PARITY_IMAGES = 64
 RECALIBRATION_BATCH = 250
 
 
-def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticNetwork:
+def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> ElasticNetwork:
     """Read trained weights and check that they are of this space and for these classes.
 
     Raises:
@@ -46,7 +51,7 @@ def open_supernet(directory: Path, space: Space, dataset: Dataset) -> ElasticNet
     return supernet
 
 
-def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: Dataset) -> PlainNetwork:
+def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: AnyDataset) -> PlainNetwork:
     """The subnet of an architecture with weights of its own and batch norms recalibrated."""
     network = supernet.extract(architecture)
     inputs = (
@@ -60,24 +65,31 @@ def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: 
 def export_subnet(
     supernet: ElasticNetwork,
     architecture: Architecture,
-    dataset: Dataset,
+    dataset: AnyDataset,
     path: Path,
     precision: str = "fp32",
     remainder: Remainder = "fp32",
+    detections: Detections = "maps",
 ) -> ExportedModel:
     """Write the subnet of an architecture as ONNX, compared with torch on real images in FP32.
 
     Args:
         precision: unless the architecture chooses one; see :func:`hwnas.pipeline.precision.in_precision`.
         remainder: with ``int8``, of what is not quantised.
+        detections: what a detector's model gives, see :func:`hwnas.export.detections.with_detections`.
 
     Raises:
         ParityError: the exported model computes something else.
         ExportError: it cannot be converted to the precision.
+        UserError: detections are wanted of a classifier, or a detector in another precision than FP32.
     """
     plain = without_precision(architecture)
     network, chosen = ready_subnet(supernet, plain, dataset), precision_of(architecture) or precision
-    return _export(network, plain.resolution, plain, dataset, path, chosen, remainder)
+    if isinstance(dataset, DetectionDataset) and chosen != "fp32":
+        raise UserError(f"Detectors are exported in fp32, not in {chosen}; leave out the precision.")
+    if isinstance(dataset, Dataset) and detections != "maps":
+        raise UserError(f"A classifier detects nothing; leave out --detections {detections}.")
+    return _export(network, plain.resolution, plain, dataset, path, chosen, remainder, detections)
 
 
 def export_network(
@@ -115,10 +127,11 @@ def _export(
     network: PlainNetwork,
     resolution: int,
     architecture: Architecture | None,
-    dataset: Dataset,
+    dataset: AnyDataset,
     path: Path,
     precision: str,
     remainder: Remainder,
+    detections: Detections = "maps",
 ) -> ExportedModel:
     images = to_input(dataset.validation.pixels[:PARITY_IMAGES], resolution, dataset.mean, dataset.std)
     exact = precision == "fp32"
@@ -129,7 +142,10 @@ def _export(
         std=dataset.std,
         extra={} if exact else {"precision": precision},
     )
-    convert = None if exact else partial(in_precision, precision=precision, remainder=remainder, dataset=dataset)
+    convert: Callable[[ModelProto], ModelProto] = partial(with_detections, form=detections)
+    if not exact:
+        assert isinstance(dataset, Dataset)
+        convert = partial(in_precision, precision=precision, remainder=remainder, dataset=dataset)
     return export_onnx(network, resolution, path, metadata=metadata, images=images, convert=convert)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from onnx import ModelProto
 
 from hwnas.data import Dataset, ImageSet
+from hwnas.errors import UserError
 from hwnas.export.calibration import Calibration, activation_scales
 from hwnas.export.half import half_precision
 from hwnas.export.quantizers import OnnxRuntimeQuantizer
@@ -39,12 +40,17 @@ class PrecisionEvaluator:
     Args:
         precision: of all; None where each architecture chooses its own.
         remainder: in INT8, of what is not quantised.
+
+    Raises:
+        UserError: the evaluator is of detectors.
     """
 
     def __init__(self, evaluator: SubnetEvaluator, precision: str | None, remainder: Remainder = "fp32") -> None:
-        self._evaluator = evaluator
+        if not isinstance(evaluator.dataset, Dataset):
+            raise UserError("Detectors are scored in fp32 alone; choose that precision, or a table of it.")
+        self._evaluator, self._dataset = evaluator, evaluator.dataset
         self._precision, self._remainder = precision, remainder
-        self._validation = sample_of(evaluator.dataset, "validation")
+        self._validation = sample_of(self._dataset, "validation")
         self.threads = evaluator.threads
 
     @property
@@ -60,7 +66,7 @@ class PrecisionEvaluator:
         if precision == "fp32":
             return self._evaluator(plain)
         exact = folded_graph(self._evaluator.ready(plain), batch=BATCH)
-        model = in_precision(exact, precision, self._remainder, self._evaluator.dataset)
+        model = in_precision(exact, precision, self._remainder, self._dataset)
         return float(hits(logits(model, self._validation, Silent()), self._validation).mean())
 
 
@@ -97,7 +103,11 @@ def in_precision(model: ModelProto, precision: str, remainder: Remainder, datase
 def evaluator_in(
     precisions: Sequence[str], evaluator: SubnetEvaluator, remainder: Remainder
 ) -> SubnetEvaluator | PrecisionEvaluator:
-    """What scores subnets in one precision, or each in the one of several that it chooses."""
+    """What scores subnets in one precision, or each in the one of several that it chooses.
+
+    Raises:
+        UserError: detectors are to be scored in another precision than FP32.
+    """
     if tuple(precisions) == ("fp32",):
         return evaluator
     return PrecisionEvaluator(evaluator, precisions[0] if len(precisions) == 1 else None, remainder)

@@ -13,7 +13,7 @@ from hwnas.progress import Progress
 from hwnas.supernet import SupernetRecord, load_record, shipped_supernets
 
 if TYPE_CHECKING:
-    from hwnas.data import Dataset
+    from hwnas.data.tasks import AnyDataset
     from hwnas.training import TrainingConfig
 
 
@@ -61,7 +61,7 @@ def space_to_train(space: str | None, init: str | None) -> str:
 
 
 def train_supernet(
-    directory: Path, space: str, dataset: Dataset, config: TrainingConfig, progress: Progress
+    directory: Path, space: str, dataset: AnyDataset, config: TrainingConfig, progress: Progress
 ) -> SupernetRecord:
     """Train a supernet for a data set's classes, or go on with it."""
     from hwnas.spaces import get_space
@@ -70,7 +70,7 @@ def train_supernet(
     return Trainer(directory, get_space(space, dataset.num_classes), dataset, config).run(progress)
 
 
-def find_supernet(space: str, dataset: Dataset) -> Path | None:
+def find_supernet(space: str, dataset: AnyDataset) -> Path | None:
     """The weights that come with hwnas for this space and exactly this data, if there are any."""
     for directory in shipped_supernets():
         record = load_record(directory)
@@ -79,7 +79,7 @@ def find_supernet(space: str, dataset: Dataset) -> Path | None:
     return None
 
 
-def require_supernet(space: str, dataset: Dataset) -> Path:
+def require_supernet(space: str, dataset: AnyDataset) -> Path:
     """:func:`find_supernet`, where nothing can be done without.
 
     Raises:

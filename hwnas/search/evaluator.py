@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hwnas.data.dataset import Dataset, ImageSet, to_input
+from hwnas.data.dataset import ImageSet, to_input
+from hwnas.data.detection import DetectionDataset, DetectionSet
+from hwnas.data.tasks import AnyDataset
+from hwnas.detection.scoring import scores
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, hits, recalibrate
@@ -51,7 +54,7 @@ class SubnetEvaluator:
     def __init__(
         self,
         supernet: ElasticNetwork,
-        dataset: Dataset,
+        dataset: AnyDataset,
         *,
         threads: int = 1,
         batch_size: int = 100,
@@ -70,7 +73,7 @@ class SubnetEvaluator:
         self._cache: OrderedDict[int, _Prepared] = OrderedDict()
 
     @property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> AnyDataset:
         """What subnets are recalibrated and scored on."""
         return self._dataset
 
@@ -86,7 +89,11 @@ class SubnetEvaluator:
         return digest.hexdigest()[:16]
 
     def __call__(self, architecture: Architecture) -> float:
-        """Top-1 of the subnet on the validation split, in 0..1."""
+        """Top-1 of the subnet on the validation split, or a detector's mean average precision, in 0..1."""
+        if isinstance(self._dataset, DetectionDataset):
+            network = self.ready(architecture)
+            with _threads(self.threads):
+                return scores(network, architecture.resolution, self._dataset, self._dataset.validation).map or 0.0
         found = self.hits(architecture)
         return int(found.sum()) / len(found)
 
@@ -119,7 +126,7 @@ class SubnetEvaluator:
 class _Prepared:
     """The evaluator's images at one resolution: made when asked for, or kept."""
 
-    def __init__(self, dataset: Dataset, resolution: int, batch_size: int) -> None:
+    def __init__(self, dataset: AnyDataset, resolution: int, batch_size: int) -> None:
         self._dataset = dataset
         self._resolution = resolution
         self._batch_size = batch_size
@@ -147,7 +154,7 @@ class _Prepared:
         """Batches [b, 3, r, r] and labels [b]."""
         yield from self._batches(self._dataset.validation) if self._validation is None else self._validation
 
-    def _batches(self, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: ImageSet | DetectionSet) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(images), self._batch_size):
             batch, labels = (part[start : start + self._batch_size] for part in (images.pixels, images.labels))
             inputs = to_input(batch, self._resolution, self._dataset.mean, self._dataset.std)

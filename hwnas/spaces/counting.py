@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hwnas.spaces.nodes import Chain, Node, macs_of
 
-_ALLOCATING = frozenset({"Conv", "Gemm", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"})
+_ALLOCATING = frozenset({"Conv", "Gemm", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat", "Resize"})
 """Operators whose output needs a place of its own; all others write over an input that nobody reads after them."""
 
 

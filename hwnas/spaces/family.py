@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from hwnas.spaces.space import NORM_EPS, Choice, Slot, Space
+from hwnas.spaces.space import NORM_EPS, Choice, Reads, Slot, Space, Task
 
 
 class HasClasses(Protocol):
@@ -29,13 +30,24 @@ class Family(Generic[Preset]):
     choices: Callable[[Preset], Sequence[Choice]]
     slots: Callable[[Preset, int], Sequence[Slot]]
     norm_eps: float = NORM_EPS
-    """See :class:`hwnas.spaces.Space`."""
+    task: Task = "classification"
+    """Like ``norm_eps`` as of :class:`hwnas.spaces.Space`."""
 
     def space(self, preset: str, num_classes: int | None = None) -> Space:
         """The space of a preset; ``num_classes`` defaults to that of the preset's own data set."""
         chosen = self.presets[preset]
         classes = chosen.num_classes if num_classes is None else num_classes
-        return Space(self.name, preset, classes, self.choices(chosen), self.slots(chosen, classes), self.norm_eps)
+        choices, slots = self.choices(chosen), self.slots(chosen, classes)
+        return Space(self.name, preset, classes, choices, slots, self.norm_eps, self.task)
+
+
+def always(*labels: str) -> Reads:
+    """What a slot reads that reads the same slots whatever is chosen (:attr:`Slot.reads`)."""
+    return partial(_labels, labels)
+
+
+def _labels(labels: tuple[str, ...], _: Mapping[str, int]) -> tuple[str, ...]:
+    return labels
 
 
 def reduced(resolution: int, reduction: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwnas.spaces.block import BlockSpec
-from hwnas.spaces.family import Family, reduced
+from hwnas.spaces.family import Family, always, reduced
 from hwnas.spaces.space import Choice, Slot
 
 IDENTITY, AVERAGE_POOL, MAX_POOL = 0, 1, 2
@@ -184,18 +184,14 @@ def _cell_slots(p: Preset, cell: Cell, before: Callable[[Values], list[State]]) 
             deciding = (*sized, f"{chosen}.{side}", *inputs)
             build = partial(_named, deciding, partial(_operation, cell, chosen, side, place))
             yield Slot(f"{label}.{side}", deciding, build, partial(_operand_read, tuple(states), chosen, place))
-        operands = (f"{label}.left", f"{label}.right")
-        yield Slot(label, sized, partial(_named, sized, partial(_sum, cell)), partial(_constant, operands))
+        added = partial(_named, sized, partial(_sum, cell))
+        yield Slot(label, sized, added, always(f"{label}.left", f"{label}.right"))
         states.append(label)
     output = partial(_named, sized, partial(_output, cell, p.nodes))
-    yield Slot(f"{cell.label}.output", sized, output, partial(_constant, tuple(states[2:])))
+    yield Slot(f"{cell.label}.output", sized, output, always(*states[2:]))
 
 
 # --- what a slot reads ----------------------------------------------------------------------------------------
-
-
-def _constant(labels: tuple[str, ...], _: Values) -> tuple[str, ...]:
-    return labels
 
 
 def _state_read(before: Callable[[Values], list[State]], number: int, values: Values) -> list[str]:

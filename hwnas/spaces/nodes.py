@@ -12,7 +12,7 @@ from typing import TypedDict
 from hwnas.spaces.padding import Padding, pads
 
 INPUT = "input"
-Attribute = int | float | list[int]
+Attribute = int | float | str | list[int]
 Shape = list[int]
 """Of a tensor without the batch dimension, which comes first."""
 
@@ -29,12 +29,12 @@ class Node(TypedDict):
       ``4.depthwise.conv`` in block 4; operations without a module have a name of their own below their block.  A
       convolution whose name ends in ``.conv`` has a batch norm folded into it.
     * ``op``: ``Conv``, ``Relu``, ``Clip``, ``HardSwish``, ``HardSigmoid``, ``GlobalAveragePool``, ``AveragePool``,
-      ``MaxPool``, ``Mul``, ``Add``, ``Concat``, ``Flatten`` or ``Gemm``.
+      ``MaxPool``, ``Mul``, ``Add``, ``Concat``, ``Resize``, ``Flatten`` or ``Gemm``.
     * ``inputs``: the tensors that it reads, in order: inputs of the graph (:func:`graph_input`) or outputs of earlier
       nodes.
     * ``output``: the tensor that it writes: its own name, or the name of the graph's output.
     * ``attributes``: all that ONNX defines for these operators and that matters to the result; the bounds of ``Clip``
-      are here too, which ONNX has as inputs.
+      and the ``scales`` of ``Resize`` are here too, which ONNX has as inputs.
     * ``parameters``: shapes of its weights by role (``weight``, ``bias``), in the order of its further inputs; the
       tensor is called ``<name>.<role>``.
     * ``shape``: of the output without the batch dimension, which comes first.
@@ -160,6 +160,21 @@ class Chain:
                 "kernel_shape": [kernel, kernel],
                 "pads": [kernel // 2] * 4,
                 "strides": [stride, stride],
+            },
+        )
+
+    def upsample(self, name: str, factor: int) -> None:
+        """Each pixel as a square of ``factor`` pixels."""
+        channels, height, width = self.shape
+        self.append(
+            name,
+            "Resize",
+            [channels, height * factor, width * factor],
+            attributes={
+                "coordinate_transformation_mode": "asymmetric",
+                "mode": "nearest",
+                "nearest_mode": "floor",
+                "scales": [1, 1, factor, factor],
             },
         )
 

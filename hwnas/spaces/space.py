@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from hwnas.spaces.network import IMAGES, NETWORK_OUTPUT, Network
 Genomes = npt.NDArray[np.int8]
 INACTIVE = -1
 NORM_EPS = 1e-5
+Task = Literal["classification", "detection"]
+Reads = Callable[[Mapping[str, int]], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,17 @@ class Slot:
 
     ``output`` names the output of the network that the slot gives; in a space without any there is ``logits``, of the
     last slot.
+
+    ``shares`` names an earlier slot (or this one) whose convolutions' weights a supernet uses here too; norms are the
+    slot's own.
     """
 
     label: str
     choices: tuple[str, ...]
     build: Callable[..., BlockSpec | None]
-    reads: Callable[[Mapping[str, int]], Sequence[str]] | None = None
+    reads: Reads | None = None
     output: str | None = None
+    shares: str | None = None
 
 
 class Space:
@@ -70,6 +77,7 @@ class Space:
         choices: parents before their children.
         slots: the network from input to output; every block is read by another one or an output, whatever is chosen.
         norm_eps: what its networks' batch norms add to a variance; it is in no block, since norms are folded away.
+        task: what its networks do; detectors give outputs level by level (:mod:`hwnas.spaces.bifpn`).
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Space:
         choices: Sequence[Choice],
         slots: Sequence[Slot],
         norm_eps: float = NORM_EPS,
+        task: Task = "classification",
     ) -> None:
         self.family = family
         self.preset = preset
@@ -87,6 +96,7 @@ class Space:
         self.choices = tuple(choices)
         self.slots = tuple(slots)
         self.norm_eps = norm_eps
+        self.task = task
         self._position = {choice.label: j for j, choice in enumerate(self.choices)}
 
     @property

@@ -79,7 +79,9 @@ def load_supernet(directory: Path, space: Space | None = None) -> tuple[ElasticN
 
 def write_weights(network: nn.Module, path: Path) -> str:
     """Write all tensors of a network as safetensors, whole or not at all; returns the file's SHA-256."""
-    content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    # Copies, since safetensors takes no memory twice, as weights are in that blocks share.
+    state = network.state_dict()
+    content = save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()})
     write_atomic(path, content)
     return hashlib.sha256(content).hexdigest()
 

@@ -24,7 +24,10 @@ class ElasticNetwork(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
-        self.blocks = nn.ModuleDict({slot.label.replace(".", "_"): self._shared(slot) for slot in space.slots})
+        self.blocks = nn.ModuleDict({_name(slot.label): self._shared(slot) for slot in space.slots})
+        for slot in space.slots:
+            if slot.shares is not None:
+                share_convolutions(self.blocks[_name(slot.shares)], self.blocks[_name(slot.label)])
         initialise(self, space.norm_eps)
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor | tuple[Tensor, ...]:
@@ -75,3 +78,17 @@ class ElasticNetwork(nn.Module):
         built = itertools.starmap(slot.build, itertools.product(*values))
         specs = list(dict.fromkeys(replace(spec, in_height=1, in_width=1) for spec in built if spec is not None))
         return shared_block(specs)
+
+
+def share_convolutions(giving: nn.Module, taking: nn.Module) -> None:
+    """Let the convolutions of two equal modules have the same weights; norms remain each module's own."""
+    given = dict(giving.named_modules())
+    for name, module in taking.named_modules():
+        if isinstance(module, nn.Conv2d):
+            other = given[name]
+            module.weight, module.bias = other.weight, other.bias
+
+
+def _name(label: str) -> str:
+    """Of the module of a slot."""
+    return label.replace(".", "_")

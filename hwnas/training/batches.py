@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from hwnas.data import Dataset
-from hwnas.data.augmentation import Augmentation, Mixing
+from hwnas.data.tasks import AnyDataset
 from hwnas.errors import UserError
 from hwnas.training.config import TrainingConfig
 from hwnas.training.seeds import torch_seed
+
+Make = Callable[[Tensor, int], tuple[Tensor, ...]]
+"""From rows of the training images and a seed to augmented images [n, c, h, w] between 0 and 1, and their targets."""
 
 AUGMENTED_TOGETHER = 64
 """Images.  What is drawn for them is a function of seed, step and place in the batch, so that the batch is the same in
@@ -19,7 +23,7 @@ RESIDENT_SHARE = 0.25
 """Of the device's free memory: training images up to so much are kept there."""
 
 
-def require_batches(dataset: Dataset, config: TrainingConfig, processes: int) -> None:
+def require_batches(dataset: AnyDataset, config: TrainingConfig, processes: int) -> None:
     """Refuse a batch size that cannot be shared out between processes or filled by the training images.
 
     Raises:
@@ -42,50 +46,42 @@ class Batches:
     """Random access to the batches of a run.
 
     Args:
+        images: in the training split.
+        make: gives the images and targets of some rows, on the device.
         process, processes: which share of each batch, and of how many.
     """
 
-    def __init__(
-        self, dataset: Dataset, config: TrainingConfig, device: torch.device, process: int = 0, processes: int = 1
-    ) -> None:
-        self.config, self.device = config, device
-        self.pixels, self.labels = _resident(dataset.train.pixels, device), dataset.train.labels.to(device)
-        self.steps_per_epoch = len(self.labels) // config.batch_size
+    def __init__(self, images: int, make: Make, config: TrainingConfig, process: int = 0, processes: int = 1) -> None:
+        self.config, self._images, self._make = config, images, make
+        self.steps_per_epoch = images // config.batch_size
         share = config.batch_size // processes
         self.share = slice(process * share, (process + 1) * share)
-        self._augment = Augmentation(config.augmentation)
-        self._mix = Mixing(config.augmentation, dataset.num_classes)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images [n, c, h, w] between 0 and 1, and class numbers [n] or probabilities [n, classes], on the device."""
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """Images [n, c, h, w] between 0 and 1, and their targets, on the device."""
         epoch, index = divmod(step, self.steps_per_epoch)
         size = self.config.batch_size
         rows = self._shuffled(epoch)[index * size : (index + 1) * size]
         first = self.share.start // AUGMENTED_TOGETHER * AUGMENTED_TOGETHER
         parts = [
-            self._augmented(rows[start : start + AUGMENTED_TOGETHER], (step, start // AUGMENTED_TOGETHER))
+            self._make(
+                rows[start : start + AUGMENTED_TOGETHER],
+                torch_seed(self.config.seed, step, start // AUGMENTED_TOGETHER),
+            )
             for start in range(first, self.share.stop, AUGMENTED_TOGETHER)
         ]
         mine = slice(self.share.start - first, self.share.stop - first)
-        images, targets = (torch.cat(tensors)[mine] for tensors in zip(*parts, strict=True))
-        return images, targets
+        return tuple(torch.cat(tensors)[mine] for tensors in zip(*parts, strict=True))
 
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:
-            order = np.random.default_rng((self.config.seed, epoch)).permutation(len(self.labels))
+            order = np.random.default_rng((self.config.seed, epoch)).permutation(self._images)
             self._order = (epoch, torch.from_numpy(order))
         return self._order[1]
 
-    def _augmented(self, rows: Tensor, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        seed = torch_seed(self.config.seed, *place)
-        pixels = self.pixels[rows.to(self.pixels.device)].to(self.device, non_blocking=True)
-        images = self._augment(pixels.float().div_(255), seed=seed)
-        labels = self.labels[rows.to(self.device)]
-        return self._mix(images, labels, seed) if self._mix.mixes else (images, labels)
 
-
-def _resident(pixels: Tensor, device: torch.device) -> Tensor:
+def resident(pixels: Tensor, device: torch.device) -> Tensor:
     """The images on the device, where they are small beside its memory."""
     if device.type != "cuda":
         return pixels

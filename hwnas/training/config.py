@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwnas.data.augmentation import AugmentationConfig
+from hwnas.data.detection.jitter import JitterConfig
+from hwnas.detection.losses import LossConfig
 
 RecipeName = Literal["sandwich", "progressive", "single-stage"]
 
@@ -16,6 +18,15 @@ def _full_epochs(given: dict[str, Any]) -> float:
     if given.get("recipe") == "progressive":
         return 0.3 * float(given.get("epochs", 30))
     return 0.0 if given.get("recipe") == "single-stage" else 2.0
+
+
+class DetectionConfig(BaseModel):
+    """What only detectors have: weights of the loss, and how pictures are changed with their boxes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: LossConfig = LossConfig()
+    jitter: JitterConfig = JitterConfig()
 
 
 class TrainingConfig(BaseModel):
@@ -66,6 +77,7 @@ class TrainingConfig(BaseModel):
     ema_decay: float = Field(default=0.9995, ge=0, lt=1)
     """Decay a step of the moving average of the weights, which is what is saved; 0: no averaging."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    detection: DetectionConfig = DetectionConfig()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = Field(default=0, ge=0)
     checkpoint_steps: int = Field(default=200, ge=1)

@@ -24,11 +24,14 @@ class LossWatch:
     """Keeps the losses of steps where they were computed and looks at them when asked to.
 
     A look waits for the device, so the loop asks only where it must know: at a line of metrics, at a saved state.
+
+    Args:
+        knows_nothing: the loss of a network that knows nothing.
     """
 
-    def __init__(self, config: TrainingConfig, num_classes: int) -> None:
+    def __init__(self, config: TrainingConfig, knows_nothing: float) -> None:
         self._config = config
-        self._knows_nothing = math.log(num_classes)
+        self._knows_nothing = knows_nothing
         self._pending: list[tuple[int, Tensor]] = []
         self._last: deque[float] = deque(maxlen=BLOWN_UP_STEPS)
 

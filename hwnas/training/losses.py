@@ -13,44 +13,53 @@ from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
 
+Outputs = Tensor | tuple[Tensor, ...]
+"""Of a network: one tensor, or several."""
+Loss = Callable[[Outputs, int, Outputs | None], Tensor]
+
 
 def backward(
     supernet: ElasticNetwork,
     architectures: Sequence[Architecture],
     images: Callable[[int], Tensor],
-    targets: Tensor,
-    config: TrainingConfig,
+    loss: Loss,
     *,
     autocast: Callable[[], AbstractContextManager[None]],
     backpropagate: Callable[[Tensor], None],
-    teacher: Tensor | None = None,
+    distils: bool = True,
+    teacher: Outputs | None = None,
     regularised: AbstractContextManager[None] | None = None,
 ) -> Tensor:
     """Add the gradients of all ``architectures`` on one batch; returns each one's loss, on the device.
 
     Args:
         images: the batch at a resolution, [n, 3, r, r], normalised.
-        targets: class numbers [n], or probabilities [n, classes].
+        loss: of a network's outputs for images of a resolution, beside a teacher's, if there is one.
         autocast, backpropagate: as the accelerator does them.
-        teacher: logits [n, classes] that all learn from; None: the first learns from the labels and teaches the others
-            (in-place distillation).
+        distils: without ``teacher``, the first learns from the labels and teaches the others (in-place distillation);
+            else each learns from the labels.
+        teacher: answers that all learn from.
         regularised: entered for the first subnet, where that is the largest.
     """
     losses = []
     for index, architecture in enumerate(architectures):
         with autocast(), regularised if regularised and not index else nullcontext():
-            logits = supernet(images(architecture.resolution), architecture)
-        logits = logits.float()
-        loss = _loss(logits, targets, teacher, config)
-        backpropagate(loss)
-        losses.append(loss.detach())
-        if teacher is None:
-            teacher = logits.detach()
+            outputs = supernet(images(architecture.resolution), architecture)
+        cost = loss(outputs, architecture.resolution, teacher)
+        backpropagate(cost)
+        losses.append(cost.detach())
+        if teacher is None and distils:
+            teacher = outputs.detach().float()
     return torch.stack(losses)
 
 
-def _loss(logits: Tensor, targets: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:
-    """Cross entropy, or its mixture with the distance from the teacher."""
+def classification_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:
+    """Cross entropy, or its mixture with the distance from the teacher.
+
+    Args:
+        logits, teacher: [n, classes].
+        targets: class numbers [n], or probabilities [n, classes].
+    """
     distillation = 0.0 if teacher is None else config.distillation
     loss = logits.new_zeros(())
     if teacher is not None and distillation:

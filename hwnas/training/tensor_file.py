@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -18,7 +19,8 @@ _SHA256 = "sha256"
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and texts, whole or not at all."""
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # Copies, since safetensors takes no memory twice, as weights are in that blocks share.
+    contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     write_atomic(path, save(contiguous, metadata={**metadata, _SHA256: weights_digest(contiguous)}))
 
 

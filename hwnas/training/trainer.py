@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hwnas.data import Dataset, to_input
+from hwnas.data.tasks import AnyDataset
 from hwnas.errors import UserError
 from hwnas.files import locked
 from hwnas.progress import Progress as ProgressBar
@@ -30,15 +31,15 @@ from hwnas.training.config import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.history import extend_history, restart_history
-from hwnas.training.losses import backward
+from hwnas.training.losses import Outputs, backward
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
 from hwnas.training.probe import Probe, external_teacher
 from hwnas.training.processes import average_gradients, share_batch_norms
 from hwnas.training.recipes import Phase, phases, subnets
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
+from hwnas.training.tasks import task_of
 from hwnas.training.teachers import Teacher
 from hwnas.training.tensor_file import weights_digest
-from hwnas.training.validation import validation_top1
 
 METRICS_STEPS = 50
 NOTE_SECONDS = 1.0
@@ -57,6 +58,7 @@ class Trainer:
         directory: holds ``state.safetensors`` (to go on from), ``metrics.jsonl``, the same as curves for TensorBoard
             and, at the end, ``weights.safetensors`` with ``record.json``.
         space: its number of classes must be the data set's.
+        dataset: for the space's task.
         beginning: weights of the largest subnet to begin with, for a space of one architecture
             (:func:`hwnas.spaces.single_space`).
 
@@ -69,7 +71,7 @@ class Trainer:
         self,
         directory: Path,
         space: Space,
-        dataset: Dataset,
+        dataset: AnyDataset,
         config: TrainingConfig,
         beginning: PlainNetwork | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
         if config.precision != "fp32" and not self.accelerator.native_amp:
             raise UserError(f"This device does not compute in {config.precision}; train with precision fp32.")
+        self.task = task_of(space, dataset, config)
         require_batches(dataset, config, self.accelerator.num_processes)
         self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
@@ -87,6 +90,7 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         model = ElasticNetwork(space)
+        self.task.begin(model)
         if config.init is not None:
             begin_with(config.init, model, dataset.mean, dataset.std)
         if beginning is not None:
@@ -100,7 +104,7 @@ class Trainer:
         external, self._teacher_sha256 = self._external_teacher()
         self.teacher = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
-        self.losses = LossWatch(config, space.num_classes)
+        self.losses = LossWatch(config, self.task.knows_nothing)
         self.step = 0
         self.seconds = 0.0
         self._saved_at = self._noted_at = time.monotonic()
@@ -119,10 +123,10 @@ class Trainer:
         with self._locked():
             self._train(min(step, self.total_steps), progress or Silent())
 
-    def top1s(self, architectures: Sequence[Architecture]) -> list[float]:
-        """Validation accuracies of subnets with the averaged weights, each recalibrated, in 0..1."""
+    def scores(self, architectures: Sequence[Architecture]) -> list[float]:
+        """How good subnets are on the validation split with the averaged weights, each recalibrated, in 0..1."""
         averaged, device = self._averaged_model(), self.accelerator.device
-        return [validation_top1(averaged, architecture, self.dataset, device) for architecture in architectures]
+        return [self.task.score(averaged, architecture, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         self._resume()
@@ -131,7 +135,8 @@ class Trainer:
         bar.start("training", until, self.step, "step")
         accelerator = self.accelerator
         process, processes = accelerator.process_index, accelerator.num_processes
-        batches = Batches(self.dataset, self.config, accelerator.device, process, processes)
+        make = self.task.maker(accelerator.device)
+        batches = Batches(len(self.dataset.train), make, self.config, process, processes)
         while self.step < until:
             self._advance(batches, until, bar)
         bar.finish()
@@ -168,11 +173,14 @@ class Trainer:
         if self.step == phase.first:
             self._begin(phase)
         self.model.train()
-        augmented, targets = batches(self.step)
+        augmented, *targets = batches(self.step)
 
         def images(resolution: int) -> Tensor:
             batch = to_input(augmented, resolution, self.dataset.mean, self.dataset.std)
             return batch.contiguous(memory_format=torch.channels_last)
+
+        def loss(outputs: Outputs, resolution: int, teacher: Outputs | None) -> Tensor:
+            return self.task.loss(outputs, targets, resolution, teacher)
 
         drops = config.drop_connect and phase.teacher == "first"
         with accelerator.autocast():
@@ -181,10 +189,10 @@ class Trainer:
             self.model,
             subnets(self.space, phase, config, self.step),
             images,
-            targets,
-            config,
+            loss,
             autocast=accelerator.autocast,
             backpropagate=accelerator.backward,
+            distils=self.task.distils,
             teacher=soft,
             regularised=self.drop_connect((config.seed, self.step), config.batch_size, batches.share)
             if drops
@@ -225,6 +233,7 @@ class Trainer:
     def _external_teacher(self) -> tuple[Teacher | Probe | None, str]:
         if self.config.teacher is None:
             return None, ""
+        assert isinstance(self.dataset, Dataset)  # its task refuses a teacher else
         return external_teacher(self.config.teacher, self.dataset, self.accelerator.device)
 
     def _placed(self, model: Network) -> Network:
@@ -290,15 +299,17 @@ class Trainer:
     # --- evaluation ---------------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, float]:
-        """Validation accuracy of the extremes, which may be one and the same, with the averaged weights."""
-        extremes = {"top1_largest": self.space.largest, "top1_smallest": self.space.smallest}
+        """How good the extremes, which may be one and the same, are on the validation split with averaged weights."""
+        extremes = {"largest": self.space.largest, "smallest": self.space.smallest}
         distinct = list(dict.fromkeys(extremes.values()))
-        found = dict(zip(distinct, self.top1s(distinct), strict=True))
-        return {name: found[architecture] for name, architecture in extremes.items()}
+        found = dict(zip(distinct, self.scores(distinct), strict=True))
+        return {f"{self.task.metric}_{name}": found[architecture] for name, architecture in extremes.items()}
 
     def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)
-        averaged.load_state_dict(self.model.state_dict() | self.state.average)
+        with torch.no_grad():
+            for name, parameter in averaged.named_parameters():  # one that blocks share has one name here
+                parameter.copy_(self.state.average[name])
         return averaged.eval()
 
     def _finish(self) -> SupernetRecord:
@@ -322,7 +333,7 @@ class Trainer:
         return record
 
 
-def dataset_record(dataset: Dataset) -> DatasetRecord:
+def dataset_record(dataset: AnyDataset) -> DatasetRecord:
     """What is kept of the data that weights were trained on."""
     return DatasetRecord(
         name=dataset.name,

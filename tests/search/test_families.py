@@ -25,12 +25,13 @@ FAMILIES = {
     "resnet/small": ProfileOptions(resolutions=(32,), calibration_networks=24, validation_networks=8, builds=1),
     "fire/small": ProfileOptions(networks_only=40, builds=1),
     "nasnet/small": ProfileOptions(resolutions=(32, 64), calibration_networks=40, validation_networks=8, builds=1),
+    "mobilenet_v3-bifpn/small": ProfileOptions(networks_only=24, builds=1),
 }
 
 
-CONNECTED = ("resnet", "fire", "nasnet")
-"""Where a block's cost depends on the widths of two stages, or a choice is one of many blocks whose number is chosen
-too, no sum over groups describes the latency."""
+CONNECTED = ("resnet", "fire", "nasnet", "mobilenet_v3-bifpn")
+"""Where a block's cost depends on the widths of two stages, or of one and the head, or a choice is one of many blocks
+whose number is chosen too, no sum over groups describes the latency."""
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_a_learning_rate_that_blows_up_is_told_with_a_mend_and_leaves_no_state_b
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step_however_late_one_looks() -> None:
-    watch = LossWatch(toy.config(), 3)
+    watch = LossWatch(toy.config(), math.log(3))
     for step in range(1, 8):
         watch.add(step, torch.tensor([1.0, float("nan") if step >= 5 else 1.0]))
     with pytest.raises(
@@ -40,7 +41,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step_however_late_one_looks()
 
 
 def test_losses_that_stay_far_above_knowing_nothing_are_a_divergence_and_a_peak_is_not() -> None:
-    watch = LossWatch(toy.config(), 3)
+    watch = LossWatch(toy.config(), math.log(3))
     for step in range(100):
         watch.add(step, torch.tensor([500.0 if step % BLOWN_UP_STEPS else 1.0]))
     assert watch.look() == [500.0]

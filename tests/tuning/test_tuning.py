@@ -172,7 +172,7 @@ def test_rungs_are_one_unbroken_training(tmp_path: Path) -> None:
         assert parts.step == end
     for mine, theirs in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
         assert bool((mine == theirs).all())
-    assert parts.top1s([SPACE.smallest, SPACE.largest]) == whole.top1s([SPACE.smallest, SPACE.largest])
+    assert parts.scores([SPACE.smallest, SPACE.largest]) == whole.scores([SPACE.smallest, SPACE.largest])
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
 
 

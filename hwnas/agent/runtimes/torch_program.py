@@ -142,6 +142,12 @@ def _reshape(graph: fx.Graph, operation: Operation, inputs: List[fx.Node], _: Di
     return graph.call_function(torch.reshape, (inputs[0], operation.attributes["shape"]))
 
 
+def _resize(graph: fx.Graph, operation: Operation, inputs: List[fx.Node], _: Dict[str, fx.Node]) -> fx.Node:
+    """Each pixel as a square or rectangle of pixels."""
+    scales = [float(scale) for scale in operation.attributes["scales"][2:]]
+    return graph.call_function(functional.interpolate, (inputs[0], None, scales, "nearest"))
+
+
 def _mean(graph: fx.Graph, operation: Operation, inputs: List[fx.Node], _: Dict[str, fx.Node]) -> fx.Node:
     axes, kept = operation.attributes["axes"], bool(operation.attributes["keepdims"])
     return graph.call_function(torch.mean, (inputs[0], axes, kept))
@@ -175,6 +181,7 @@ _CALLS: Dict[str, Call] = {
     "ReduceMean": _mean,
     "Relu": _unary(torch.relu),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Sigmoid": _unary(torch.sigmoid),
 }
 """ONNX operator to what calls PyTorch for it."""

@@ -111,7 +111,7 @@ def subnet_evaluator(
     Raises:
         BadFileError: weights or data are missing or damaged.
     """
-    from hwnas.data import load_dataset
+    from hwnas.data.tasks import load_for
     from hwnas.search.evaluator import SubnetEvaluator
     from hwnas.supernet import load_supernet, shipped_supernets
 
@@ -119,5 +119,6 @@ def subnet_evaluator(
     if shipped is not None and shipped not in known:
         raise BadFileError(f"the weights {shipped} do not come with this hwnas; install the same version.")
     directory = Path(supernet) if shipped is None and supernet is not None else known[shipped or ""]
-    dataset = load_dataset(data, root=None if data_root is None else Path(data_root))
-    return SubnetEvaluator(load_supernet(directory)[0], dataset, threads=threads)
+    network, _ = load_supernet(directory)
+    dataset = load_for(network.space, data, root=None if data_root is None else Path(data_root))
+    return SubnetEvaluator(network, dataset, threads=threads)

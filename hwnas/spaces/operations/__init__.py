@@ -17,10 +17,12 @@ from hwnas.spaces.operations.bottleneck import bottleneck
 from hwnas.spaces.operations.concat import concat, equal_inputs
 from hwnas.spaces.operations.conv import conv
 from hwnas.spaces.operations.fire import fire
+from hwnas.spaces.operations.fuse import fuse_coarser, fuse_finer, twice_with_finer, with_coarser, with_finer
 from hwnas.spaces.operations.head import head
 from hwnas.spaces.operations.max_pool import max_pool
 from hwnas.spaces.operations.mbconv import mbconv
-from hwnas.spaces.operations.separable import separable
+from hwnas.spaces.operations.predict import predict
+from hwnas.spaces.operations.separable import separable, separable_conv
 
 if TYPE_CHECKING:
     from hwnas.spaces.block import BlockSpec
@@ -55,5 +57,10 @@ OPERATIONS: dict[str, Operation] = {
     "adapt": Operation("Adapt", adapt),
     "average_pool": Operation("Average pool", average_pool),
     "separable": Operation("Separable ×2", separable),
+    "fuse_coarser": Operation("Fuse with coarser", fuse_coarser, with_coarser),
+    "fuse_finer": Operation("Fuse with finer", fuse_finer, with_finer),
+    "fuse_finer_twice": Operation("Fuse two with finer", fuse_finer, twice_with_finer),
+    "separable_conv": Operation("Separable", separable_conv),
+    "predict": Operation("Predict", predict),
 }
 """By what ``BlockSpec.op`` says. New ones come last: latency models tell operations apart by their position."""

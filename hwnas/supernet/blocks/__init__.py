@@ -17,10 +17,12 @@ from hwnas.supernet.blocks.choice import ElasticChoice, kind
 from hwnas.supernet.blocks.concat import Concat
 from hwnas.supernet.blocks.conv import ConvBlock, ElasticConv
 from hwnas.supernet.blocks.fire import ElasticFire, Fire
+from hwnas.supernet.blocks.fuse import ElasticFuse, Fuse
 from hwnas.supernet.blocks.head import ElasticHead, Head
 from hwnas.supernet.blocks.max_pool import MaxPool
 from hwnas.supernet.blocks.mbconv import ElasticMBConv, MBConv
-from hwnas.supernet.blocks.separable import ElasticSeparable, Separable
+from hwnas.supernet.blocks.predict import ElasticPredict, Predict
+from hwnas.supernet.blocks.separable import ElasticSeparable, ElasticSeparableConv, Separable, SeparableConv
 
 BLOCKS: dict[str, Block] = {
     "mbconv": Block(MBConv, ElasticMBConv),
@@ -34,6 +36,11 @@ BLOCKS: dict[str, Block] = {
     "adapt": Block(Adapt, ElasticAdapt),
     "average_pool": Block(AveragePool, partial(Weightless, AveragePool)),
     "separable": Block(Separable, ElasticSeparable),
+    "fuse_coarser": Block(Fuse, ElasticFuse),
+    "fuse_finer": Block(Fuse, ElasticFuse),
+    "fuse_finer_twice": Block(Fuse, ElasticFuse),
+    "separable_conv": Block(SeparableConv, ElasticSeparableConv),
+    "predict": Block(Predict, ElasticPredict),
 }
 """By what ``BlockSpec.op`` says."""
 

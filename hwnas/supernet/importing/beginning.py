@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from hwnas.errors import UserError
+from hwnas.spaces.bifpn import SUFFIX as DETECTORS
 from hwnas.supernet.checkpoint import load_record, load_supernet
 from hwnas.supernet.importing.efficientnet_lite import LITE0, LITE0_SPACE, LITE_MEAN, LITE_STD, load_lite0
 from hwnas.supernet.network import ElasticNetwork
@@ -26,10 +27,11 @@ def space_of(init: str) -> str:
 def begin_with(init: str, supernet: ElasticNetwork, mean: Triple, std: Triple) -> None:
     """Write weights into a supernet that is to be trained further; channels are in their order of importance.
 
-    The classifier is taken over where it has as many classes, and stays as it is elsewhere.
+    The classifier is taken over where it has as many classes, and stays as it is elsewhere; so does the head of a
+    detector that begins with the supernet of its backbone.
 
     Args:
-        init: ``efficientnet-lite0``, or the directory of a supernet of the same space.
+        init: ``efficientnet-lite0``, or the directory of a supernet of the same space or of the detector's backbone.
         supernet: of any number of classes.
         mean, std: by which its images will be normalised, over pixels scaled to 0..1.
 
@@ -42,12 +44,13 @@ def begin_with(init: str, supernet: ElasticNetwork, mean: Triple, std: Triple) -
         _renormalise(supernet, (LITE_MEAN, LITE_STD), (mean, std))
         return
     source, record = load_supernet(Path(init))
-    if record.space != supernet.space.name:
+    if record.space not in (supernet.space.name, supernet.space.name.replace(DETECTORS, "")):
         raise UserError(
             f"The weights in {init} are of space {record.space}, not {supernet.space.name}; choose that one."
         )
     own = supernet.state_dict()
-    fitting = {name: tensor for name, tensor in source.state_dict().items() if tensor.shape == own[name].shape}
+    given = source.state_dict()
+    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     supernet.load_state_dict(own | fitting)
     _renormalise(supernet, (record.dataset.mean, record.dataset.std), (mean, std))
 

@@ -1,0 +1,64 @@
+"""What a task is to the loop that trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hwnas.errors import UserError
+from hwnas.spaces import Architecture
+from hwnas.supernet import ElasticNetwork
+from hwnas.training.batches import Make
+from hwnas.training.config import TrainingConfig
+from hwnas.training.losses import Outputs
+
+
+class Task(ABC):
+    """What a supernet learns from, what its mistakes cost and how good it is.
+
+    Attributes:
+        metric: name of the figure that :meth:`score` gives.
+        knows_nothing: loss of a network that knows nothing.
+        distils: whether the first subnet of a step, or another network, can teach the others.
+    """
+
+    metric: str
+    knows_nothing: float
+    distils: bool
+
+    @abstractmethod
+    def begin(self, supernet: ElasticNetwork) -> None:
+        """Prepare a supernet that has not learned anything."""
+
+    @abstractmethod
+    def maker(self, device: torch.device) -> Make:
+        """How the batches of a run are made, on the device."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, targets: Sequence[Tensor], resolution: int, teacher: Outputs | None, /) -> Tensor:
+        """What a network's answers to a batch cost, a scalar.
+
+        Args:
+            outputs: of images of ``resolution`` pixels, in any floating point type.
+            targets: of :meth:`maker`.
+            teacher: the answers to learn from; None: the targets alone.
+        """
+
+    @abstractmethod
+    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
+        """How good a subnet, recalibrated, is on the validation split, in 0..1."""
+
+
+def refuse_changed(config: TrainingConfig, names: Sequence[str], task: str) -> None:
+    """Refuse settings that would do nothing.
+
+    Raises:
+        UserError: one of them is not at its default.
+    """
+    for name in names:
+        default = TrainingConfig.model_fields[name].get_default(call_default_factory=True, validated_data={})
+        if getattr(config, name) != default:
+            raise UserError(f"The training setting '{name}' does not apply to {task}; leave it out.")

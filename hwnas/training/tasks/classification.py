@@ -1,0 +1,57 @@
+"""One class an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hwnas.data import Dataset
+from hwnas.data.augmentation import Augmentation, Mixing
+from hwnas.spaces import Architecture
+from hwnas.supernet import ElasticNetwork
+from hwnas.training.batches import Make, resident
+from hwnas.training.config import TrainingConfig
+from hwnas.training.losses import Outputs, classification_loss
+from hwnas.training.tasks.base import Task, refuse_changed
+from hwnas.training.validation import validation_top1
+
+
+class Classification(Task):
+    """Learns from labels and from soft labels; top-1 says how well."""
+
+    metric = "top1"
+    distils = True
+
+    def __init__(self, dataset: Dataset, config: TrainingConfig) -> None:
+        refuse_changed(config, ["detection"], "classifiers")
+        self._dataset, self._config = dataset, config
+        self.knows_nothing = math.log(dataset.num_classes)
+
+    def begin(self, supernet: ElasticNetwork) -> None:
+        """Nothing is to be done."""
+
+    def maker(self, device: torch.device) -> Make:
+        """Targets are class numbers [n] or probabilities [n, classes]."""
+        train, config = self._dataset.train, self._config.augmentation
+        pixels, labels = resident(train.pixels, device), train.labels.to(device)
+        augment, mix = Augmentation(config), Mixing(config, self._dataset.num_classes)
+
+        def make(rows: Tensor, seed: int) -> tuple[Tensor, ...]:
+            images = augment(pixels[rows.to(pixels.device)].to(device, non_blocking=True).float().div_(255), seed=seed)
+            given = labels[rows.to(device)]
+            return mix(images, given, seed) if mix.mixes else (images, given)
+
+        return make
+
+    def loss(self, outputs: Outputs, targets: Sequence[Tensor], _: int, teacher: Outputs | None, /) -> Tensor:
+        """Cross entropy, or its mixture with the distance from the teacher."""
+        assert isinstance(outputs, Tensor)
+        assert not isinstance(teacher, tuple)
+        return classification_loss(outputs.float(), targets[0], teacher, self._config)
+
+    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
+        """Share of the validation images that are classified rightly."""
+        return validation_top1(supernet, architecture, self._dataset, device)

@@ -1,0 +1,84 @@
+"""Objects in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.data.detection import DetectionDataset
+from hwnas.data.detection.jitter import jitter
+from hwnas.detection.anchors import anchors
+from hwnas.detection.answers import answers_of, level_sizes
+from hwnas.detection.assignment import assign
+from hwnas.detection.losses import detection_loss, prior_bias
+from hwnas.detection.scoring import inputs, scores
+from hwnas.errors import UserError
+from hwnas.spaces import Architecture
+from hwnas.supernet import ElasticNetwork, recalibrate
+from hwnas.supernet.blocks.predict import ElasticPredict, Predict
+from hwnas.training.batches import Make, resident
+from hwnas.training.config import TrainingConfig
+from hwnas.training.losses import Outputs
+from hwnas.training.tasks.base import Task, refuse_changed
+
+FIRST_STD = 0.01
+"""Of the weights of the last layer for classes, beside its prior (Lin et al. 2017, Sec. 4.1 "Initialization")."""
+OF_CLASSIFIERS = ("label_smoothing", "teacher", "distillation", "divergence", "augmentation")
+
+
+class Detection(Task):
+    """Learns from boxes, each subnet for itself; COCO's mean average precision says how well.
+
+    Raises:
+        UserError: the configuration has settings of classifiers, or a recipe in which a network teaches.
+    """
+
+    metric = "map"
+    knows_nothing = 2.0
+    """About that: focal loss at the prior, and boxes that are as far off as their anchors."""
+    distils = False
+
+    def __init__(self, dataset: DetectionDataset, config: TrainingConfig) -> None:
+        refuse_changed(config, OF_CLASSIFIERS, "detectors")
+        if config.recipe == "progressive":
+            raise UserError("Progressive shrinking lives from a teacher, and detectors have none; use recipe sandwich.")
+        self._dataset, self._config = dataset, config.detection
+
+    def begin(self, supernet: ElasticNetwork) -> None:
+        """Let each class be improbable at first, so that the many empty anchors do not drown the others."""
+        for label, block in supernet.blocks.items():
+            if label.startswith("class_p"):
+                assert isinstance(block, Predict | ElasticPredict) and block.mix.bias is not None
+                nn.init.normal_(block.mix.weight, std=FIRST_STD)
+                nn.init.constant_(block.mix.bias, prior_bias())
+
+    def maker(self, device: torch.device) -> Make:
+        """Targets are boxes [n, M, 4], as shares of the picture's side, and labels [n, M]."""
+        train = self._dataset.train
+        pixels = resident(train.pixels, device)
+
+        def make(rows: Tensor, seed: int) -> tuple[Tensor, ...]:
+            images = pixels[rows.to(pixels.device)].to(device, non_blocking=True).float().div_(255)
+            boxes, labels = train.boxes[rows].to(device), train.labels[rows].to(device)
+            images, boxes, labels = jitter(images, boxes, labels, self._config.jitter, seed)
+            return images, boxes / train.side, labels
+
+        return make
+
+    def loss(self, outputs: Outputs, targets: Sequence[Tensor], resolution: int, teacher: Outputs | None, /) -> Tensor:
+        """Focal loss of the classes and Huber loss of the boxes; there is no teacher."""
+        assert isinstance(outputs, tuple)
+        assert teacher is None
+        boxes, labels = targets
+        start = anchors(resolution, level_sizes(outputs)).to(boxes.device)
+        assigned, owned = assign(boxes * resolution, labels, start)
+        return detection_loss(answers_of(outputs), assigned, owned, start, self._config.loss)
+
+    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
+        """Mean average precision."""
+        network = supernet.extract(architecture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        dataset, resolution = self._dataset, architecture.resolution
+        recalibrate(network, inputs(dataset, dataset.recalibration, resolution, device))
+        return scores(network, resolution, dataset, dataset.validation, device).map or 0.0
