@@ -41,8 +41,12 @@ def specs(draw: st.DrawFn) -> BlockSpec:
     if op == "adapt":
         sized = (ins, height * stride, width * stride, out)
         return BlockSpec(op, *sized, stride=stride, activation="none")
+    if op.startswith("fuse"):
+        return BlockSpec(op, ins, 2 * height, 2 * width, ins, kernel=3, activation=activation)
     if op == "separable":
         return BlockSpec(op, *common, 0, kernel, stride, activation="relu")
+    if op in ("separable_conv", "predict"):
+        return BlockSpec(op, *common, kernel=kernel, activation=activation if op == "separable_conv" else "none")
     if op in ("max_pool", "average_pool"):
         return BlockSpec(op, ins, height, width, ins, 0, kernel, stride, activation="none")
     if op == "conv":
@@ -102,6 +106,10 @@ def expected_peak(spec: BlockSpec) -> int:
     if spec.op == "separable":
         filtered = spec.in_channels * pixels_out
         return max(taken + filtered, 2 * filtered, filtered + given)
+    if spec.op in ("separable_conv", "predict"):
+        return max(2 * taken, taken + given)
+    if spec.op.startswith("fuse"):  # what is resampled, that in this level's size, and the sum
+        return (taken // 4 if spec.op == "fuse_coarser" else 4 * taken) + 2 * taken
     if spec.op == "add":
         return 2 * taken
     if spec.op == "concat":

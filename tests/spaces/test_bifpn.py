@@ -72,6 +72,18 @@ def test_levels_that_a_backbone_does_not_reach_are_pooled() -> None:
     assert ops == {"p4.input": "conv", "p8.input": "conv", "p16.input": "max_pool"}
 
 
+@pytest.mark.parametrize("preset", ["small", "imagenet"])
+def test_the_coarsest_level_comes_from_the_last_cell_that_stands(preset: str) -> None:
+    space = get_space(f"nasnet-bifpn/{preset}", 3)
+    for architecture in (*space.decode(space.sample(np.random.default_rng(0), 10)), space.smallest):
+        network = space.network(architecture)  # which refuses a cell that nobody reads
+        blocks = network.blocks
+        laterals = [number for number, spec in enumerate(blocks) if spec.op == "conv" and spec.kernel == 1]
+        assert {blocks[network.sources[number][0]].op for number in laterals} == {"adapt", "concat"}
+        cells = [number for number, spec in enumerate(blocks) if spec.op == "concat"]
+        assert network.sources[laterals[-1]] == (cells[-1],)
+
+
 def test_counts_by_hand() -> None:
     """8 channels of 4 × 4 pixels; a fusion of two maps has one product a pixel and scale, but no convolution."""
     separable = BlockSpec("separable_conv", 8, 4, 4, 16, kernel=3, activation="relu")
