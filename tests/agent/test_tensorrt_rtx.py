@@ -23,6 +23,7 @@ from hwnas.agent.trt.building import build_plan
 from hwnas.agent.trt.library import Library, open_library
 from hwnas.agent.trt.parsing import ParsedModel
 from hwnas.agent.trt.timing_cache import TimingCache
+from hwnas.export.detections import Detections, with_detections
 from hwnas.graphs import graph_in_precision, network_graph
 from hwnas.spaces import Architecture, get_space, space_names
 
@@ -71,6 +72,11 @@ def with_dynamic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def weights_of(model: onnx.ModelProto) -> int:
+    """Their bytes."""
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
 def built(library: Library, model: onnx.ModelProto, precision: str, **build: object) -> int:
     """Bytes of the engine."""
     options = RuntimeOptions("gpu", precision, build=BuildOptions(compute_capabilities=CAPABILITIES, **build))  # type: ignore[arg-type]
@@ -80,13 +86,20 @@ def built(library: Library, model: onnx.ModelProto, precision: str, **build: obj
 @pytest.mark.parametrize(("name", "number", "way"), list(cases()))
 def test_random_subnets_of_every_space_build(name: str, number: int, way: str, library: Library) -> None:
     model = network_graph(get_space(name).network(architectures(name)[number]))
-    weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    weights = weights_of(model)
     if way == DYNAMIC:
         size = built(library, with_dynamic_batch(model), "fp32", batch_range=(1, 2, 4))
     else:
         size = built(library, graph_in_precision(model, way), way)  # type: ignore[arg-type]
     # The engine has the weights in the precision asked for.
     assert size > weights * {"fp16": 0.5, "int8": 0.25}.get(way, 1.0)
+
+
+@pytest.mark.parametrize("form", ["maps", "boxes", "nms"])
+def test_a_detector_builds_with_and_without_suppression(form: Detections, library: Library) -> None:
+    space = get_space("mobilenet_v3-bifpn/small")
+    model = with_detections(network_graph(space.network(space.smallest)), form)
+    assert built(library, model, "fp32") > weights_of(model)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
