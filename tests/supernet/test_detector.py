@@ -57,8 +57,8 @@ def test_levels_share_convolutions_and_no_norms(supernet: ElasticNetwork) -> Non
     assert first.layers.mix.conv.weight is other.layers.mix.conv.weight
     assert first.layers.mix.norm.weight is not other.layers.mix.norm.weight
     assert blocks["box_p4"].mix.bias is blocks["box_p8"].mix.bias
-    assert first.depthwise.weight is not blocks["box_layer1_p4"].depthwise.weight
-    assert blocks["bifpn1_p4_down"].depthwise.weight is not blocks["bifpn1_p8_down"].depthwise.weight
+    for one, another in (("class_layer1_p4", "box_layer1_p4"), ("bifpn1_p4_down", "bifpn1_p8_down")):
+        assert blocks[one].layers.depthwise.conv.weight is not blocks[another].layers.depthwise.conv.weight
 
 
 def record(space: str, classes: int) -> SupernetRecord:
