@@ -135,7 +135,8 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
 def _simplified(model: ModelProto) -> ModelProto:
     """Without identities and constants to fold, with one form of global pooling, in the order of execution."""
     place = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
-    slim: ModelProto = onnxslim.slim(model)
+    # It would take weighted operations for one where they read the same and weigh the same.
+    slim: ModelProto = onnxslim.slim(model, skip_optimizations=["subexpression_elimination"])
     # Where a network branches, the simplifier orders nodes anew.
     slim.graph.node.sort(key=lambda node: place[node.output[0]])
     for node in slim.graph.node:

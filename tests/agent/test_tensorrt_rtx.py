@@ -109,7 +109,7 @@ def test_a_detector_builds(form: Detections, detector: onnx.ModelProto, library:
 
 def test_suppression_has_no_implementation(detector: onnx.ModelProto, library: Library) -> None:
     """In 1.7 (github.com/NVIDIA/TensorRT-RTX, issue 5); TensorRT itself has one."""
-    with pytest.raises(AgentError, match="kept.* has no runners that implement it"):
+    with pytest.raises(AgentError, match=r"kept.* has no runners that implement it"):
         built(library, with_detections(detector, "nms"), "fp32")
 
 

@@ -132,6 +132,15 @@ def test_exported_detections_are_torchs(supernet: ElasticNetwork, tmp_path: Path
     assert (boxes[count:] == 0).all()
 
 
+def test_sums_of_equal_weights_are_exported_one_by_one(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    for architecture in SPACE.decode(SPACE.sample(np.random.default_rng(0), 3)):
+        network = PlainNetwork.of(SPACE, architecture)  # whose maps all weigh the same
+        resolution = architecture.resolution
+        x = torch.randn(1, 3, resolution, resolution)
+        exported(network, resolution, tmp_path / "equal.onnx", "maps", Suppression(), x)
+
+
 def test_nothing_found_is_filled_up_and_many_pictures_are_refused(supernet: ElasticNetwork, tmp_path: Path) -> None:
     resolution = SPACE.smallest.resolution
     network = supernet.extract(SPACE.smallest)
