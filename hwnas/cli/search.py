@@ -135,7 +135,7 @@ def search(
             }
         )
     else:
-        print_result(result, sought, others, explanation, distance)
+        print_result(result, sought, others, explanation, distance, base.metric)
 
 
 def print_result(
@@ -144,12 +144,13 @@ def print_result(
     others: Sequence[Constraint],
     explanation: Explanation | None,
     distance: Distance | None,
+    metric: str,
 ) -> None:
     """What was sought, for people."""
     if sought == "front":
-        print_candidates(result.front, "Pareto front", others)
+        print_candidates(result.front, "Pareto front", others, metric)
     else:
-        print_candidates(result.finalists(10), "Best candidates", others)
+        print_candidates(result.finalists(10), "Best candidates", others, metric)
     print_changes(explanation)
     if distance and distance.additive:
         print_distance(distance, distance.additive)
@@ -169,7 +170,9 @@ def print_distance(distance: Distance, additive: AdditiveOptimum) -> None:
     )
 
 
-def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint]) -> None:
+def print_candidates(
+    evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint], metric: str
+) -> None:
     """What is known of candidates, in their order."""
     from hwnas.search.budget import UNITS
     from hwnas.spaces import precision_of
@@ -189,7 +192,7 @@ def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequ
     ]
     further = [" ".join(filter(None, [UNITS[budget.quantity], budget.place])) for budget in budgets]
     precision = ["precision"] if chosen else []
-    print_table(title, ["architecture", *precision, "validation top-1", "predicted", *further, "origin"], rows)
+    print_table(title, ["architecture", *precision, f"validation {metric}", "predicted", *further, "origin"], rows)
 
 
 def print_changes(explanation: Explanation | None) -> None:

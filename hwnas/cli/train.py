@@ -62,4 +62,4 @@ def train(
         print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
         return
     rows = [[name.replace("_", " "), percent(value)] for name, value in record.metrics.items()]
-    print_table(f"Supernet {record.space} in {out}", ["", "top-1 or mAP"], rows)
+    print_table(f"Supernet {record.space} in {out}", ["", get_space(record.space).metric], rows)

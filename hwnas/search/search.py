@@ -233,7 +233,7 @@ class _Judge:
         if self.position == len(self._record):
             self._record.append(self._evaluation(candidate))
             best = max(evaluation.top1 for evaluation in self._record.evaluations)
-            self._progress.advance(note=f"best top-1 {100 * best:.2f} %")
+            self._progress.advance(note=f"best {self._screen.space.metric} {100 * best:.2f} %")
         known = self._record[self.position]
         if known.architecture.id != candidate.architecture_id:
             raise UserError(

@@ -105,6 +105,11 @@ class Space:
         return f"{self.family}/{self.preset}"
 
     @property
+    def metric(self) -> str:
+        """What says how good a network is, as people write it."""
+        return "top-1" if self.task == "classification" else "mAP"
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """Input sizes in pixels, ascending."""
         return self.choices[self._position["resolution"]].values
