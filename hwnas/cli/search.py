@@ -170,9 +170,7 @@ def print_distance(distance: Distance, additive: AdditiveOptimum) -> None:
     )
 
 
-def print_candidates(
-    evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint], metric: str
-) -> None:
+def print_candidates(evaluations: Sequence[Evaluation], title: str, others: Sequence[Constraint], metric: str) -> None:
     """What is known of candidates, in their order."""
     from hwnas.search.budget import UNITS
     from hwnas.spaces import precision_of
