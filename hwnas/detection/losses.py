@@ -40,7 +40,9 @@ class Answers(NamedTuple):
 
 
 def detection_loss(answers: Answers, labels: Tensor, boxes: Tensor, anchors: Tensor, config: LossConfig) -> Tensor:
-    """Focal loss of the classes plus weighted Huber loss of the boxes, both by the number of assigned anchors.
+    """Focal loss of the classes plus weighted Huber loss of the boxes, both summed over the anchors.
+
+    To be divided by the number of anchors that answer for a box (Lin et al. 2017, Sec. 4.1).
 
     Args:
         labels, boxes: of :func:`hwnas.detection.assignment.assign`.
@@ -50,11 +52,9 @@ def detection_loss(answers: Answers, labels: Tensor, boxes: Tensor, anchors: Ten
         A scalar.
     """
     found = labels >= 0
-    positives = found.sum().clamp(min=1)
-    return (
-        class_loss(answers.classes, labels, config)
-        + config.box_weight * box_loss(answers.boxes[found], boxes[found], anchors.expand_as(boxes)[found], config)
-    ) / positives
+    return class_loss(answers.classes, labels, config) + config.box_weight * box_loss(
+        answers.boxes[found], boxes[found], anchors.expand_as(boxes)[found], config
+    )
 
 
 def class_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:

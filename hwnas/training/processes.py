@@ -64,6 +64,19 @@ def share_batch_norms(model: nn.Module, processes: int) -> None:
             cast(SharedBatchNorm, norm).processes = processes
 
 
+def equal_share(count: Tensor) -> Tensor:
+    """What each process has of a count over all of them, which is taken for one at least.
+
+    A sum over this process's images, divided by it, has the gradient of the whole batch's mean once
+    :func:`average_gradients` is done.
+    """
+    if not distributed.is_initialized():
+        return count.clamp(min=1)
+    total = count.clone()
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
+
+
 def average_gradients(model: nn.Module, accelerator: Accelerator) -> None:
     """Mean gradient over the processes, in one transfer.
 

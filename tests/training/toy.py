@@ -112,10 +112,10 @@ def saved_anew(directory: Path) -> Callable[[], bool]:
     return lambda: written() != before
 
 
-def in_two_processes(*arguments: str) -> None:
-    """This file as a program, in two processes that train together."""
+def in_two_processes(*arguments: str, program: str = __file__) -> None:
+    """This file, or another, as a program in two processes that train together."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", __file__, *arguments]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", program, *arguments]
     subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
 

@@ -21,6 +21,7 @@ from hwnas.supernet.blocks.predict import ElasticPredict, Predict
 from hwnas.training.batches import Make, resident
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs
+from hwnas.training.processes import equal_share
 from hwnas.training.tasks.base import Task, refuse_changed
 
 FIRST_STD = 0.01
@@ -37,7 +38,8 @@ class Detection(Task):
 
     metric = "map"
     knows_nothing = 2.0
-    """About that: focal loss at the prior, and boxes that are as far off as their anchors."""
+    """Focal loss at the prior and boxes as far off as their anchors, where objects are many; where they are few and
+    small it is much more, for all the empty anchors count by those that answer for an object."""
     distils = False
 
     def __init__(self, dataset: DetectionDataset, config: TrainingConfig) -> None:
@@ -68,13 +70,17 @@ class Detection(Task):
         return make
 
     def loss(self, outputs: Outputs, targets: Sequence[Tensor], resolution: int, teacher: Outputs | None, /) -> Tensor:
-        """Focal loss of the classes and Huber loss of the boxes; there is no teacher."""
+        """Focal loss of the classes and Huber loss of the boxes, by the anchors of all processes that answer for one.
+
+        There is no teacher.
+        """
         assert isinstance(outputs, tuple)
         assert teacher is None
         boxes, labels = targets
         start = anchors(resolution, level_sizes(outputs)).to(boxes.device)
         assigned, owned = assign(boxes * resolution, labels, start)
-        return detection_loss(answers_of(outputs), assigned, owned, start, self._config.loss)
+        cost = detection_loss(answers_of(outputs), assigned, owned, start, self._config.loss)
+        return cost / equal_share((assigned >= 0).sum())
 
     def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
         """Mean average precision."""

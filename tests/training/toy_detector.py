@@ -1,0 +1,26 @@
+"""A training run of a detector that takes seconds; as a program: ``python toy_detector.py DIRECTORY PICTURES``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from hwnas.data.detection import load_detection
+from hwnas.training import Trainer, TrainingConfig
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.detectors import thin_detectors
+
+STEPS = 8
+
+
+def trainer(directory: Path, pictures: Path) -> Trainer:
+    config = TrainingConfig(batch_size=8, epochs=10, full_epochs=2, random_subnets=1, learning_rate=1e-3)
+    return Trainer(directory, thin_detectors(), load_detection(pictures, side=48), config)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trainer(Path(sys.argv[1]), Path(sys.argv[2])).run_until(STEPS)
