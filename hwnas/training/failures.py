@@ -26,10 +26,14 @@ class LossWatch:
     A look waits for the device, so the loop asks only where it must know: at a line of metrics, at a saved state.
 
     Args:
-        knows_nothing: the loss of a network that knows nothing.
+        knows_nothing: the loss of a network that knows nothing, at least.
+
+    Attributes:
+        first: loss of the run's first step, which knows nothing either; 0 before it.
     """
 
     def __init__(self, config: TrainingConfig, knows_nothing: float) -> None:
+        self.first = 0.0
         self._config = config
         self._knows_nothing = knows_nothing
         self._pending: list[tuple[int, Tensor]] = []
@@ -60,11 +64,14 @@ class LossWatch:
         wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
         if wrong is not None:
             raise DivergedError(f"Training diverged at step {step} (loss {wrong}); {mend}.")
+        if step == 1:
+            self.first = losses[0]
         self._last.append(losses[0])
-        if len(self._last) == BLOWN_UP_STEPS and min(self._last) > BLOWN_UP * self._knows_nothing:
+        knows_nothing = max(self._knows_nothing, self.first)
+        if len(self._last) == BLOWN_UP_STEPS and min(self._last) > BLOWN_UP * knows_nothing:
             raise DivergedError(
                 f"Training diverged: at step {step} the loss has been above {min(self._last):.3g} for "
-                f"{BLOWN_UP_STEPS} steps, while knowing nothing costs {self._knows_nothing:.2g}; {mend}."
+                f"{BLOWN_UP_STEPS} steps, while knowing nothing costs {knows_nothing:.2g}; {mend}."
             )
 
 

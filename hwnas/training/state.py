@@ -34,6 +34,8 @@ class Progress(Document):
     """Of the weights of the network that ``config`` names as teacher."""
     beginning_sha256: str = ""
     """Of the weights that were given to begin with."""
+    first_loss: float = 0.0
+    """Of the first step's first subnet, against which later ones are seen to have blown up."""
 
     def require_run_of(self, other: Progress, path: Path) -> None:
         """Refuse to go on with the state in ``path``, whose progress this is, as another run.

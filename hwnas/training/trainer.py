@@ -262,7 +262,7 @@ class Trainer:
             if taught is not None and saved.step > taught.first:
                 self._teach(PlainNetwork.of(self.space, self.space.largest))
             self.state.restore(path)
-            self.step, self.seconds = saved.step, saved.seconds
+            self.step, self.seconds, self.losses.first = saved.step, saved.seconds, saved.first_loss
         if self.accelerator.is_main_process:
             restart_history(self.directory, self.step)
         self.accelerator.wait_for_everyone()
@@ -277,6 +277,7 @@ class Trainer:
             config=self.config,
             teacher_sha256=self._teacher_sha256,
             beginning_sha256=self._beginning_sha256,
+            first_loss=self.losses.first,
         )
 
     def _save_state(self) -> None:

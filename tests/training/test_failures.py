@@ -42,13 +42,32 @@ def test_a_loss_that_is_no_number_is_told_with_its_step_however_late_one_looks()
 
 def test_losses_that_stay_far_above_knowing_nothing_are_a_divergence_and_a_peak_is_not() -> None:
     watch = LossWatch(toy.config(), math.log(3))
-    for step in range(100):
-        watch.add(step, torch.tensor([500.0 if step % BLOWN_UP_STEPS else 1.0]))
+    for step in range(1, 101):
+        watch.add(step, torch.tensor([500.0 if step % BLOWN_UP_STEPS != 1 else 1.0]))
     assert watch.look() == [500.0]
     with pytest.raises(DivergedError, match=rf"above 500 for {BLOWN_UP_STEPS} steps, while knowing nothing costs 1.1"):
-        for step in range(100, 130):
+        for step in range(101, 130):
             watch.add(step, torch.tensor([500.0]))
             watch.look()
+
+
+def test_a_loss_that_is_high_from_the_first_step_on_is_no_divergence() -> None:
+    watch = LossWatch(toy.config(), 2.0)
+    for step in range(1, 2 * BLOWN_UP_STEPS):
+        watch.add(step, torch.tensor([50.0, 1.0]))
+    assert watch.look() == [50.0, 1.0]
+    with pytest.raises(DivergedError, match="while knowing nothing costs 50"):
+        for step in range(100, 130):
+            watch.add(step, torch.tensor([501.0, 1.0]))
+            watch.look()
+
+
+def test_a_run_that_goes_on_remembers_its_first_loss(tmp_path: Path) -> None:
+    run = toy.thin(tmp_path)
+    run.run_until(1)
+    again = toy.thin(tmp_path)
+    again.run_until(2)
+    assert again.losses.first == run.losses.first > 0
 
 
 def starved(directory: Path) -> None:

@@ -21,7 +21,7 @@ class Task(ABC):
 
     Attributes:
         metric: name of the figure that :meth:`score` gives.
-        knows_nothing: loss of a network that knows nothing.
+        knows_nothing: loss of a network that knows nothing, at least.
         distils: whether the first subnet of a step, or another network, can teach the others.
     """
 
