@@ -9,12 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-OCTAVES = (2 ** (0 / 3), 2 ** (1 / 3), 2 ** (2 / 3))
+from hwnas.spaces.bifpn import ANCHORS
+
 RATIOS = (1.0, 0.5, 2.0)
 """Width to height."""
+SIZES = ANCHORS // len(RATIOS)
+OCTAVES = tuple(2 ** (size / SIZES) for size in range(SIZES))
+"""Sizes of anchors, as factors on the smallest."""
 SCALE = 4.0
 """Side of the smallest square anchor in strides of its level."""
-PER_PLACE = len(OCTAVES) * len(RATIOS)
 
 
 def anchors(resolution: int, sizes: Sequence[int]) -> Tensor:

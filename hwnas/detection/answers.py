@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hwnas.detection.anchors import PER_PLACE
 from hwnas.detection.losses import Answers
+from hwnas.spaces.bifpn import ANCHORS
 
 
 def answers_of(outputs: Sequence[Tensor]) -> Answers:
@@ -28,5 +28,5 @@ def level_sizes(outputs: Sequence[Tensor]) -> list[int]:
 
 def _by_anchor(maps: Sequence[Tensor]) -> Tensor:
     """[n, 9 k, size, size] of each level to [n, anchors, k]."""
-    flat = [x.float().permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1] // PER_PLACE) for x in maps]
+    flat = [x.float().permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1] // ANCHORS) for x in maps]
     return torch.cat(flat, 1)
