@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from kornia.geometry.bbox import nms
 from torch import Tensor
 
-from hwnas.detection.boxes import areas, decode
+from hwnas.detection.boxes import areas, decode, iou
 from hwnas.detection.losses import Answers
 
 PRE_NMS = 1000
-"""Answers of a picture, the surest first, that are looked at (Lin et al. 2017, Sec. 4.1, "Inference")."""
+"""Answers of a picture, the surest first, that are looked at; Lin et al. 2017 look at so many of each level (Sec. 4.1,
+"Inference")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Of one picture, the surest first: boxes [d, 4] in pixels, probabilities [d] and class numbers [d]."""
+    """Of one picture, on the CPU, the surest first: boxes [d, 4] in pixels, probabilities [d], class numbers [d]."""
 
     boxes: Tensor
     scores: Tensor
@@ -47,17 +48,28 @@ def detections(answers: Answers, anchors: Tensor, resolution: int, rule: Suppres
 
 
 def suppressed(boxes: Tensor, scores: Tensor, rule: Suppression) -> Detections:
-    """Thin out the answers of one picture: boxes [A, 4] and probabilities [A, classes]."""
+    """Thin out the answers of one picture: boxes [A, 4] and probabilities [A, classes].
+
+    Few are left when they are compared, which the CPU does sooner than a device that is waited for at each of them.
+    """
     surest = torch.where(scores >= rule.score, scores, -1.0).flatten().topk(min(PRE_NMS, scores.numel()))
     chosen = surest.indices[surest.values >= 0]
+    chosen = chosen[areas(boxes[chosen // scores.shape[1]]) > 0]
     places, labels = chosen // scores.shape[1], chosen % scores.shape[1]
-    some = areas(boxes[places]) > 0
-    places, labels = places[some], labels[some]
-    values = scores[places, labels]
-    kept = [
-        rows[nms(boxes[places[rows]], values[rows], rule.iou)]
-        for rows in (torch.nonzero(labels == label)[:, 0] for label in set(labels.tolist()))
-    ]
-    every = torch.cat(kept) if kept else labels
-    order = every[values[every].argsort(descending=True, stable=True)][: rule.most]
-    return Detections(boxes[places[order]], values[order], labels[order])
+    found = Detections(boxes[places].cpu(), scores[places, labels].cpu(), labels.cpu())
+    kept = _unrivalled(found, rule)
+    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
+
+
+def _unrivalled(found: Detections, rule: Suppression) -> list[int]:
+    """Which detections overlap no surer one of their class that is kept."""
+    rivals = (iou(found.boxes, found.boxes) > rule.iou) & (found.labels[:, None] == found.labels)
+    beaten = np.zeros(len(rivals), bool)
+    kept: list[int] = []
+    for row, of_row in enumerate(rivals.numpy()):
+        if len(kept) == rule.most:
+            break
+        if not beaten[row]:
+            kept.append(row)
+            beaten |= of_row
+    return kept
