@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from hwnas.data.detection import NO_OBJECT
 from hwnas.detection.assignment import IGNORED
 from hwnas.detection.boxes import encode
 
@@ -64,11 +63,11 @@ def class_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
         logits: [n, A, classes].
         labels: [n, A].
     """
-    counted = labels != IGNORED
-    targets = F.one_hot(labels.clamp(min=0), logits.shape[-1]) * (labels != NO_OBJECT)[..., None]
-    return binary_focal_loss_with_logits(
-        logits[counted], targets[counted].to(logits.dtype), config.alpha, config.gamma, "sum", ignore_index=None
+    targets = labels[..., None] == torch.arange(logits.shape[-1], device=labels.device)
+    losses = binary_focal_loss_with_logits(
+        logits, targets.to(logits.dtype), config.alpha, config.gamma, "none", ignore_index=None
     )
+    return (losses * (labels != IGNORED)[..., None]).sum()
 
 
 def box_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor, config: LossConfig) -> Tensor:
