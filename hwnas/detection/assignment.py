@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hwnas.data.detection import NO_OBJECT
-from hwnas.detection.boxes import iou
+from hwnas.detection.boxes import areas, iou
 
 FOREGROUND, BACKGROUND = 0.5, 0.4
 """Intersection over union with a box: from the first on an anchor answers for it, below the second for none."""
@@ -19,10 +19,11 @@ def assign(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tens
     """What each anchor should find.
 
     By the bounds of Lin et al. 2017 (Sec. 4, "Anchors"); as in Faster R-CNN (Ren et al. 2015, Sec. 3.1.2) the best
-    anchor of a box answers for it however little they overlap, so that no object is left out.
+    anchor of a box answers for it however little they overlap; of two boxes with the same best anchor one has it, and
+    the other is left out if it overlaps no other anchor by so much.
 
     Args:
-        boxes: [n, M, 4].
+        boxes: [n, M, 4]; for an empty one no anchor answers.
         labels: [n, M]; ``NO_OBJECT`` where there is no box.
         anchors: [A, 4].
 
@@ -37,7 +38,7 @@ def assign(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tens
 
 def _assigned(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`assign` for one picture."""
-    present = (labels != NO_OBJECT)[:, None]
+    present = ((labels != NO_OBJECT) & (areas(boxes) > 0))[:, None]
     overlap = iou(boxes, anchors) * present  # [M, A]
     favourite = overlap.argmax(1, keepdim=True)
     overlap.scatter_(1, favourite, torch.where(present, 2.0, overlap.gather(1, favourite)))

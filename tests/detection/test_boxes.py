@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hwnas.data.detection import NO_OBJECT
-from hwnas.detection.anchors import PER_PLACE, anchors
+from hwnas.detection.anchors import anchors
 from hwnas.detection.assignment import BACKGROUND, FOREGROUND, IGNORED, assign
 from hwnas.detection.boxes import areas, decode, encode, iou
+from hwnas.spaces.bifpn import ANCHORS
 
 NUMBERS = st.floats(0, 200, width=32)
 EXTENTS = st.floats(0.5, 100, width=32)
@@ -54,13 +55,13 @@ def test_overlap_by_hand() -> None:
 
 def test_anchors_are_nine_a_place_level_by_level() -> None:
     found = anchors(64, [8, 4])
-    assert found.shape == (PER_PLACE * (64 + 16), 4)
+    assert found.shape == (ANCHORS * (64 + 16), 4)
     sides = found[:, 2:] - found[:, :2]
     torch.testing.assert_close(found[0], torch.tensor([-12.0, -12, 20, 20]))  # 32 pixels around (4, 4)
     torch.testing.assert_close(sides[:9].prod(1).sqrt(), 32 * 2 ** torch.tensor([0, 1, 2]).repeat_interleave(3).div(3))
     torch.testing.assert_close((sides[:, 0] / sides[:, 1])[:3], torch.tensor([1.0, 0.5, 2.0]))
     # Row by row: the second place is to the right of the first, the ninth below it.
-    centres = (found[:, :2] + found[:, 2:])[::PER_PLACE] / 2
+    centres = (found[:, :2] + found[:, 2:])[::ANCHORS] / 2
     assert centres[[1, 8, 64]].tolist() == [[12.0, 4.0], [4.0, 12.0], [8.0, 8.0]]
 
 
@@ -80,8 +81,14 @@ def test_anchors_answer_for_what_they_overlap() -> None:
     assert iou(boxes[1, :1], start)[0, found[1] == 2] == iou(boxes[1, :1], start).max()
 
 
+def test_for_a_box_without_extent_no_anchor_answers() -> None:
+    start = anchors(64, [8, 4])
+    found, _ = assign(torch.tensor([[[20.0, 20, 20, 30]]]), torch.tensor([[1]]), start)
+    assert (found == NO_OBJECT).all()
+
+
 @given(st.integers(0, 1000), st.integers(0, 4))
-def test_every_object_has_an_anchor_and_padding_has_none(seed: int, present: int) -> None:
+def test_the_best_anchor_of_each_object_answers_for_one_and_padding_has_none(seed: int, present: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     start = anchors(64, [8, 4])
     corners = torch.rand(5, 2, generator=generator) * 40
@@ -101,5 +108,5 @@ def test_every_object_has_an_anchor_and_padding_has_none(seed: int, present: int
 @pytest.mark.parametrize("sizes", [[8], [6, 3], [8, 4, 2, 1]])
 def test_anchors_are_centred_in_the_picture(sizes: list[int]) -> None:
     found = anchors(48, sizes)
-    assert len(found) == PER_PLACE * sum(size**2 for size in sizes)
+    assert len(found) == ANCHORS * sum(size**2 for size in sizes)
     torch.testing.assert_close((found[:, :2] + found[:, 2:]).mean(0) / 2, torch.tensor([24.0, 24.0]))

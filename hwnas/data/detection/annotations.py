@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -14,6 +15,9 @@ from hwnas.files import describe, read_bytes
 ROUNDING = 1.0
 """Pixels by which a box may reach out of its picture; COCO's own do, by fractions."""
 
+log = logging.getLogger(__name__)
+
+Box = tuple[float, float, float, float]
 Side = Annotated[int, Field(ge=1)]
 
 
@@ -46,7 +50,7 @@ class Annotation(_Entry):
     id: int
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float]
+    bbox: Box
     area: Annotated[float, Field(ge=0)] | None = None
     iscrowd: Literal[0, 1] = 0
 
@@ -74,10 +78,12 @@ class CocoFile(_Entry):
 def read_annotations(path: Path, folder: Path) -> CocoFile:
     """Read a COCO file whose pictures are in ``folder``.
 
+    Boxes without extent in their pictures, two of which are in COCO's own, are passed over as ``iscrowd`` ones are.
+
     Raises:
-        BadFileError: with the file, the field and what is wrong with it: a number is given twice, a box is empty or
-            not in its picture, a category, a picture or its file is missing, a picture lies elsewhere, or there is no
-            object at all.
+        BadFileError: with the file, the field and what is wrong with it: a number is given twice, a box has a negative
+            side or is not in its picture, a category, a picture or its file is missing, a picture lies elsewhere, or
+            there is no object at all.
     """
     try:
         found = CocoFile.model_validate_json(read_bytes(path, what="annotations"))
@@ -86,7 +92,22 @@ def read_annotations(path: Path, folder: Path) -> CocoFile:
     fault = next(_faults(found, folder), None)
     if fault is not None:
         raise BadFileError(f"annotations {path}: {fault}; mend or remove it.")
-    return found
+    without = [not entry.iscrowd and not seen for entry, seen in zip(found.annotations, _seen(found), strict=True)]
+    if not any(without):
+        return found
+    log.warning("annotations %s: %d box(es) have no extent in their pictures and are passed over.", path, sum(without))
+    entries = zip(found.annotations, without, strict=True)
+    kept = tuple(entry.model_copy(update={"iscrowd": 1}) if empty else entry for entry, empty in entries)
+    return found.model_copy(update={"annotations": kept})
+
+
+def _seen(found: CocoFile) -> Iterator[bool]:
+    """Whether each annotation's box has an extent in its picture."""
+    pictures = {picture.id: picture for picture in found.images}
+    for entry in found.annotations:
+        left, top, width, height = entry.bbox
+        picture = pictures[entry.image_id]
+        yield min(left + width, picture.width) > max(left, 0) and min(top + height, picture.height) > max(top, 0)
 
 
 def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
@@ -111,7 +132,7 @@ def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
             yield f"{where}.category_id': no category has the number {annotation.category_id}"
         else:
             yield from _box_faults(f"{where}.bbox'", annotation.bbox, pictures[annotation.image_id])
-    if not any(not annotation.iscrowd for annotation in found.annotations):
+    if not any(seen and not entry.iscrowd for entry, seen in zip(found.annotations, _seen(found), strict=True)):
         yield "field 'annotations': no picture has a box around a single object"
 
 
@@ -123,11 +144,11 @@ def _repeated(field: str, key: str, values: Sequence[int | str]) -> Iterator[str
         seen.add(value)
 
 
-def _box_faults(where: str, box: tuple[float, float, float, float], picture: Picture) -> Iterator[str]:
+def _box_faults(where: str, box: Box, picture: Picture) -> Iterator[str]:
     left, top, width, height = box
     shown = f"[{', '.join(f'{value:g}' for value in box)}]"
-    if width <= 0 or height <= 0:
-        yield f"{where}: the box {shown} has no area"
+    if width < 0 or height < 0:
+        yield f"{where}: the box {shown} has a negative side"
     elif (
         min(left, top) < -ROUNDING
         or left + width > picture.width + ROUNDING

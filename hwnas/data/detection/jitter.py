@@ -13,7 +13,7 @@ from hwnas.data.decoding import FILL
 from hwnas.data.detection.dataset import NO_OBJECT
 
 LEAST_VISIBLE = 0.25
-"""Share of a box's area that must remain in the picture; else the object is not looked for."""
+"""Share of a box's area of which more must remain in the picture; else the object is not looked for."""
 
 
 class JitterConfig(BaseModel):
@@ -80,7 +80,7 @@ def _moved(
     whole = torch.stack([left, top, right, bottom], -1) * scale[:, None, None]
     whole = whole + shift.T.repeat(1, 2)[:, None]
     seen = whole.clamp(0, side)
-    kept = (labels != NO_OBJECT) & (_area(seen) >= LEAST_VISIBLE * _area(whole))
+    kept = (labels != NO_OBJECT) & (_area(seen) > LEAST_VISIBLE * _area(whole))
     return seen * kept[..., None], labels.where(kept, torch.full_like(labels, NO_OBJECT))
 
 

@@ -77,6 +77,12 @@ def test_objects_of_which_too_little_is_left_are_not_looked_for() -> None:
     assert 0 < LEAST_VISIBLE < 1
 
 
+def test_a_box_without_extent_is_no_object() -> None:
+    images, boxes, labels = scene()
+    boxes[:, 1] = torch.tensor([0.0, 3, 0, 8])
+    assert (jitter(images, boxes, labels, JitterConfig(), 0)[2] == NO_OBJECT).all()
+
+
 @pytest.mark.parametrize("settings", [{"smallest": 0}, {"smallest": 1.2}, {"largest": 0.9}, {"horizontal_flip": 2}])
 def test_bad_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
