@@ -61,5 +61,7 @@ def train(
     if json:
         print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
         return
-    rows = [[name.replace("_", " "), percent(value)] for name, value in record.metrics.items()]
-    print_table(f"Supernet {record.space} in {out}", ["", get_space(record.space).metric], rows)
+    trained = get_space(record.space)
+    plain = {name.replace(f"_{trained.metric_key}_", "_"): value for name, value in record.metrics.items()}
+    rows = [[name.replace("_", " "), percent(value)] for name, value in plain.items()]
+    print_table(f"Supernet {record.space} in {out}", ["", trained.metric], rows)

@@ -110,6 +110,11 @@ class Space:
         return "top-1" if self.task == "classification" else "mAP"
 
     @property
+    def metric_key(self) -> str:
+        """The same in the names of recorded figures, such as ``validation_top1_largest``."""
+        return self.metric.replace("-", "").lower()
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """Input sizes in pixels, ascending."""
         return self.choices[self._position["resolution"]].values

@@ -304,7 +304,7 @@ class Trainer:
         extremes = {"largest": self.space.largest, "smallest": self.space.smallest}
         distinct = list(dict.fromkeys(extremes.values()))
         found = dict(zip(distinct, self.scores(distinct), strict=True))
-        return {f"{self.task.metric}_{name}": found[architecture] for name, architecture in extremes.items()}
+        return {f"{self.space.metric_key}_{name}": found[architecture] for name, architecture in extremes.items()}
 
     def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)

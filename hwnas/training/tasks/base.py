@@ -20,12 +20,10 @@ class Task(ABC):
     """What a supernet learns from, what its mistakes cost and how good it is.
 
     Attributes:
-        metric: name of the figure that :meth:`score` gives.
         knows_nothing: loss of a network that knows nothing, at least.
         distils: whether the first subnet of a step, or another network, can teach the others.
     """
 
-    metric: str
     knows_nothing: float
     distils: bool
 

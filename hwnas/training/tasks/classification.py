@@ -22,7 +22,6 @@ from hwnas.training.validation import validation_top1
 class Classification(Task):
     """Learns from labels and from soft labels; top-1 says how well."""
 
-    metric = "top1"
     distils = True
 
     def __init__(self, dataset: Dataset, config: TrainingConfig) -> None:
