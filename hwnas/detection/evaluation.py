@@ -31,7 +31,7 @@ def evaluate(found: Sequence[Detections], split: DetectionSet, resolution: int) 
         resolution: side of that input in pixels.
 
     Raises:
-        UserError: pycocotools is not installed.
+        UserError: no object is counted, or pycocotools is not installed.
     """
     categories = list(split.truth.classes)
     rows = []
@@ -47,6 +47,32 @@ def coco_scores(rows: Sequence[dict[str, Any]], truth: CocoFile) -> DetectionSco
     """Score detections in COCO's result format: ``image_id``, ``category_id``, ``bbox``, ``score``.
 
     Raises:
+        UserError: no object is counted, or pycocotools is not installed.
+    """
+    if all(entry.iscrowd for entry in truth.annotations):
+        raise UserError(f"No object is counted in the {len(truth.images)} picture(s); give pictures with objects.")
+    kind, judge = coco_tools()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        known = kind()
+        known.dataset = _as_dict(truth)
+        known.createIndex()
+        answers = known.loadRes(list(rows)) if rows else _nothing(kind, known)
+        judged = judge(known, answers, "bbox")
+        judged.evaluate()
+        judged.accumulate()
+        judged.summarize()
+    # Overlaps, recalls, classes, all areas, 100 detections.
+    precision = judged.eval["precision"][:, :, :, 0, -1]
+    each = [_share(_mean(precision[:, :, k])) for k in range(precision.shape[2])]
+    figures = {name: _share(float(judged.stats[place])) for name, place in STATISTICS.items()}
+    classes = dict(zip(truth.classes.values(), each, strict=True))
+    return DetectionScores.model_validate({"images": len(truth.images), "classes": classes, **figures})
+
+
+def coco_tools() -> tuple[type[Any], type[Any]]:
+    """COCO's own classes for annotations and for their comparison.
+
+    Raises:
         UserError: pycocotools is not installed.
     """
     try:
@@ -56,21 +82,7 @@ def coco_scores(rows: Sequence[dict[str, Any]], truth: CocoFile) -> DetectionSco
         raise UserError(
             "Mean average precision needs pycocotools; install it with `pip install hwnas[detection]`."
         ) from error
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
-        known = COCO()
-        known.dataset = _as_dict(truth)
-        known.createIndex()
-        answers = known.loadRes(list(rows)) if rows else _nothing(COCO, known)
-        judged = COCOeval(known, answers, "bbox")
-        judged.evaluate()
-        judged.accumulate()
-        judged.summarize()
-    # Overlaps, recalls, classes, all areas, 100 detections.
-    precision = judged.eval["precision"][:, :, :, 0, -1]
-    each = [_share(_mean(precision[:, :, k])) for k in range(precision.shape[2])]
-    figures = {name: _share(float(judged.stats[place])) for name, place in STATISTICS.items()}
-    classes = dict(zip(truth.classes.values(), each, strict=True))
-    return DetectionScores(images=len(truth.images), classes=classes, **figures)
+    return COCO, COCOeval
 
 
 def _as_dict(truth: CocoFile) -> dict[str, Any]:

@@ -19,12 +19,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
     Each group has its ``scale`` on the learning rate (``TrainingConfig.layer_decay``).
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    seen: set[nn.Parameter] = set()
     for scale, layer in _layers(model, config.layer_decay):
         for name, parameter in layer.named_parameters():
-            if parameter in seen:  # several layers may share one, which belongs to the first
-                continue
-            seen.add(parameter)
             decays = parameter.ndim > 1 and "transforms" not in name
             groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
     settings = [

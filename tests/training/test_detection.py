@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_it_learns_to_find_rectangles(tmp_path: Path, rectangles: DetectionDatas
     assert found == pytest.approx(record.metrics["validation_map_largest"], abs=0.05)
 
 
+def test_without_pycocotools_a_run_does_not_begin(
+    tmp_path: Path, rectangles: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(UserError, match=r"hwnas\[detection\]"):
+        Trainer(tmp_path / "run", SPACE, rectangles, config())
+
+
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path: Path, rectangles: DetectionDataset) -> None:
     Trainer(tmp_path / "whole", SPACE, rectangles, config()).run()
     Trainer(tmp_path / "broken", SPACE, rectangles, config()).run_until(5)
@@ -66,6 +75,8 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path: Path, rect
         ({"label_smoothing": 0.2}, "'label_smoothing' does not apply to detectors"),
         ({"augmentation": {"mixup": 0.5}}, "'augmentation' does not apply to detectors"),
         ({"distillation": 0.5}, "'distillation' does not apply to detectors"),
+        ({"alpha_clip": 3.0}, "'alpha_clip' does not apply to detectors"),
+        ({"layer_decay": 0.9}, "'layer_decay' does not apply to detectors"),
         ({"teacher": "somewhere"}, "'teacher' does not apply to detectors"),
         ({"recipe": "progressive", "epochs": 4, "full_epochs": 1}, "use recipe sandwich"),
     ],
@@ -75,10 +86,3 @@ def test_settings_that_would_do_nothing_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         Trainer(tmp_path / "run", SPACE, rectangles, config(**changes))
-
-
-def test_layers_that_share_weights_learn_once_at_each_rate(tmp_path: Path, rectangles: DetectionDataset) -> None:
-    run = Trainer(tmp_path / "run", SPACE, rectangles, config(layer_decay=0.9))
-    run.run_until(1)
-    grouped = [parameter for group in run.state.optimizer.param_groups for parameter in group["params"]]
-    assert len(grouped) == len(set(grouped)) == len(list(run.model.parameters()))

@@ -12,6 +12,7 @@ from hwnas.data.detection.jitter import jitter
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
+from hwnas.detection.evaluation import coco_tools
 from hwnas.detection.losses import detection_loss, prior_bias
 from hwnas.detection.scoring import inputs, scores
 from hwnas.errors import UserError
@@ -26,17 +27,28 @@ from hwnas.training.tasks.base import Task, refuse_changed
 
 FIRST_STD = 0.01
 """Of the weights of the last layer for classes, beside its prior (Lin et al. 2017, Sec. 4.1 "Initialization")."""
-OF_CLASSIFIERS = ("label_smoothing", "teacher", "distillation", "divergence", "augmentation")
+OF_CLASSIFIERS = (
+    "label_smoothing",
+    "teacher",
+    "distillation",
+    "divergence",
+    "alpha_min",
+    "alpha_max",
+    "alpha_clip",
+    "augmentation",
+    "layer_decay",
+)
+"""Settings; what is one block before another is not said where blocks branch and share weights."""
 
 
 class Detection(Task):
     """Learns from boxes, each subnet for itself; COCO's mean average precision says how well.
 
     Raises:
-        UserError: the configuration has settings of classifiers, or a recipe in which a network teaches.
+        UserError: the configuration has settings of classifiers, or a recipe in which a network teaches; pycocotools
+            is not installed.
     """
 
-    metric = "map"
     knows_nothing = 2.0
     """Focal loss at the prior and boxes as far off as their anchors, where objects are many; where they are few and
     small it is much more, for all the empty anchors count by those that answer for an object."""
@@ -46,6 +58,7 @@ class Detection(Task):
         refuse_changed(config, OF_CLASSIFIERS, "detectors")
         if config.recipe == "progressive":
             raise UserError("Progressive shrinking lives from a teacher, and detectors have none; use recipe sandwich.")
+        coco_tools()  # missed now rather than after an epoch
         self._dataset, self._config = dataset, config.detection
 
     def begin(self, supernet: ElasticNetwork) -> None:
@@ -87,4 +100,4 @@ class Detection(Task):
         network = supernet.extract(architecture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dataset, resolution = self._dataset, architecture.resolution
         recalibrate(network, inputs(dataset, dataset.recalibration, resolution, device))
-        return scores(network, resolution, dataset, dataset.validation, device).map or 0.0
+        return scores(network, resolution, dataset, dataset.validation, device).map
