@@ -10,7 +10,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DetectionScores(BaseModel):
-    """COCO's figures (cocodataset.org, "Detection evaluation"); None where no object is counted.
+    """COCO's figures (cocodataset.org, "Detection evaluation"); of some objects alone, None where none is counted.
 
     Attributes:
         images: that were looked at.
@@ -23,11 +23,11 @@ class DetectionScores(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     images: Annotated[int, Field(ge=1)]
-    map: Share | None
-    map50: Share | None
-    map75: Share | None
+    map: Share
+    map50: Share
+    map75: Share
     small: Share | None
     medium: Share | None
     large: Share | None
-    recall: Share | None
+    recall: Share
     classes: dict[str, Share | None]

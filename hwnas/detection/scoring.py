@@ -27,7 +27,7 @@ def scores(
     """How well a network on a device, in evaluation mode, detects what is in a split.
 
     Raises:
-        UserError: pycocotools is not installed.
+        UserError: no object of the split is counted, or pycocotools is not installed.
     """
     found: list[Detections] = []
     for images in inputs(dataset, split, resolution, device):

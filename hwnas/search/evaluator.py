@@ -93,7 +93,7 @@ class SubnetEvaluator:
         if isinstance(self._dataset, DetectionDataset):
             network = self.ready(architecture)
             with _threads(self.threads):
-                return scores(network, architecture.resolution, self._dataset, self._dataset.validation).map or 0.0
+                return scores(network, architecture.resolution, self._dataset, self._dataset.validation).map
         found = self.hits(architecture)
         return int(found.sum()) / len(found)
 

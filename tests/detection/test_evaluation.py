@@ -98,6 +98,11 @@ def test_boxes_of_the_network_are_judged_in_pixels_of_the_picture(
     assert evaluate(found, split, resolution).map == pytest.approx(1)
 
 
+def test_pictures_without_objects_have_no_figure() -> None:
+    with pytest.raises(UserError, match=r"No object is counted in the 2 picture"):
+        coco_scores([], truth(thing(1, 1, 10, 10, 20, 20, iscrowd=1)))
+
+
 def test_without_pycocotools_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(UserError, match=r"hwnas\[detection\]"):

@@ -52,8 +52,8 @@ def load_detection(
         splits: how pictures are withheld from training for a split that the folder lacks.
 
     Raises:
-        UserError: there is no such folder, a split is double, missing or knows other categories, an annotation is
-            wrong (file and field are named), or a picture cannot be read or has another size.
+        UserError: there is no such folder, a split is double, missing, without objects or knows other categories, an
+            annotation is wrong (file and field are named), or a picture cannot be read or has another size.
     """
     config = splits or SplitConfig()
     folders = _split_folders(root)
@@ -64,6 +64,7 @@ def load_detection(
     longest = max(max(picture.width, picture.height) for picture in files["train"].images)
     side = side or min(longest, DEFAULT_SIDE)
     plan = _plan({split: len(file.images) for split, file in files.items()}, config, root)
+    _require_objects(files, plan, root)
     paths = [_annotations_of(folder) for folder in folders.values()]
     paths += [folder / picture.file_name for split, folder in folders.items() for picture in files[split].images]
     identity = identity_of(paths, {"side": side, "task": "detection"})
@@ -117,6 +118,18 @@ def _plan(sizes: Mapping[str, int], config: SplitConfig, root: Path) -> SplitPla
     # Positions within the split; the order of `order` is random, so its first ones are a random draw.
     recalibration = np.sort(np.argsort(order)[: config.recalibration])
     return SplitPlan(selections, recalibration)
+
+
+def _require_objects(files: Files, plan: SplitPlan, root: Path) -> None:
+    """Pictures that were drawn may all be without objects."""
+    for split, selection in plan.selections.items():
+        file = files[selection.part]
+        ids = {file.images[row].id for row in selection.indices.tolist()}
+        if not any(entry.image_id in ids and not entry.iscrowd for entry in file.annotations):
+            raise UserError(
+                f"{root}: none of the {len(ids)} picture(s) drawn for the {split} split holds an object; add pictures, "
+                "or give that split."
+            )
 
 
 def _contents(folders: Mapping[str, Path], files: Files, side: int, plan: SplitPlan) -> Contents:

@@ -63,6 +63,16 @@ def test_splits_that_are_missing_are_withheld_from_training(tmp_path: Path) -> N
         assert [image.id for image in split.truth.images] == split.image_ids.tolist()
 
 
+def test_a_split_that_is_drawn_without_any_object_is_refused(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "set", train=20, val=0, test=0)
+    content = write_split(tmp_path / "other", "train", 20)
+    drawn = set(load_detection(root).validation.image_ids.tolist())
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] not in drawn]
+    write_annotations(root, "train", content)
+    with pytest.raises(UserError, match=r"none of the 2 picture\(s\) drawn for the validation split holds an object"):
+        load_detection(root)
+
+
 def test_years_behind_the_names_are_cocos_own(tmp_path: Path) -> None:
     write_split(tmp_path / "set", "train2017", 3)
     write_split(tmp_path / "set", "val2017", 2)
@@ -89,6 +99,21 @@ def test_crowds_are_not_learned_from_but_known_to_the_judge(tmp_path: Path) -> N
     assert sum(entry.iscrowd for entry in train.truth.annotations) == 1
 
 
+@pytest.mark.parametrize("box", [[3, 2, 0, 8], [3, 2, 8, 0], [-0.5, 3, 0.5, 5], [40, 3, 0.5, 5], [3, 32, 4, 1]])
+def test_boxes_without_extent_in_their_pictures_are_passed_over_and_told(
+    tmp_path: Path, box: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_set(tmp_path / "set")
+    content = write_split(tmp_path / "other", "train", 12)
+    objects = len(content["annotations"])
+    content["annotations"][0]["bbox"] = box
+    write_annotations(root, "train", content)
+    train = load_detection(root).train
+    assert int((train.labels != NO_OBJECT).sum()) == objects - 1
+    assert [entry.id for entry in train.truth.annotations if entry.iscrowd] == [content["annotations"][0]["id"]]
+    assert "instances_train.json: 1 box(es) have no extent" in caplog.text
+
+
 def test_a_picture_without_objects_is_kept(tmp_path: Path) -> None:
     root = make_set(tmp_path / "set")
     content = write_split(tmp_path / "other", "train", 12)
@@ -106,11 +131,11 @@ def _set(*path: str | int, to: Any) -> Callable[[Any], None]:
     return change
 
 
+EMPTY = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [3, 2, 0, 8]}
 BAD = {
     "outside": (_set("annotations", 1, "bbox", to=[30, 2, 20, 8]), r"annotations\.1\.bbox.*not within.*40×32"),
     "left of it": (_set("annotations", 1, "bbox", to=[-2, 2, 20, 8]), r"annotations\.1\.bbox.*not within"),
-    "no area": (_set("annotations", 0, "bbox", to=[3, 2, 0, 8]), r"annotations\.0\.bbox.*no area"),
-    "negative": (_set("annotations", 0, "bbox", to=[3, 2, 4, -8]), r"annotations\.0\.bbox.*no area"),
+    "negative": (_set("annotations", 0, "bbox", to=[3, 2, 4, -8]), r"annotations\.0\.bbox.*negative side"),
     "NaN": (_set("annotations", 0, "bbox", to=[3, 2, float("nan"), 8]), r"annotations\.0\.bbox\.2.*finite"),
     "three numbers": (_set("annotations", 0, "bbox", to=[3, 2, 8]), r"annotations\.0\.bbox.*required"),
     "category": (_set("annotations", 0, "category_id", to=4), r"annotations\.0\.category_id.*no category.*4"),
@@ -123,6 +148,7 @@ BAD = {
     "no file": (_set("images", 0, "file_name", to="0.png"), r"images\.0\.file_name.*no file .*0\.png"),
     "elsewhere": (_set("images", 0, "file_name", to="../val/1.png"), r"images\.0\.file_name.*not below"),
     "no boxes": (_set("annotations", to=[]), r"'annotations'.*no picture has a box"),
+    "empty boxes": (_set("annotations", to=[EMPTY]), r"'annotations'.*no picture has a box"),
     "no width": (_set("images", 0, "width", to=0), r"images\.0\.width"),
     "no list": (_set("annotations", to=None), r"'annotations'"),
 }
