@@ -92,22 +92,24 @@ def read_annotations(path: Path, folder: Path) -> CocoFile:
     fault = next(_faults(found, folder), None)
     if fault is not None:
         raise BadFileError(f"annotations {path}: {fault}; mend or remove it.")
-    without = [not entry.iscrowd and not seen for entry, seen in zip(found.annotations, _seen(found), strict=True)]
-    if not any(without):
+    empty = _without_extent(found)
+    if not empty:
         return found
-    log.warning("annotations %s: %d box(es) have no extent in their pictures and are passed over.", path, sum(without))
-    entries = zip(found.annotations, without, strict=True)
-    kept = tuple(entry.model_copy(update={"iscrowd": 1}) if empty else entry for entry, empty in entries)
-    return found.model_copy(update={"annotations": kept})
+    log.warning("annotations %s: %d box(es) have no extent in their pictures and are passed over.", path, len(empty))
+    entries = (entry.model_copy(update={"iscrowd": 1}) if entry.id in empty else entry for entry in found.annotations)
+    return found.model_copy(update={"annotations": tuple(entries)})
 
 
-def _seen(found: CocoFile) -> Iterator[bool]:
-    """Whether each annotation's box has an extent in its picture."""
+def _without_extent(found: CocoFile) -> set[int]:
+    """Numbers of the annotations of whose boxes nothing is in their pictures."""
     pictures = {picture.id: picture for picture in found.images}
-    for entry in found.annotations:
+
+    def empty(entry: Annotation) -> bool:
         left, top, width, height = entry.bbox
         picture = pictures[entry.image_id]
-        yield min(left + width, picture.width) > max(left, 0) and min(top + height, picture.height) > max(top, 0)
+        return min(left + width, picture.width) <= max(left, 0) or min(top + height, picture.height) <= max(top, 0)
+
+    return {entry.id for entry in found.annotations if empty(entry)}
 
 
 def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
@@ -132,7 +134,8 @@ def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
             yield f"{where}.category_id': no category has the number {annotation.category_id}"
         else:
             yield from _box_faults(f"{where}.bbox'", annotation.bbox, pictures[annotation.image_id])
-    if not any(seen and not entry.iscrowd for entry, seen in zip(found.annotations, _seen(found), strict=True)):
+    empty = _without_extent(found)
+    if all(entry.iscrowd or entry.id in empty for entry in found.annotations):
         yield "field 'annotations': no picture has a box around a single object"
 
 
