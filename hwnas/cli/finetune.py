@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.checks import check_statistic
+from hwnas.cli.checks import check_classifiers, check_statistic
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def finetune(
     Ends with status 1, all results being written, if the pruned network does not keep the latency when it is measured
     again.
     """
+    if space is not None:
+        check_classifiers(space, "finetune")
     import torch
 
     from hwnas.devices import load_target, open_device

@@ -73,11 +73,19 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
-    from hwnas.cli.checks import check_budgets, check_evaluations, check_name, check_one_precision, check_statistic
+    from hwnas.cli.checks import (
+        check_budgets,
+        check_classifiers,
+        check_evaluations,
+        check_name,
+        check_one_precision,
+        check_statistic,
+    )
     from hwnas.pipeline.config import RunConfig
     from hwnas.pipeline.run import Run
 
     check_name(name)
+    check_classifiers(space, "run")
     written = check_budgets(budget, confidence)
     check_evaluations(evaluations)
     config = RunConfig(

@@ -15,6 +15,18 @@ AnyDataset = Dataset | DetectionDataset
 """Of any task."""
 
 
+def require_task(space: Space, dataset: AnyDataset) -> None:
+    """Refuse a data set that is for another task than a space, though it may have the same classes.
+
+    Raises:
+        UserError: it is.
+    """
+    if (space.task == "detection") != isinstance(dataset, DetectionDataset):
+        raise UserError(
+            f"Space {space.name} is for {space.task}, and the data set {dataset.name} is not; choose another."
+        )
+
+
 def load_for(
     space: Space,
     source: str | Path,

@@ -16,6 +16,7 @@ from hwnas.classification import Classification
 from hwnas.data import Dataset, to_input
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, HwnasError, UserError
+from hwnas.export.classes import require_classes
 from hwnas.export.engine_figures import EngineFigures, Timing, all_ns, gated_ns
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
@@ -99,7 +100,7 @@ def benchmark(
     Raises:
         ValueError: neither ``dataset`` nor ``top1_missing`` is given, or both are.
         BadFileError: there is no such model.
-        UserError: the model's input or number of classes does not fit.
+        UserError: the model's input or number of classes does not fit, or it is no classifier.
         DeviceError: the device failed, refused the model, or gave logits that are not finite.
     """
     if (dataset is None) == (top1_missing is None):
@@ -140,16 +141,13 @@ def compiled(device: Device, content: bytes, options: CompileOptions) -> Iterato
 
 
 def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: Dataset | None) -> None:
-    shape, classes = engine.inputs[0].shape, engine.outputs[0].shape[-1]
+    shape = engine.inputs[0].shape
     if shape[1:] != (3, resolution, resolution):
         raise UserError(
             f"Model {model_path} takes {list(shape[1:])}, not images of {resolution} pixels; export it again."
         )
-    if dataset is not None and classes != dataset.num_classes:
-        raise UserError(
-            f"Model {model_path} has {classes} classes, data set {dataset.name} {dataset.num_classes}; "
-            "give the data set that it was trained for."
-        )
+    if dataset is not None:
+        require_classes(f"Model {model_path}", [output.shape for output in engine.outputs], dataset)
 
 
 def _time(

@@ -11,6 +11,7 @@ from onnx import ModelProto
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import Triple
 from hwnas.errors import UserError
+from hwnas.export.classes import require_classes
 from hwnas.export.metadata import PREFIX
 from hwnas.export.quantization import Images
 from hwnas.export.scoring import Sample
@@ -26,17 +27,13 @@ def quantization_images(
         calibration, choice, scored: how many, spread evenly over their splits; all where there are fewer, or None.
 
     Raises:
-        UserError: a number is below 1, or the model has another number of classes.
+        UserError: a number is below 1, or the model has another number of classes or is no classifier.
     """
     for name, count in {"calibration": calibration, "choice": choice, "scored": scored}.items():
         if count is not None and count < 1:
             raise UserError(f"There are no {name} images with {count} of them; give at least 1.")
-    classes = [dimension.dim_value for dimension in model.graph.output[0].type.tensor_type.shape.dim][-1]
-    if classes != dataset.num_classes:
-        raise UserError(
-            f"The model has {classes} classes, data set {dataset.name} {dataset.num_classes}; give the data set that "
-            "it was trained for."
-        )
+    outputs = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.output]
+    require_classes("The model", outputs, dataset)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     mean = _triple(properties.get(PREFIX + "mean"), dataset.mean)
     std = _triple(properties.get(PREFIX + "std"), dataset.std)

@@ -14,6 +14,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 from hwnas.data import Dataset
 from hwnas.deploy.manifest import Limits, TensorEntry
 from hwnas.errors import BadFileError, UserError
+from hwnas.export.classes import require_classes
 from hwnas.export.metadata import PREFIX
 from hwnas.export.scoring import Sample, hits, logits
 from hwnas.progress import Progress
@@ -83,17 +84,12 @@ def validation_sample(network: BundledNetwork, dataset: Dataset) -> Sample:
     """A data set's validation images as a network takes them.
 
     Raises:
-        UserError: it takes no pictures, or has another number of classes.
+        UserError: it takes no pictures, has another number of classes, or is no classifier.
     """
     shape = network.input.shape
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise UserError(f"model {network.id} takes {list(shape)}, not pictures [batch, 3, r, r]; leave --data out.")
-    classes = network.outputs[0].shape[-1]
-    if classes != dataset.num_classes:
-        raise UserError(
-            f"model {network.id} has {classes} classes, data set {dataset.name} {dataset.num_classes}; give the data "
-            "set that it was trained for."
-        )
+    require_classes(f"Model {network.id}", [output.shape for output in network.outputs], dataset)
     mean, std = network.says("mean") or dataset.mean, network.says("std") or dataset.std
     return Sample("validation", dataset.validation, tuple(mean), tuple(std))
 

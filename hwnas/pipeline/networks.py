@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.detection import DetectionDataset
-from hwnas.data.tasks import AnyDataset
+from hwnas.data.tasks import AnyDataset, require_task
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
 from hwnas.export.detections import Detections, with_detections
@@ -34,12 +34,13 @@ RECALIBRATION_BATCH = 250
 
 
 def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> ElasticNetwork:
-    """Read trained weights and check that they are of this space and for these classes.
+    """Read trained weights and check that they are of this space, for its task and for these classes.
 
     Raises:
         BadFileError: the checkpoint is missing or corrupt.
-        UserError: it is of another space, or was trained on other classes.
+        UserError: it is of another space, or was trained on other classes, or the data is for another task.
     """
+    require_task(space, dataset)
     supernet, record = load_supernet(directory)
     if record.space != space.name:
         raise UserError(f"The supernet in {directory} is of space {record.space}, not {space.name}; give another.")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.dataset import Triple
+from hwnas.data.tasks import require_task
 from hwnas.errors import UserError
 from hwnas.files import sha256_of
 from hwnas.supernet import load_supernet, recalibrate
@@ -48,9 +49,10 @@ def supernet_teacher(directory: Path, dataset: Dataset, device: torch.device) ->
 
     Raises:
         BadFileError: the supernet cannot be read.
-        UserError: it knows other classes.
+        UserError: it knows other classes, or is no classifier.
     """
     supernet, record = load_supernet(directory)
+    require_task(supernet.space, dataset)
     if record.dataset.class_names != dataset.class_names:
         raise UserError(
             f"The teacher {directory} knows {len(record.dataset.class_names)} classes of {record.dataset.name}, not "

@@ -51,6 +51,7 @@ def test_a_detector_is_trained_and_exported_with_and_without_nms(pictures: Path,
         (["train", "--space", "mobilenet_v3-bifpn/small", "--data", "SET", "--download"], "is a folder"),
         (["train", "--space", "mobilenet_v3-bifpn/small", "--data", "fashion-mnist"], "laid out as COCO"),
         (["export", "largest", "--detections", "all"], "--detections is maps, boxes or nms, not 'all'"),
+        (["finetune", "largest", "--space", "mobilenet_v3-bifpn/small"], "`hwnas finetune` takes classifiers alone"),
     ],
 )
 def test_data_of_the_other_task_and_unknown_forms_are_refused(
@@ -60,3 +61,12 @@ def test_data_of_the_other_task_and_unknown_forms_are_refused(
     code, output = hwnas(*given, "--out", tmp_path / "out")
     assert code == 2
     assert message in " ".join(output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_refuses_detectors_before_it_begins(tmp_path: Path) -> None:
+    space = ["--space", "mobilenet_v3-bifpn/small"]
+    code, output = hwnas("run", "--name", "x", *space, "--data", "nothing", "--runs", tmp_path)
+    assert code == 2
+    assert "`hwnas run` takes classifiers alone, and mobilenet_v3-bifpn/small" in " ".join(output.split())
+    assert not list(tmp_path.iterdir())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from hwnas.data import Dataset
 from hwnas.data.detection import DetectionDataset
-from hwnas.data.tasks import AnyDataset
-from hwnas.errors import UserError
+from hwnas.data.tasks import AnyDataset, require_task
 from hwnas.spaces import Space
 from hwnas.training.config import TrainingConfig
 from hwnas.training.tasks.base import Task
@@ -21,8 +19,5 @@ def task_of(space: Space, dataset: AnyDataset, config: TrainingConfig) -> Task:
     Raises:
         UserError: the configuration or the data set is for another task.
     """
-    if space.task == "detection" and isinstance(dataset, DetectionDataset):
-        return Detection(dataset, config)
-    if space.task == "classification" and isinstance(dataset, Dataset):
-        return Classification(dataset, config)
-    raise UserError(f"Space {space.name} is for {space.task}, and the data set {dataset.name} is not; choose another.")
+    require_task(space, dataset)
+    return Detection(dataset, config) if isinstance(dataset, DetectionDataset) else Classification(dataset, config)
