@@ -10,6 +10,7 @@ from hwnas.data.loading import load_dataset
 from hwnas.errors import UserError
 from hwnas.progress import Progress
 from hwnas.spaces import Space
+from hwnas.spaces.bifpn import SUFFIX
 
 AnyDataset = Dataset | DetectionDataset
 """Of any task."""
@@ -38,17 +39,18 @@ def load_for(
     """Open a data set of pictures with classes, or with boxes, as a space's task needs it.
 
     Args:
-        source, root, download: as of :func:`hwnas.data.load_dataset`; a detection data set is a folder.
+        source, root, download: as of :func:`hwnas.data.load_dataset`; a detection data set is a folder, whose
+            pictures are stored no larger than the space's largest resolution.
 
     Raises:
         UserError: it is for another task, or cannot be opened.
     """
+    path = Path(source).expanduser()
     if space.task == "detection":
         if root is not None or download:
             raise UserError("A detection data set is a folder; leave out the data root and the download.")
-        return load_detection(Path(source), progress=progress)
-    if is_coco(Path(source)):
-        raise UserError(
-            f"{source} holds pictures with boxes; use the space of a detector, such as {space.family}-bifpn."
-        )
+        return load_detection(path, most=space.resolutions[-1], progress=progress)
+    if is_coco(path):
+        detectors = f"{space.family}{SUFFIX}/{space.preset}"
+        raise UserError(f"{source} holds pictures with boxes; use the space of a detector, such as {detectors}.")
     return load_dataset(source, root=root, download=download, progress=progress)

@@ -56,7 +56,7 @@ def detector_family(backbone: Family[Any]) -> Family[Preset]:
 
 
 def _preset(backbone: Family[Any], name: str) -> Preset:
-    """Around EfficientDet-D0 to D2 (Table 1), or for the small pictures that presets called ``small`` are for."""
+    """From below EfficientDet-D0 to D1 (Table 1), or for the small pictures that presets called ``small`` are for."""
     activation = ACTIVATIONS.get(backbone.name, "relu")
     if name.startswith("small"):
         return Preset(backbone, name, activation, (4, 8, 16, 32), (64, 96), (24, 32, 48), (1, 2), (1, 2))

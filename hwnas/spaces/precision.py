@@ -31,7 +31,7 @@ def with_precisions(space: Space, precisions: Sequence[str]) -> Space:
         raise UserError(f"A search over precisions takes at least two different ones, not {', '.join(precisions)}.")
     choice = Choice(PRECISION, tuple(sorted(BITS[name] for name in precisions)))
     choices = (*space.choices, choice)
-    return Space(space.family, space.preset, space.num_classes, choices, space.slots, space.norm_eps)
+    return Space(space.family, space.preset, space.num_classes, choices, space.slots, space.norm_eps, space.task)
 
 
 def precision_of(architecture: Architecture) -> str | None:

@@ -65,7 +65,7 @@ def test_images_may_be_normalised_otherwise(begun: tuple[Path, ElasticNetwork]) 
 
 
 def test_another_space_and_no_weights_are_refused(begun: tuple[Path, ElasticNetwork], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="are of space proxyless/small, not mobilenet_v3/small; choose that one"):
+    with pytest.raises(UserError, match="are of space proxyless/small, not mobilenet_v3/small; give such weights"):
         begin_with(str(begun[0]), made(5, "mobilenet_v3/small"), MEAN, STD)
     with pytest.raises(BadFileError, match=r"nowhere/record.json does not exist"):
         begin_with(str(tmp_path / "nowhere"), made(5), MEAN, STD)

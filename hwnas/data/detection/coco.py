@@ -41,14 +41,19 @@ def is_coco(path: Path) -> bool:
 
 
 def load_detection(
-    root: Path, *, side: int | None = None, splits: SplitConfig | None = None, progress: Progress | None = None
+    root: Path,
+    *,
+    side: int | None = None,
+    most: int = DEFAULT_SIDE,
+    splits: SplitConfig | None = None,
+    progress: Progress | None = None,
 ) -> DetectionDataset:
     """Open a detection data set; its pictures are decoded once into the cache directory.
 
     Args:
         root: a folder as the module describes it.
         side: of the square that each picture is scaled and filled up to, in pixels; by default the longest side of a
-            training picture, at most 512.
+            training picture, at most ``most``.
         splits: how pictures are withheld from training for a split that the folder lacks.
 
     Raises:
@@ -62,7 +67,7 @@ def load_detection(
         if file.classes != files["train"].classes:
             raise UserError(f"{_annotations_of(folders[split])} has other categories than the training split.")
     longest = max(max(picture.width, picture.height) for picture in files["train"].images)
-    side = side or min(longest, DEFAULT_SIDE)
+    side = side or min(longest, most)
     plan = _plan({split: len(file.images) for split, file in files.items()}, config, root)
     _require_objects(files, plan, root)
     paths = [_annotations_of(folder) for folder in folders.values()]
@@ -83,6 +88,8 @@ def load_detection(
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """The folder of pictures of each split."""
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; a detection data set is a folder that is laid out as COCO.")
     found: dict[str, Path] = {}
     for path in sorted((root / ANNOTATIONS).glob(f"{PREFIX}*.json")):
         name = path.stem.removeprefix(PREFIX)

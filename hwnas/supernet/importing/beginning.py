@@ -44,9 +44,11 @@ def begin_with(init: str, supernet: ElasticNetwork, mean: Triple, std: Triple) -
         _renormalise(supernet, (LITE_MEAN, LITE_STD), (mean, std))
         return
     source, record = load_supernet(Path(init))
-    if record.space not in (supernet.space.name, supernet.space.name.replace(DETECTORS, "")):
+    begins = dict.fromkeys([supernet.space.name, supernet.space.name.replace(DETECTORS, "")])
+    if record.space not in begins:
         raise UserError(
-            f"The weights in {init} are of space {record.space}, not {supernet.space.name}; choose that one."
+            f"The weights in {init} are of space {record.space}, not {' or '.join(begins)}; give such weights, or "
+            "choose another space to train."
         )
     own = supernet.state_dict()
     given = source.state_dict()
