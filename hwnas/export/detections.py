@@ -84,7 +84,10 @@ def _decoding(shapes: list[list[int]], resolution: int, names: list[str]) -> Mod
 
 
 def _suppression(count: int, classes: int, rule: Suppression) -> ModelProto:
-    """NMS over ``count`` boxes, whose results are filled up so that all shapes are known."""
+    """NMS over ``count`` boxes, of which those beside the picture are empty and nothing.
+
+    What it finds is filled up so that all shapes are known.
+    """
     most = rule.most
     return onnx.parser.parse_model(f"""
         <ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>
@@ -94,7 +97,15 @@ def _suppression(count: int, classes: int, rule: Suppression) -> ModelProto:
             most = Constant <value = int64[1] {{{most}}}> ()
             iou = Constant <value = float[1] {{{rule.iou}}}> ()
             least = Constant <value = float[1] {{{rule.score}}}> ()
-            by_class = Transpose <perm = [0, 2, 1]> (all_scores)
+
+            nothing = Constant <value = float[1] {{0.0}}> ()
+            upper_left, lower_right = Split <axis = 2> (all_boxes)
+            sides = Sub (lower_right, upper_left)
+            shorter = ReduceMin <axes = [2]> (sides)
+            within = Greater (shorter, nothing)
+            seen = Where (within, all_scores, nothing)
+
+            by_class = Transpose <perm = [0, 2, 1]> (seen)
             kept = NonMaxSuppression (all_boxes, by_class, most, iou, least)
 
             kept_scores = GatherND (by_class, kept)
@@ -109,7 +120,6 @@ def _suppression(count: int, classes: int, rule: Suppression) -> ModelProto:
             scores = Unsqueeze (surest, zero)
             chosen = Gather <axis = 0> (padded, places)
 
-            nothing = Constant <value = float[1] {{0.0}}> ()
             there = Greater (surest, nothing)
             class_column = Constant <value = int64 {{1}}> ()
             classes = Gather <axis = 1> (chosen, class_column)

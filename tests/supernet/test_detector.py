@@ -14,13 +14,15 @@ from torch import Tensor
 from hwnas.data.detection import NO_OBJECT
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
-from hwnas.detection.boxes import decode
+from hwnas.detection.boxes import areas, decode
 from hwnas.detection.suppression import Suppression, detections
 from hwnas.errors import UserError
 from hwnas.export import ExportError, export_onnx
 from hwnas.export.detections import with_detections
 from hwnas.spaces import get_space
+from hwnas.spaces.bifpn import ANCHORS
 from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, load_supernet, save_supernet
+from hwnas.supernet.blocks.predict import Predict
 from hwnas.supernet.importing import begin_with
 from tests.detectors import thin_detectors
 
@@ -106,12 +108,19 @@ def exported(
     return [np.asarray(output) for output in outputs]
 
 
-def test_exported_detections_are_torchs(supernet: ElasticNetwork, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_exported_detections_are_torchs(supernet: ElasticNetwork, tmp_path: Path, beside: bool) -> None:
     architecture = SPACE.smallest
     resolution = architecture.resolution
     network = supernet.extract(architecture)
     x = torch.randn(2, 3, resolution, resolution)
     with torch.no_grad():
+        for block in (block for block in network if isinstance(block, Predict)):
+            if block.spec.out_channels != 4 * ANCHORS:
+                block.mix.weight *= 1000  # so that probabilities differ by more than rounding
+            elif beside:
+                assert block.mix.bias is not None
+                block.mix.bias[0] -= 100  # the first anchor of each place: its box lies left of the picture
         answers = answers_of(network(x[:1]))
         start = anchors(resolution, level_sizes(network(x[:1])))
     rule = Suppression(score=float(answers.classes.sigmoid().flatten().topk(400).values[-1]), most=30)
@@ -122,6 +131,8 @@ def test_exported_detections_are_torchs(supernet: ElasticNetwork, tmp_path: Path
 
     boxes, scores, labels = (each[0] for each in exported(network, resolution, tmp_path / "nms.onnx", "nms", rule, x))
     (found,) = detections(answers, start, resolution, rule)
+    if beside:
+        assert (areas(decode(answers.boxes, start).clamp(0, resolution)) == 0).any()
     count = len(found.scores)
     assert 0 < count <= 30
     np.testing.assert_allclose(scores[:count], found.scores, atol=1e-5)
