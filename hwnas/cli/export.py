@@ -45,7 +45,7 @@ def export(
     if holds_network(Path(architecture)):
         network, record = load_network(Path(architecture))
         chosen = record.identity
-        model = export_network(network, record, load_dataset(data, root=data_root), output)
+        model = export_network(network, record, load_dataset(data, root=data_root), output, detections=form)
     else:
         dataset = load_for(get_space(space), data, root=data_root)
         searched = get_space(space, dataset.num_classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Triple = tuple[float, float, float]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ class Splits(Generic[Split]):
     fingerprint: str
     readers: Mapping[str, Callable[[], Split]] = field(repr=False)
     repeated: Mapping[str, int] = field(default_factory=dict)
+
+    def inputs(self, pixels: Tensor, resolution: int, size: int, device: torch.device = CPU) -> Iterator[Tensor]:
+        """Images [N, C, H, W] as a network takes them: [≤ size, 3, resolution, resolution], channels last, in order."""
+        for some in torch.split(pixels, size):
+            x = to_input(some.to(device), resolution, self.mean, self.std)
+            yield x.contiguous(memory_format=torch.channels_last)
 
     @property
     def num_classes(self) -> int:

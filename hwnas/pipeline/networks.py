@@ -12,6 +12,7 @@ from onnx import ModelProto
 from hwnas.data import Dataset, to_input
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.tasks import AnyDataset, require_task
+from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
 from hwnas.export.detections import Detections, with_detections
@@ -31,6 +32,7 @@ from hwnas.supernet import (
 
 PARITY_IMAGES = 64
 RECALIBRATION_BATCH = 250
+"""Of a classifier."""
 
 
 def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> ElasticNetwork:
@@ -55,11 +57,8 @@ def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> Elastic
 def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: AnyDataset) -> PlainNetwork:
     """The subnet of an architecture with weights of its own and batch norms recalibrated."""
     network = supernet.extract(architecture)
-    inputs = (
-        to_input(pixels, architecture.resolution, dataset.mean, dataset.std)
-        for pixels in torch.split(dataset.recalibration.pixels, RECALIBRATION_BATCH)
-    )
-    recalibrate(network, inputs)
+    size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else RECALIBRATION_BATCH
+    recalibrate(network, dataset.inputs(dataset.recalibration.pixels, architecture.resolution, size))
     return network
 
 
@@ -84,12 +83,11 @@ def export_subnet(
         ExportError: it cannot be converted to the precision.
         UserError: detections are wanted of a classifier, or a detector in another precision than FP32.
     """
-    plain = without_precision(architecture)
-    network, chosen = ready_subnet(supernet, plain, dataset), precision_of(architecture) or precision
+    plain, chosen = without_precision(architecture), precision_of(architecture) or precision
     if isinstance(dataset, DetectionDataset) and chosen != "fp32":
         raise UserError(f"Detectors are exported in fp32, not in {chosen}; leave out the precision.")
-    if isinstance(dataset, Dataset) and detections != "maps":
-        raise UserError(f"A classifier detects nothing; leave out --detections {detections}.")
+    _require_detector(dataset, detections)
+    network = ready_subnet(supernet, plain, dataset)
     return _export(network, plain.resolution, plain, dataset, path, chosen, remainder, detections)
 
 
@@ -100,13 +98,15 @@ def export_network(
     path: Path,
     precision: str = "fp32",
     remainder: Remainder = "fp32",
+    detections: Detections = "maps",
 ) -> ExportedModel:
     """Write a network of :func:`hwnas.supernet.load_network` as ONNX, as :func:`export_subnet` does.
 
     Raises:
-        UserError: it knows other classes than the data set has.
+        UserError: it knows other classes than the data set has, or detections are wanted, which no such network gives.
         ParityError, ExportError: as of :func:`export_subnet`.
     """
+    _require_detector(dataset, detections)
     if record.dataset.class_names != dataset.class_names:
         raise UserError(
             f"The network was trained on {record.dataset.name}, whose classes are not those of {dataset.name}; give "
@@ -122,6 +122,11 @@ def export_yardstick(
     torch.manual_seed(0)
     network = PlainNetwork(mobilenet_v3_small(resolution, dataset.num_classes)).eval()
     return _export(network, resolution, None, dataset, path, precision, remainder)
+
+
+def _require_detector(dataset: AnyDataset, detections: Detections) -> None:
+    if isinstance(dataset, Dataset) and detections != "maps":
+        raise UserError(f"A classifier detects nothing; leave out --detections {detections}.")
 
 
 def _export(

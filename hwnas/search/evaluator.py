@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hwnas.data.dataset import ImageSet, to_input
+from hwnas.data.dataset import ImageSet
 from hwnas.data.detection import DetectionDataset, DetectionSet
 from hwnas.data.tasks import AnyDataset
-from hwnas.detection.scoring import scores
+from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, hits, recalibrate
 from hwnas.supernet.layers import ConvNorm
 
 CACHE_BYTES = 768 << 20
+CLASSIFIER_BATCH = 100
 
 
 class Evaluator(Protocol):
@@ -44,7 +45,8 @@ class SubnetEvaluator:
         supernet: trained weights.
         dataset: ``recalibration`` images set the batch norms, ``validation`` images are scored.
         threads: of torch, while evaluating.
-        batch_size: images at a time; of recalibration too, whose statistics depend on it slightly.
+        batch_size: images at a time; of recalibration too, whose statistics depend on it slightly.  By default 100, of
+            a detector as many as wherever else it is scored.
         cache_bytes: most that prepared images may take.
 
     Raises:
@@ -57,7 +59,7 @@ class SubnetEvaluator:
         dataset: AnyDataset,
         *,
         threads: int = 1,
-        batch_size: int = 100,
+        batch_size: int | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if dataset.num_classes != supernet.space.num_classes:
@@ -68,7 +70,8 @@ class SubnetEvaluator:
         self._supernet = supernet
         self._dataset = dataset
         self.threads = threads
-        self._batch_size = batch_size
+        usual = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else CLASSIFIER_BATCH
+        self._batch_size = batch_size or usual
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[int, _Prepared] = OrderedDict()
 
@@ -91,9 +94,10 @@ class SubnetEvaluator:
     def __call__(self, architecture: Architecture) -> float:
         """Top-1 of the subnet on the validation split, or a detector's mean average precision, in 0..1."""
         if isinstance(self._dataset, DetectionDataset):
-            network = self.ready(architecture)
+            network, resolution = self.ready(architecture), architecture.resolution
+            pictures = (images for images, _ in self._prepared(resolution).validation())
             with _threads(self.threads):
-                return scores(network, architecture.resolution, self._dataset, self._dataset.validation).map
+                return scores(network, resolution, pictures, self._dataset.validation).map
         found = self.hits(architecture)
         return int(found.sum()) / len(found)
 
@@ -151,14 +155,12 @@ class _Prepared:
             yield from (images for images, _ in self._batches(self._dataset.recalibration))
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches [b, 3, r, r] and labels [b]."""
+        """Batches [b, 3, r, r] and their labels."""
         yield from self._batches(self._dataset.validation) if self._validation is None else self._validation
 
     def _batches(self, images: ImageSet | DetectionSet) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(images), self._batch_size):
-            batch, labels = (part[start : start + self._batch_size] for part in (images.pixels, images.labels))
-            inputs = to_input(batch, self._resolution, self._dataset.mean, self._dataset.std)
-            yield inputs.contiguous(memory_format=torch.channels_last), labels
+        inputs = self._dataset.inputs(images.pixels, self._resolution, self._batch_size)
+        yield from zip(inputs, torch.split(images.labels, self._batch_size), strict=True)
 
 
 def fold_batch_norms(network: PlainNetwork) -> PlainNetwork:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hwnas.data import Dataset, ImageSet, to_input
+from hwnas.data import Dataset, ImageSet
+from hwnas.data.dataset import CPU
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 
 EVALUATION_BATCH = 250
-CPU = torch.device("cpu")
 
 
 def validation_top1(
@@ -41,7 +41,6 @@ def inputs(
     dataset: Dataset, split: ImageSet, resolution: int, device: torch.device = CPU
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A split as a network takes it: images [n, 3, r, r], channels last, and labels [n], batch by batch."""
-    for start in range(0, len(split), EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        x = to_input(split.pixels[rows].to(device), resolution, dataset.mean, dataset.std)
-        yield x.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
+    images = dataset.inputs(split.pixels, resolution, EVALUATION_BATCH, device)
+    for some, labels in zip(images, torch.split(split.labels, EVALUATION_BATCH), strict=True):
+        yield some, labels.to(device)

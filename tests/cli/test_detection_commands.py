@@ -49,7 +49,10 @@ def test_a_detector_is_trained_and_exported_with_and_without_nms(pictures: Path,
     [
         (["train", "--space", "mobilenet_v3/small", "--data", "SET"], "such as mobilenet_v3-bifpn/small."),
         (["train", "--space", "mobilenet_v3-bifpn/small", "--data", "SET", "--download"], "is a folder"),
-        (["train", "--space", "mobilenet_v3-bifpn/small", "--data", "fashion-mnist"], "There is no folder fashion-mnist"),
+        (
+            ["train", "--space", "mobilenet_v3-bifpn/small", "--data", "fashion-mnist"],
+            "There is no folder fashion-mnist",
+        ),
         (["export", "largest", "--detections", "all"], "--detections is maps, boxes or nms, not 'all'"),
         (["finetune", "largest", "--space", "mobilenet_v3-bifpn/small"], "`hwnas finetune` takes classifiers alone"),
     ],

@@ -34,5 +34,5 @@ def test_data_of_another_task_is_refused_with_what_to_take(tmp_path: Path) -> No
         load_for(get_space("mobilenet_v3/small"), root)
     with pytest.raises(UserError, match="Space mobilenet_v3/small is for classification, and the data set set is not"):
         require_task(get_space("mobilenet_v3/small"), load_for(DETECTORS, root))
-    with pytest.raises(UserError, match="There is no folder .*nowhere; a detection data set is a folder"):
+    with pytest.raises(UserError, match=r"There is no folder .*nowhere; a detection data set is a folder"):
         load_for(DETECTORS, tmp_path / "nowhere")

@@ -49,7 +49,7 @@ def test_it_learns_to_find_rectangles(tmp_path: Path, rectangles: DetectionDatas
     assert set(record.metrics) == {"validation_map_largest", "validation_map_smallest"}
     assert record.dataset.class_names == ("red", "blue")
     found = SubnetEvaluator(run._averaged_model(), rectangles)(SPACE.largest)
-    assert found == pytest.approx(record.metrics["validation_map_largest"], abs=0.05)
+    assert found == pytest.approx(record.metrics["validation_map_largest"], abs=1e-3)
 
 
 def test_without_pycocotools_a_run_does_not_begin(

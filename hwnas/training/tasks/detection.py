@@ -14,7 +14,7 @@ from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
 from hwnas.detection.evaluation import coco_tools
 from hwnas.detection.losses import detection_loss, prior_bias
-from hwnas.detection.scoring import inputs, scores
+from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, recalibrate
@@ -99,5 +99,6 @@ class Detection(Task):
         """Mean average precision."""
         network = supernet.extract(architecture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dataset, resolution = self._dataset, architecture.resolution
-        recalibrate(network, inputs(dataset, dataset.recalibration, resolution, device))
-        return scores(network, resolution, dataset, dataset.validation, device).map
+        recalibrate(network, dataset.inputs(dataset.recalibration.pixels, resolution, PICTURES_AT_ONCE, device))
+        images = dataset.inputs(dataset.validation.pixels, resolution, PICTURES_AT_ONCE, device)
+        return scores(network, resolution, images, dataset.validation).map
