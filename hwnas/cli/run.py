@@ -82,7 +82,7 @@ def run(
         check_statistic,
     )
     from hwnas.pipeline.config import RunConfig
-    from hwnas.pipeline.run import Run
+    from hwnas.pipeline.run import Run, execute
 
     check_name(name)
     check_classifiers(space, "run")
@@ -119,7 +119,7 @@ def run(
         allow_stale=allow_stale,
     )
     with bars() as progress:
-        summary = Run(runs / name, config, progress).execute()
+        summary = execute(Run(runs / name, config, progress))
     if json:
         print_json(summary.model_dump(mode="json", by_alias=True))
     else:

@@ -19,7 +19,7 @@ from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuned_figures import figures_of, model_path, promise_builds
 from hwnas.pipeline.finetuning_options import FineTuningConfig, Pruning
-from hwnas.pipeline.network_steps import NetworkSteps, Stage, Trained
+from hwnas.pipeline.network_steps import NetworkSteps, ScoredNetwork, Stage, top1_validation
 from hwnas.pipeline.pruning import Pruner, Savings
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.unpruned import nearest_unpruned
@@ -138,12 +138,13 @@ class FineTuning:
     def _narrowed(self, before: Stage, directory: Path, savings: Savings, limit_ms: float) -> Stage:
         dataset, resolution = self.chosen.dataset, self.chosen.architecture.resolution
 
-        def make() -> Trained:
+        def make() -> ScoredNetwork:
             network, record = before.load()
             layout = Layout(record.network)
             importance = channel_importance(network, layout, inputs(dataset, dataset.recalibration, resolution))
             widths = self.pruner.choose(layout, importance, savings, limit_ms)
-            return recalibrated(narrowed(network, layout, widths, importance), resolution, dataset), record.training
+            narrow = recalibrated(narrowed(network, layout, widths, importance), resolution, dataset)
+            return ScoredNetwork(narrow, record.training, top1_validation(narrow, dataset))
 
         given = {"network": before.sha256, "limit_ms": limit_ms, "savings": savings.model_dump(mode="json")}
         return self.networks.network(Stage("pruned", directory), given | self._measuring, make)

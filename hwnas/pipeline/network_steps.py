@@ -24,8 +24,19 @@ from hwnas.training.alone import train_alone
 from hwnas.training.trainer import dataset_record
 from hwnas.training.validation import network_top1
 
-Trained = tuple[PlainNetwork, dict[str, Any] | None]
-"""A network, and how it was trained alone, if it was."""
+
+@dataclass(frozen=True)
+class ScoredNetwork:
+    """A network and its accuracy.
+
+    Attributes:
+        training: how it was trained alone, if it was.
+        top1_validation: in 0..1.
+    """
+
+    network: PlainNetwork
+    training: dict[str, Any] | None
+    top1_validation: float
 
 
 @dataclass(frozen=True)
@@ -61,23 +72,24 @@ class NetworkSteps:
     def extracted(self, stage: Stage, architecture: Architecture) -> Stage:
         """A subnet with the supernet's weights."""
         chosen = self.chosen
-        return self.network(
-            stage,
-            {"architecture": architecture.to_json()},
-            lambda: (ready_subnet(chosen.supernet, architecture, chosen.dataset), None),
-            architecture,
-        )
+
+        def make() -> ScoredNetwork:
+            network = ready_subnet(chosen.supernet, architecture, chosen.dataset)
+            return ScoredNetwork(network, None, top1_validation(network, chosen.dataset))
+
+        return self.network(stage, {"architecture": architecture.to_json()}, make, architecture)
 
     def trained(self, stage: Stage, before: Stage, config: TrainingConfig) -> Stage:
         """The network trained further alone, or as it was where the validation images say that it was better."""
         network, record = before.load()
 
-        def make() -> Trained:
+        def make() -> ScoredNetwork:
             dataset = self.chosen.dataset
             trained = train_alone(stage.directory, record.single_space, dataset, config, self.progress, network)
-            if top1_validation(trained, dataset) < record.top1_validation:
-                return network, record.training
-            return trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}
+            top1 = top1_validation(trained, dataset)
+            if top1 < record.top1_validation:
+                return ScoredNetwork(network, record.training, record.top1_validation)
+            return ScoredNetwork(trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}, top1)
 
         inputs = {"network": before.sha256, "config": config.model_dump(mode="json")}
         known = None if record.architecture is None else record.identity
@@ -87,7 +99,7 @@ class NetworkSteps:
         self,
         stage: Stage,
         inputs: Mapping[str, Any],
-        make: Callable[[], Trained],
+        make: Callable[[], ScoredNetwork],
         architecture: Architecture | None = None,
     ) -> Stage:
         """Any network.
@@ -99,18 +111,18 @@ class NetworkSteps:
         chosen = self.chosen
 
         def write() -> None:
-            network, training = make()
+            made = make()
             record = NetworkRecord(
                 space=chosen.space.name,
                 architecture=None if architecture is None else architecture.to_json(),
-                network=network.network,
-                norm_eps=network.norm_eps,
+                network=made.network.network,
+                norm_eps=made.network.norm_eps,
                 weights_sha256="",
                 dataset=dataset_record(chosen.dataset),
-                training=training,
-                top1_validation=top1_validation(network, chosen.dataset),
+                training=made.training,
+                top1_validation=made.top1_validation,
             )
-            save_network(stage.directory, network, record)
+            save_network(stage.directory, made.network, record)
 
         name = stage.directory.relative_to(self.steps.directory).as_posix()
         self.steps.do(name, inputs, lambda: stage.files, write)

@@ -29,7 +29,7 @@ from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.networks import export_network, read_architecture
 from hwnas.pipeline.pruning import Limit, Savings
 from hwnas.pipeline.run import Run
-from hwnas.pipeline.run_finetuning import check_finetuning, finetuned, finetuned_networks
+from hwnas.pipeline.run.finetuning import check_finetuning, finetune_winner, finetuned, finetuned_networks
 from hwnas.progress import Silent
 from hwnas.report import Latency
 from hwnas.report import Measurement as Promise
@@ -335,7 +335,7 @@ def test_as_a_step_of_a_run_it_is_of_the_winner_and_told_in_the_report(supernet:
     run.device, run.dataset, run.space = FakeDevice(), toy.dataset(), SPACE  # type: ignore[assignment]
     architecture = chosen(supernet).architecture
     write_winner(tmp_path, architecture)
-    run._finetune()
+    finetune_winner(run)
     result = finetuned(run)
     assert result is not None and result.architecture == architecture.id and result.kept
     rows = finetuned_networks(run)
@@ -343,7 +343,7 @@ def test_as_a_step_of_a_run_it_is_of_the_winner_and_told_in_the_report(supernet:
     assert rows[-1].figure_ms <= 0.8 * rows[0].figure_ms * 1.01
     again = FakeDevice()
     run.device = again  # type: ignore[assignment]
-    run._finetune()
+    finetune_winner(run)
     assert again.measured == [] and "finetuning" in run.steps.skipped
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hwnas import report
 from hwnas.errors import UserError
 from hwnas.files import read_model, sha256_of
-from hwnas.pipeline.chosen import WINNER_FILE, Chosen
+from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.config import RunConfig
-from hwnas.pipeline.documents import WinnerDocument
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuning import FineTuning
 from hwnas.pipeline.finetuning_options import Pruning, training_settings
 from hwnas.pipeline.pruning import Limit
-from hwnas.spaces import Architecture, without_precision
-from hwnas.supernet.checkpoint import WEIGHTS_FILE
-
-if TYPE_CHECKING:
-    from hwnas.pipeline.run import Run
+from hwnas.pipeline.run.run import Run
+from hwnas.spaces import without_precision
 
 PRUNING_ROUNDS = 3
 
@@ -39,16 +34,33 @@ def check_finetuning(config: RunConfig) -> Limit | None:
     return Limit.parse(config.prune)
 
 
-def fine_tuning_of(run: Run) -> FineTuning:
+def finetune_winner(run: Run) -> None:
+    """The step, where it is asked for: the winner trained further alone, and pruned, with a promise of its own."""
+    config = run.config
+    if not config.finetune_epochs:
+        return
+    tuning = _fine_tuning(run)
+    inputs = {
+        "winner": sha256_of(run.winner_path),
+        "weights": sha256_of(run.weights_path),
+        "training": tuning.config.model_dump(mode="json"),
+        "prune": config.prune,
+        "builds": config.builds,
+        "device": run.device.fingerprint(run.options).identity8,
+        **run.precise,
+        **run.limited,
+    }
+    run.steps.do("finetuning", inputs, lambda: tuning.outputs, tuning.execute)
+
+
+def _fine_tuning(run: Run) -> FineTuning:
     """The fine-tuning of a run's winner, in a directory of its own."""
     config, limit = run.config, check_finetuning(run.config)
-    winner = read_model(run.directory / WINNER_FILE, WinnerDocument, what="winner")
     training = training_settings(run.supernet_directory, config.finetune_epochs, {"seed": config.seed})
-    architecture = without_precision(Architecture.from_json(winner.architecture))
-    weights = sha256_of(run.supernet_directory / WEIGHTS_FILE)
+    weights = sha256_of(run.weights_path)
     return FineTuning(
-        run.directory / "finetuned" / f"{winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
-        Chosen(run.space, architecture, run.supernet_directory, run.dataset),
+        run.directory / "finetuned" / f"{run.winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
+        Chosen(run.space, without_precision(run.winner_architecture), run.supernet_directory, run.dataset),
         training,
         run.device,
         None if limit is None else Pruning(limit, PRUNING_ROUNDS, training),
@@ -64,7 +76,7 @@ def finetuned(run: Run) -> FineTuningResult | None:
     """What came of it; None where it was not asked for."""
     if not run.config.finetune_epochs:
         return None
-    return read_model(fine_tuning_of(run).result_path, FineTuningResult, what="result of a fine-tuning")
+    return read_model(_fine_tuning(run).result_path, FineTuningResult, what="result of a fine-tuning")
 
 
 def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
