@@ -1,7 +1,7 @@
 """Shared by the benchmarks of a supernet: the same networks trained alone, on equal terms.
 
-Alone means: the same data, augmentation and optimizer, the supernet's largest subnet as teacher, and as many image
-passes as the supernet had, where a step counts as often as it trains subnets (a sandwich of four counts four).
+Alone means: the same data, augmentation and optimizer, and as many image passes as the supernet had, where a step
+counts as often as it trains subnets (a sandwich of four counts four).
 """
 
 from __future__ import annotations
@@ -58,11 +58,19 @@ class Bench:
         """Image passes of the supernet, in passes over its training images."""
         return image_passes(TrainingConfig.model_validate(self.record.training["config"]))
 
-    def alone(self, passes: float, seed: int, learning_rate: float | None = None) -> TrainingConfig:
-        """How a network is trained alone; by default at the supernet's learning rate."""
+    def alone(
+        self, passes: float, seed: int, learning_rate: float | None = None, *, taught: bool = True
+    ) -> TrainingConfig:
+        """How a network is trained alone.
+
+        Args:
+            passes: of the training images.
+            learning_rate: default: the supernet's.
+            taught: by the supernet's largest subnet; else it learns from the labels.
+        """
         config = self.record.training["config"]
         changes = {
-            "teacher": str(self.directory),
+            "teacher": str(self.directory) if taught else None,
             "warmup_epochs": min(config["warmup_epochs"], passes / 2),
             "evaluate_epochs": max(1, round(passes)),
             "seed": seed,

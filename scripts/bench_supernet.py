@@ -4,11 +4,11 @@
     python scripts/bench_supernet.py                              # the supernet that comes with hwnas: 3 minutes
     python scripts/bench_supernet.py --supernet runs/mine --alone 6 --seeds 2 --out runs/alone   # hours, resumable
 
-Alone means: the same teacher (the supernet's largest subnet), augmentation and optimizer, and as many image passes as
-the supernet had, where a sandwich step of four subnets counts four.  Architectures that are trained alone are drawn one
-from each of as many strata of multiply-accumulates, or at random.  Kendall's tau says how far the supernet orders them
-as training alone does, and, with two seeds or more, how far training alone orders them as it does itself.  The test
-images are read once, when no training remains; exit status 75 says that some do.
+Alone means: the same augmentation and optimizer, and as many image passes as the supernet had, where a sandwich step of
+four subnets counts four; from the labels, or with --taught from the supernet's largest subnet.  Architectures that are
+trained alone are drawn one from each of as many strata of multiply-accumulates, or at random.  Kendall's tau says how
+far the supernet orders them as training alone does, and, with two seeds or more, how far training alone orders them as
+it does itself.  The test images are read once, when no training remains; exit status 75 says that some do.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--alone", type=int, default=0, metavar="N", help="so many architectures are trained alone")
     parser.add_argument("--draw", choices=("stratified", "random"), default="stratified", help="how those are drawn")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each of them")
+    parser.add_argument("--taught", action="store_true", help="the supernet's largest subnet teaches them")
     parser.add_argument("--subnets", type=int, default=RANDOM_SUBNETS, help="random ones with the supernet's weights")
     parser.add_argument(
         "--aims",
@@ -94,9 +95,10 @@ def of_seeds(bench: Bench, architecture: Architecture, arguments: argparse.Names
     """The trainings of one architecture alone."""
     space = single_space(bench.space.name, bench.space.network(architecture), bench.space.norm_eps)
     passes = arguments.passes or bench.passes
+    configs = [bench.alone(passes, seed, taught=arguments.taught) for seed in range(arguments.seeds)]
     return [
-        Training(arguments.out / f"{architecture.id}-seed{seed}", space, bench.dataset, bench.alone(passes, seed))
-        for seed in range(arguments.seeds)
+        Training(arguments.out / f"{architecture.id}-seed{config.seed}", space, bench.dataset, config)
+        for config in configs
     ]
 
 
@@ -113,6 +115,7 @@ def summarise(
         "supernet": str(bench.directory),
         "data": bench.dataset.name,
         "passes": arguments.passes or bench.passes,
+        "taught": arguments.taught,
         "supernet_passes": bench.passes,
         "alone": [
             {
@@ -207,8 +210,10 @@ def show(result: dict[str, Any]) -> None:
             ]
             for entry in result["alone"]
         ]
-        title = f"Supernet → alone, {result['passes']:g} image passes (the supernet: {result['supernet_passes']:g})"
-        print_table(title, ["architecture", "MMACs", "validation top-1", "test top-1"], rows)
+        how = "taught by the largest subnet" if result["taught"] else "from the labels"
+        passes = f"{result['passes']:g} image passes (the supernet: {result['supernet_passes']:g})"
+        header = ["architecture", "MMACs", "validation top-1", "test top-1"]
+        print_table(f"Supernet → alone, {how}, {passes}", header, rows)
     if "networks" not in result:
         console.print("Trainings remain, so the test images were not read; the same command goes on.")
         return

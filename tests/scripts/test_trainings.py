@@ -17,6 +17,7 @@ from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.progress import Silent
 from hwnas.spaces import get_space, single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
+from hwnas.supernet import load_record
 from hwnas.training import Trainer, TrainingConfig
 from tests.latency.fake_device import FakeDevice
 from tests.training import toy
@@ -173,6 +174,8 @@ def test_a_supernet_is_held_against_training_alone_and_the_test_images_are_read_
     assert macs == sorted(macs), "one of each stratum"
     gaps = [np.mean(entry["test_top1"]) - entry["supernet_test_top1"] for entry in result["alone"]]
     assert result["alone_gap_mean"] == pytest.approx(np.mean(gaps))
+    records = [load_record(directory) for directory in (tmp_path / "out").iterdir()]
+    assert [record.training["config"]["teacher"] for record in records] == 6 * [None]
     assert len(result["networks"]) == 4
     gap = max(gaps)
     aims = bench_supernet.judged(result, 100 * result["largest"], 100.1, 100 * gap - 0.01)
@@ -228,6 +231,7 @@ def test_fine_tuning_begins_with_the_supernets_weights(tmp_path: Path, supernet:
     expected = bench.supernet.extract(bench.space.smallest).state_dict()
     assert all(torch.equal(tuned.beginning.state_dict()[name], tensor) for name, tensor in expected.items())
     assert tuned.config.learning_rate < bench.alone(1, 0).learning_rate
+    assert tuned.config.teacher == str(bench.directory)
 
 
 def test_pictures_of_the_package_are_taken_once_each_and_missing_ones_are_told(tmp_path: Path) -> None:
