@@ -45,7 +45,8 @@ def main() -> None:
             bench = Bench(arguments.supernet, arguments.data, arguments.data_root)
             drawn = draw(bench.space, arguments.alone, arguments.draw)
             trainings = {architecture: of_seeds(bench, architecture, arguments) for architecture in drawn}
-            done = run_all([one for row in trainings.values() for one in row], arguments.until, progress)
+            by_seed = zip(*trainings.values(), strict=True)  # so that a part tells of all architectures
+            done = run_all([one for row in by_seed for one in row], arguments.until, progress)
             result = summarise(bench, trainings, done, arguments, progress)
     except HwnasError as error:
         print(f"bench_supernet: {error}", file=sys.stderr)
