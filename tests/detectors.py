@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hwnas.spaces import Space
 from hwnas.spaces.bifpn import Preset, choices, slots
 from hwnas.spaces.family import Family
-from hwnas.spaces.inverted_residuals import Preset as Backbone
-from hwnas.spaces.inverted_residuals import Stage
 from hwnas.spaces.inverted_residuals import choices as backbone_choices
 from hwnas.spaces.inverted_residuals import slots as backbone_slots
+from tests.training import toy
 
-THIN = Backbone(
-    stem_width=8,
-    stem_activation="h_swish",
-    first_width=8,
-    first_activation="relu",
-    first_skip=True,
-    stages=(
-        Stage(8, stride=2, se=False, activation="relu", depths=(1, 2)),
-        Stage(16, stride=2, se=True, activation="h_swish", depths=(1, 2)),
-    ),
-    final_width=32,
-    final_activation="h_swish",
-    feature_width=32,
+THIN = replace(
+    toy.THIN,
+    stages=tuple(replace(stage, depths=(1, 2)) for stage in toy.THIN.stages),
     resolutions=(16, 24),
-    kernels=(3, 5),
     expansions=(2, 3),
     num_classes=2,
 )

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas import report
 from hwnas.errors import UserError
 from hwnas.latency import Figures, LatencyModel, LatencyTable, fit_latency_model
 from hwnas.latency.base import BlockTimes
 from hwnas.latency.overview import BlockMap, block_maps, known_times, scatter
 from hwnas.latency.table import BoardEntry, Role, genomes_of
 from hwnas.latency.validation import validate
+from hwnas.pipeline.judged_model import held_out_networks, latency_figures
 from hwnas.report.table_data import BlockLine, EntryScatter, HeatCell, HeatMap, HeatRow, Judged, RowNote, TableData
 from hwnas.spaces import Space, get_space
 
@@ -136,34 +136,8 @@ def _judged(table: LatencyTable, space: Space, model: LatencyModel | None, role:
     if found is not None:
         predictors |= {PREDICTORS.get(name, name): figures for name, figures in found.baselines.items()}
     return Judged(
-        networks=tuple(
-            report.HeldOutNetwork(
-                id=entry.architecture.id,
-                measured_ms=entry.median_ms,
-                predicted_ms=float(predicted),
-                std_ms=float(spread),
-            )
-            for entry, predicted, spread in zip(entries, mean, std, strict=True)
-        ),
+        networks=held_out_networks(entries, (entry.median_ms for entry in entries), mean, std),
         figures=tuple(latency_figures(name, figures) for name, figures in predictors.items()),
-    )
-
-
-def latency_figures(predictor: str, found: Figures) -> report.LatencyFigures:
-    """Figures as a page shows them."""
-    return report.LatencyFigures(
-        predictor=predictor,
-        n=found.n,
-        mape_percent=found.mape,
-        within_5_percent=found.within_5pct,
-        within_5_interval=found.within_5pct_interval,
-        within_10_percent=found.within_10pct,
-        within_10_interval=found.within_10pct_interval,
-        kendall_tau=found.kendall_tau,
-        spearman=found.spearman,
-        rmse_ms=found.rmse_ms,
-        coverage_95=found.coverage_95,
-        coverage_95_interval=found.coverage_95_interval,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hwnas import report
 from hwnas.latency import Figures, LatencyTable, figures
 from hwnas.latency.table import P50, Statistic, genomes_of, values_ms
+from hwnas.pipeline.judged_model import held_out_networks, latency_figures
 from hwnas.pipeline.run.run import Run
 
 
@@ -18,15 +19,7 @@ def latency_quality(run: Run) -> report.LatencyModelQuality:
     measured_ms = values_ms(entries, statistic)
     mean, std = model.predict(genomes_of(run.space, entries))
     return report.LatencyModelQuality(
-        held_out=tuple(
-            report.HeldOutNetwork(
-                id=entry.architecture.id,
-                measured_ms=float(measured),
-                predicted_ms=float(predicted),
-                std_ms=float(spread),
-            )
-            for entry, measured, predicted, spread in zip(entries, measured_ms, mean, std, strict=True)
-        ),
+        held_out=held_out_networks(entries, measured_ms, mean, std),
         **_all_figures(table, figures(measured_ms, mean, std) if statistic != P50 and len(entries) > 1 else None),
     )
 
@@ -36,26 +29,9 @@ def _all_figures(
 ) -> dict[str, report.LatencyFigures | tuple[report.LatencyFigures, ...] | None]:
     """The table's own figures, which are of the gated p50, or those of another statistic."""
     if other is not None:
-        return {"figures": _figures("latency model", other), "baselines": ()}
+        return {"figures": latency_figures("latency model", other), "baselines": ()}
     validation = table.validation
     if validation is None:
         return {"figures": None, "baselines": ()}
-    baselines = tuple(_figures(name, found) for name, found in validation.baselines.items())
-    return {"figures": _figures("latency model", validation), "baselines": baselines}
-
-
-def _figures(predictor: str, found: Figures) -> report.LatencyFigures:
-    return report.LatencyFigures(
-        predictor=predictor.replace("_", " "),
-        n=found.n,
-        mape_percent=found.mape,
-        within_5_percent=found.within_5pct,
-        within_5_interval=found.within_5pct_interval,
-        within_10_percent=found.within_10pct,
-        within_10_interval=found.within_10pct_interval,
-        kendall_tau=found.kendall_tau,
-        spearman=found.spearman,
-        rmse_ms=found.rmse_ms,
-        coverage_95=found.coverage_95,
-        coverage_95_interval=found.coverage_95_interval,
-    )
+    baselines = tuple(latency_figures(name.replace("_", " "), found) for name, found in validation.baselines.items())
+    return {"figures": latency_figures("latency model", validation), "baselines": baselines}
