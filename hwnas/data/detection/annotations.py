@@ -90,18 +90,17 @@ def read_annotations(path: Path, folder: Path) -> CocoFile:
     except ValidationError as error:
         raise BadFileError(f"annotations {path}: {describe(error)}.") from error
     fault = next(_faults(found, folder), None)
+    if fault is None:
+        found = _without_empty_boxes(found, path)
+        if all(entry.iscrowd for entry in found.annotations):
+            fault = "field 'annotations': no picture has a box around a single object"
     if fault is not None:
         raise BadFileError(f"annotations {path}: {fault}; mend or remove it.")
-    empty = _without_extent(found)
-    if not empty:
-        return found
-    log.warning("annotations %s: %d box(es) have no extent in their pictures and are passed over.", path, len(empty))
-    entries = (entry.model_copy(update={"iscrowd": 1}) if entry.id in empty else entry for entry in found.annotations)
-    return found.model_copy(update={"annotations": tuple(entries)})
+    return found
 
 
-def _without_extent(found: CocoFile) -> set[int]:
-    """Numbers of the annotations of whose boxes nothing is in their pictures."""
+def _without_empty_boxes(found: CocoFile, path: Path) -> CocoFile:
+    """The same, boxes of which nothing is in their pictures marked ``iscrowd``."""
     pictures = {picture.id: picture for picture in found.images}
 
     def empty(entry: Annotation) -> bool:
@@ -109,7 +108,12 @@ def _without_extent(found: CocoFile) -> set[int]:
         picture = pictures[entry.image_id]
         return min(left + width, picture.width) <= max(left, 0) or min(top + height, picture.height) <= max(top, 0)
 
-    return {entry.id for entry in found.annotations if empty(entry)}
+    numbers = {entry.id for entry in found.annotations if empty(entry)}
+    if not numbers:
+        return found
+    log.warning("annotations %s: %d box(es) have no extent in their pictures and are passed over.", path, len(numbers))
+    entries = (entry.model_copy(update={"iscrowd": 1}) if entry.id in numbers else entry for entry in found.annotations)
+    return found.model_copy(update={"annotations": tuple(entries)})
 
 
 def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
@@ -134,9 +138,6 @@ def _faults(found: CocoFile, folder: Path) -> Iterator[str]:
             yield f"{where}.category_id': no category has the number {annotation.category_id}"
         else:
             yield from _box_faults(f"{where}.bbox'", annotation.bbox, pictures[annotation.image_id])
-    empty = _without_extent(found)
-    if all(entry.iscrowd or entry.id in empty for entry in found.annotations):
-        yield "field 'annotations': no picture has a box around a single object"
 
 
 def _repeated(field: str, key: str, values: Sequence[int | str]) -> Iterator[str]:
