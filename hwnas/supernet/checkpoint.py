@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from hwnas.errors import BadFileError
 from hwnas.files import Document, read_bytes, read_model, write_atomic, write_json
@@ -79,11 +80,14 @@ def load_supernet(directory: Path, space: Space | None = None) -> tuple[ElasticN
 
 def write_weights(network: nn.Module, path: Path) -> str:
     """Write all tensors of a network as safetensors, whole or not at all; returns the file's SHA-256."""
-    # Copies, since safetensors takes no memory twice, as weights are in that blocks share.
-    state = network.state_dict()
-    content = save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()})
+    content = save(contiguous_copies(network.state_dict()))
     write_atomic(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def contiguous_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: none shares memory with another, as weights do that blocks share."""
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 
 def fill(network: nn.Module, path: Path, sha256: str, *, what: str) -> None:

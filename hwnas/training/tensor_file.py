@@ -6,22 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from hwnas.errors import BadFileError
 from hwnas.files import write_atomic
+from hwnas.supernet.checkpoint import contiguous_copies
 
 _SHA256 = "sha256"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and texts, whole or not at all."""
-    # Copies, since safetensors takes no memory twice, as weights are in that blocks share.
-    contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={**metadata, _SHA256: weights_digest(contiguous)}))
+    copies = contiguous_copies(tensors)
+    write_atomic(path, save(copies, metadata={**metadata, _SHA256: weights_digest(copies)}))
 
 
 def read_metadata(path: Path, what: str) -> dict[str, str]:
