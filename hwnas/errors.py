@@ -27,6 +27,10 @@ class UnknownNameError(UserError):
     """A name (target, preset, data set, strategy …) that is in no registry."""
 
 
+class BusyError(UserError):
+    """Another process is at work in the directory."""
+
+
 class DivergedError(UserError):
     """The loss of a training is no longer a finite number."""
 

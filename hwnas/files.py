@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.errors import BadFileError, UserError
+from hwnas.errors import BadFileError, BusyError, UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -214,21 +214,23 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
     """Hold a directory for this process alone; the lock ends with the process, however that ends.
 
+    ``name`` is the lock's: locks of other names hold nothing back.
+
     Raises:
-        UserError: another process holds it.
+        BusyError: another process holds it.
     """
     from filelock import FileLock, Timeout
 
     with explain_os_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / ".lock", timeout=0)
+    lock = FileLock(directory / name, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"Another process is at work in {directory}; wait for it or choose another one.") from error
+        raise BusyError(f"Another process is at work in {directory}; wait for it or choose another one.") from error
     try:
         yield
     finally:

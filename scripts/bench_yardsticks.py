@@ -11,6 +11,8 @@ had (a sandwich step of four subnets counts four), at the best of three learning
 short schedule.  So is the searched architecture itself, for what is its weights' and what its shape's.  Controls in the
 same table: random subnets of the supernet, and a uniformly scaled one, at equal latency.
 
+Started several times at once, it trains several networks at once.
+
 ``--finetune`` goes on with the searched subnet's weights alone for so many passes, which all others then have, too.
 ``--supernet`` given again is the same training with another seed: subnets are looked up in each.  Choices are made by
 the validation images; the test images are read once, when no training remains.  Exit status 75 says that some do.
@@ -104,8 +106,9 @@ class Contest:
         sweeps = [one for entry in self._alone for one in self._sweep(entry)]
         if not run_all(sweeps, minutes, progress):
             return False
+        by_seed = zip(*self._trainings().values(), strict=True)  # so that a part tells of all networks
         left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
-        return run_all([one for row in self._trainings().values() for one in row], left, progress)
+        return run_all([one for row in by_seed for one in row], left, progress)
 
     def result(self, done: bool) -> dict[str, Any]:
         """The figures, accuracies as fractions; those on the test images only when no training remains."""
@@ -141,7 +144,7 @@ class Contest:
     def _alone(self) -> list[Entry]:
         """Those that are trained alone."""
         searched = self.lineup[SEARCHED].model_copy(update={"name": ALONE})
-        return [searched, *(entry for entry in self.lineup.entries if entry.choices is None)]
+        return [*(entry for entry in self.lineup.entries if entry.choices is None), searched]
 
     def _sweep(self, entry: Entry) -> list[Training]:
         """One short training for each learning rate."""
@@ -174,7 +177,8 @@ class Contest:
         directory = self.arguments.out / entry.slug / f"passes{passes:g}-rate{rate:g}-seed{seed}"
         config = bench.alone(passes, seed, rate)
         space = single_space(bench.space.name, entry.network(bench.space), bench.space.norm_eps)
-        return Training(directory, space, bench.dataset, config)
+        answers = self.arguments.out / "teacher" / f"seed{seed}.answers"
+        return Training(directory, space, bench.dataset, config, answers=answers)
 
     # --- figures ----------------------------------------------------------------------------------------------
 

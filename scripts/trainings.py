@@ -1,6 +1,7 @@
 """Shared by the benchmarks that train: many trainings one after the other, each in a directory of its own.
 
-Killed at any moment, the same queue goes on where it was: what a directory holds is a run of ``hwnas train``.
+Killed at any moment, the same queue goes on where it was: what a directory holds is a run of ``hwnas train``.  Several
+processes may work on one queue.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from answers import remember
+
 from hwnas.data import Dataset
-from hwnas.errors import DivergedError
-from hwnas.files import read_json, write_json
+from hwnas.errors import BusyError, DivergedError
+from hwnas.files import locked, read_json, write_json
 from hwnas.progress import Progress, Silent
 from hwnas.spaces import Space
 from hwnas.supernet import ElasticNetwork, PlainNetwork, SupernetRecord, load_record, load_supernet
@@ -25,17 +28,23 @@ UNFINISHED = 75
 SLICE = 100
 """Steps between two looks at the clock."""
 DIVERGED_FILE = "diverged.json"
+QUEUE_LOCK = ".queue.lock"
+"""Held for as long as a queue trains in a directory; the trainer's own lock is held for a slice."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run of ``hwnas train``: to be begun, gone on with, or done; ``beginning`` is as of :class:`Trainer`."""
+    """One run of ``hwnas train``: to be begun, gone on with, or done.
+
+    ``beginning`` is as of :class:`Trainer`; ``answers`` is where its teacher's answers are kept for others.
+    """
 
     directory: Path
     space: Space
     dataset: Dataset
     config: TrainingConfig
     beginning: PlainNetwork | None = None
+    answers: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -77,6 +86,8 @@ class Training:
     def run(self, deadline: float, progress: Progress) -> None:
         """Train until the end or until ``deadline`` (``time.monotonic``); a divergence is written down."""
         trainer = Trainer(self.directory, self.space, self.dataset, self.config, self.beginning)
+        if self.answers is not None:
+            remember(trainer, self.answers)
         try:
             trainer.run_until(self.steps_done, progress)
             while trainer.step < trainer.total_steps and time.monotonic() < deadline:
@@ -105,13 +116,21 @@ class Share(Silent):
 
 
 def run_all(trainings: Sequence[Training], minutes: float | None, progress: Progress) -> bool:
-    """Whether all are done; ``minutes`` from now no further step is begun, give or take a slice."""
+    """Whether all are done; ``minutes`` from now no further step is begun, give or take a slice.
+
+    Trainings that another process is at work on are left to it.
+    """
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     progress.start("training", sum(t.steps for t in trainings), sum(t.steps_done for t in trainings), "steps")
     for training in trainings:
         if not training.done and time.monotonic() < deadline:
             left, share = training.steps - training.steps_done, Share(progress, training.directory.name)
-            training.run(deadline, share)
+            try:
+                with locked(training.directory, QUEUE_LOCK):
+                    if not training.done:
+                        training.run(deadline, share)
+            except BusyError:
+                continue
             if training.diverged:
                 progress.advance(left - share.done)
     progress.finish()

@@ -101,7 +101,7 @@ class Trainer:
         optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
-        external, self._teacher_sha256 = self._external_teacher()
+        external, self.teacher_sha256 = self._external_teacher()
         self.teacher = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
@@ -275,7 +275,7 @@ class Trainer:
             num_classes=self.space.num_classes,
             dataset_fingerprint=self.dataset.fingerprint,
             config=self.config,
-            teacher_sha256=self._teacher_sha256,
+            teacher_sha256=self.teacher_sha256,
             beginning_sha256=self._beginning_sha256,
             first_loss=self.losses.first,
         )
