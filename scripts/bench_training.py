@@ -6,6 +6,8 @@ backward, SGD with momentum) of the same random subnet on the same images, in tu
 its rounds of each counts, so that what else the machine does is left out.  ``arithmetic`` is the share of the time of
 our step that torch spends in convolutions, matrix products and batch norms, forward and backward.
 
+Both have what ``hwnas train`` sets for its process, that freed memory is kept; ``--returned-memory`` leaves that out.
+
 With ``--compile`` forward and backward of each subnet are compiled for its shapes as well, in a mode of
 ``torch.compile`` (``reduce-overhead`` records CUDA graphs): how much faster that makes our step, and the seconds before
 the first, which a training would spend on every subnet that it draws.
@@ -31,6 +33,7 @@ from hwnas.cli.console import print_table
 from hwnas.spaces import Architecture, get_space
 from hwnas.supernet import ElasticNetwork
 from hwnas.training import TrainingConfig
+from hwnas.training.memory import keep_freed_memory
 from hwnas.training.optimization import make_optimizer
 
 SPACE, NETWORK = "mobilenet_v3/imagenet-w1.0", "ofa_mbv3_d234_e346_k357_w1.0"
@@ -42,6 +45,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
+    if not arguments.returned_memory:
+        keep_freed_memory()
     space = get_space(SPACE, arguments.classes)
     config = TrainingConfig()
     theirs = published(NETWORK, n_classes=arguments.classes, dropout_rate=0).train().to(device)
@@ -90,6 +95,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--returned-memory", action="store_true", help="the C library's own way with freed memory")
     parser.add_argument("--compile", choices=["default", "reduce-overhead", "max-autotune"])
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser.parse_args()

@@ -32,6 +32,7 @@ from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.history import extend_history, restart_history
 from hwnas.training.losses import Outputs, backward
+from hwnas.training.memory import keep_freed_memory
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
 from hwnas.training.probe import Probe, external_teacher
 from hwnas.training.processes import average_gradients, share_batch_norms
@@ -129,6 +130,7 @@ class Trainer:
         return [self.task.score(averaged, architecture, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
+        keep_freed_memory()
         self._resume()
         if self._probe is not None and self.teacher is None:
             self.teacher = self._probe.fit(self.directory, self.accelerator, bar)

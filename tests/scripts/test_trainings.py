@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 import torch
 
 from hwnas.errors import UserError
+from hwnas.files import locked
 from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.progress import Silent
 from hwnas.spaces import get_space, single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
 from hwnas.supernet import load_record
 from hwnas.training import Trainer, TrainingConfig
+from hwnas.training.teachers import Teacher
 from tests.latency.fake_device import FakeDevice
 from tests.training import toy
 
@@ -85,6 +88,68 @@ def test_a_training_that_diverges_is_written_down_and_the_queue_goes_on(tmp_path
     assert "diverged" in wild.why_diverged()
     assert bar.done == bar.total
     assert queue[1].validation_top1 is not None
+
+
+def test_two_workers_never_train_in_one_directory(tmp_path: Path) -> None:
+    queue = [training(tmp_path / "a"), training(tmp_path / "b", seed=1)]
+    with locked(queue[0].directory, trainings.QUEUE_LOCK):
+        assert not run_all(queue, None, Silent()), "the other worker's is not done"
+    assert [one.steps_done for one in queue] == [0, queue[1].steps]
+    assert run_all(queue, None, Silent())
+
+
+def taught(directory: Path, teacher: Path, answers: Path | None, **changes: Any) -> Training:
+    return replace(training(directory, teacher=str(teacher), **changes), answers=answers)
+
+
+def heard_by_teachers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the size of each batch that a teacher itself answers."""
+    asked: list[int] = []
+    answer = Teacher.__call__
+
+    def counting(self: Teacher, images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return answer(self, images)
+
+    monkeypatch.setattr(Teacher, "__call__", counting)
+    return asked
+
+
+def test_remembered_answers_teach_as_the_teacher_does(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = heard_by_teachers(monkeypatch)
+    file = tmp_path / "teacher" / "answers"
+    live, first, second = (taught(tmp_path / name, trained, file if name else None) for name in ("", "b", "c"))
+    for one in (live, first, second):
+        before = len(asked)
+        assert run_all([one], None, Silent())
+        assert len(asked) - before == (0 if one is second else one.steps)
+    for one in (first, second):
+        for left, right in zip(live.network().parameters(), one.network().parameters(), strict=True):
+            assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("damage", ["other images", "other teacher", "half written", "a bit"])
+def test_answers_that_do_not_fit_are_asked_anew(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    file, teacher = tmp_path / "answers", trained
+    assert run_all([taught(tmp_path / "a", trained, file)], None, Silent())
+    whole = file.read_bytes()
+    if damage == "other teacher":
+        teacher = tmp_path / "teacher"
+        toy.trainer(teacher, epochs=1, full_epochs=0.5, random_subnets=0, seed=5).run()
+    elif damage == "half written":
+        file.write_bytes(whole[: len(whole) // 2 + 3])
+    elif damage == "a bit":
+        file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    asked = heard_by_teachers(monkeypatch)
+    again = taught(tmp_path / "b", teacher, file, **({"seed": 1} if damage == "other images" else {}))
+    assert run_all([again], None, Silent())
+    steps = again.steps
+    assert len(asked) == {"other images": steps, "other teacher": steps, "half written": steps // 2, "a bit": 1}[damage]
+    assert (file.read_bytes() == whole) == (damage in ("half written", "a bit"))
 
 
 @pytest.mark.parametrize(
