@@ -297,3 +297,9 @@ def test_wrong_options_are_refused() -> None:
         SearchOptions(evaluations=0)
     with pytest.raises(UserError, match="seed"):
         SearchOptions(seed=-1)
+
+
+def test_the_smallest_subnet_is_among_the_first_where_it_keeps_the_budget(tmp_path: Path) -> None:
+    """It learns at every step of a sandwich: what is worse in a supernet of a short training need not be deployed."""
+    evaluations = search(tmp_path, evaluations=8).evaluations
+    assert SMALL.smallest in [evaluation.architecture for evaluation in evaluations]

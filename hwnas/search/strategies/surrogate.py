@@ -48,12 +48,17 @@ class SurrogateEvolution(BatchStrategy):
         self._predictor = predictor
 
     def _first(self, space: CandidateSpace, rng: np.random.Generator) -> Genomes:
-        """The most MACs and the most parameters within the budget, and a random sample spread over latency near it."""
+        """The extremes within the budget, and a random sample spread over latency near it.
+
+        Extreme are the most MACs, the most parameters, and the smallest subnet of all, which learns at every step of a
+        sandwich and so is ahead of many larger ones where the supernet was trained for a short time.
+        """
         screen = space.screen
+        smallest = screen.space.encode([screen.space.smallest])
         sample = screen.sample(rng, POOL)
         most_macs = evolve(screen, screen.space.macs, rng, sample)
         most_params = evolve(screen, screen.space.params, rng, sample)
-        extremes = distinct(np.concatenate([most_macs[:1], most_params[:1]]))
+        extremes = distinct(np.concatenate([most_macs[:1], most_params[:1], smallest[screen.keeps(smallest)]]))
         pool = distinct(np.concatenate([sample, most_macs, most_params]))
         latency = screen.latency(pool)
         targets = np.linspace(
