@@ -32,8 +32,8 @@ from torch.profiler import ProfilerActivity, profile
 from hwnas.cli.console import print_table
 from hwnas.spaces import Architecture, get_space
 from hwnas.supernet import ElasticNetwork
+from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training import TrainingConfig
-from hwnas.training.memory import keep_freed_memory
 from hwnas.training.optimization import make_optimizer
 
 SPACE, NETWORK = "mobilenet_v3/imagenet-w1.0", "ofa_mbv3_d234_e346_k357_w1.0"

@@ -20,6 +20,7 @@ from hwnas.errors import UserError
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, hits, recalibrate
 from hwnas.supernet.layers import ConvNorm
+from hwnas.supernet.memory import keep_freed_memory
 
 CACHE_BYTES = 768 << 20
 CLASSIFIER_BATCH = 100
@@ -67,6 +68,7 @@ class SubnetEvaluator:
                 f"Data set {dataset.name} has {dataset.num_classes} classes, the supernet "
                 f"{supernet.space.num_classes}; use the data it was trained for."
             )
+        keep_freed_memory()
         self._supernet = supernet
         self._dataset = dataset
         self.threads = threads

@@ -26,13 +26,13 @@ from hwnas.progress import Silent
 from hwnas.spaces import Architecture, Space
 from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, save_supernet
 from hwnas.supernet.importing import begin_with
+from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training.batches import Batches, require_batches
 from hwnas.training.config import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.history import extend_history, restart_history
 from hwnas.training.losses import Outputs, backward
-from hwnas.training.memory import keep_freed_memory
 from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
 from hwnas.training.probe import Probe, external_teacher
 from hwnas.training.processes import average_gradients, share_batch_norms

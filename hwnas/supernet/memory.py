@@ -13,9 +13,8 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Have the C library keep what is freed, for the whole process; whether it does (glibc alone can).
 
-    Otherwise each large activation of each step is new memory, which the kernel must find and clear page by page:
-    a sixth of the time of a step that is taught by the largest subnet of ``mobilenet_v3/small``.  The process holds
-    the most memory that it ever needed until it ends.  GPUs' memory is torch's own affair.
+    Otherwise each large activation of each step is new memory, which the kernel must find and clear page by page.  The
+    process holds the most memory that it ever needed until it ends.  GPUs' memory is torch's own affair.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -11,7 +11,7 @@ import pytest
 ALLOCATING = """
 import resource, sys
 import torch
-from hwnas.training.memory import keep_freed_memory
+from hwnas.supernet.memory import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
