@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hwnas.training import Trainer
 from hwnas.training.teachers import Teacher
+from hwnas.training.tensor_file import weights_digest
 
 _DIGEST_BYTES = 16
 
@@ -31,7 +32,7 @@ class Remembered(Teacher):
 
     file: Path
     identity: str
-    """Of the teacher."""
+    """Of the teacher: its weights and statistics."""
     classes: int
     step: Callable[[], int]
 
@@ -82,7 +83,7 @@ def remember(trainer: Trainer, file: Path) -> None:
         trainer.teacher = Remembered(
             **vars(teacher),
             file=file,
-            identity=trainer.teacher_sha256,
+            identity=weights_digest(teacher.network.state_dict()),
             classes=trainer.space.num_classes,
             step=lambda: trainer.step,
         )

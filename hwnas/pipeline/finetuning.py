@@ -143,7 +143,8 @@ class FineTuning:
             layout = Layout(record.network)
             importance = channel_importance(network, layout, inputs(dataset, dataset.recalibration, resolution))
             widths = self.pruner.choose(layout, importance, savings, limit_ms)
-            narrow = recalibrated(narrowed(network, layout, widths, importance), resolution, dataset)
+            narrow = narrowed(network, layout, widths, importance)
+            narrow = recalibrated(narrow, resolution, dataset, self.chosen.supernet.recalibration)
             return ScoredNetwork(narrow, record.training, top1_validation(narrow, dataset))
 
         given = {"network": before.sha256, "limit_ms": limit_ms, "savings": savings.model_dump(mode="json")}

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.detection import DetectionDataset
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.data.tasks import AnyDataset, require_task
 from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.errors import BadFileError, UserError
@@ -58,7 +59,8 @@ def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: 
     """The subnet of an architecture with weights of its own and batch norms recalibrated."""
     network = supernet.extract(architecture)
     size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else RECALIBRATION_BATCH
-    recalibrate(network, dataset.inputs(dataset.recalibration.pixels, architecture.resolution, size))
+    pixels = recalibration_pixels(dataset, supernet.recalibration)
+    recalibrate(network, dataset.inputs(pixels, architecture.resolution, size))
     return network
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hwnas.data.dataset import ImageSet
-from hwnas.data.detection import DetectionDataset, DetectionSet
+from hwnas.data.detection import DetectionDataset
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.data.tasks import AnyDataset
 from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.errors import UserError
@@ -90,6 +92,8 @@ class SubnetEvaluator:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         protocol = f"{self._dataset.fingerprint}|threads={self.threads}|batch={self._batch_size}"
+        if self._supernet.recalibration is not None:
+            protocol += f"|recalibration={json.dumps(self._supernet.recalibration, sort_keys=True)}"
         digest.update(protocol.encode())
         return digest.hexdigest()[:16]
 
@@ -116,11 +120,15 @@ class SubnetEvaluator:
             recalibrate(network, self._prepared(architecture.resolution).recalibration())
         return fold_batch_norms(network)
 
+    @cached_property
+    def _recalibration_pixels(self) -> Tensor:
+        return recalibration_pixels(self._dataset, self._supernet.recalibration)
+
     def _prepared(self, resolution: int) -> _Prepared:
         if resolution in self._cache:
             self._cache.move_to_end(resolution)
             return self._cache[resolution]
-        prepared = _Prepared(self._dataset, resolution, self._batch_size)
+        prepared = _Prepared(self._dataset, self._recalibration_pixels, resolution, self._batch_size)
         if prepared.nbytes <= self._cache_bytes:
             while prepared.nbytes + sum(kept.nbytes for kept in self._cache.values()) > self._cache_bytes:
                 self._cache.popitem(last=False)
@@ -132,8 +140,9 @@ class SubnetEvaluator:
 class _Prepared:
     """The evaluator's images at one resolution: made when asked for, or kept."""
 
-    def __init__(self, dataset: AnyDataset, resolution: int, batch_size: int) -> None:
+    def __init__(self, dataset: AnyDataset, recalibration: Tensor, resolution: int, batch_size: int) -> None:
         self._dataset = dataset
+        self._pixels = recalibration
         self._resolution = resolution
         self._batch_size = batch_size
         self._recalibration: list[Tensor] | None = None
@@ -142,7 +151,7 @@ class _Prepared:
     @property
     def nbytes(self) -> int:
         """What the images take in float32."""
-        images = len(self._dataset.recalibration) + len(self._dataset.validation)
+        images = len(self._pixels) + len(self._dataset.validation)
         return images * 3 * self._resolution**2 * 4
 
     def keep(self) -> None:
@@ -154,15 +163,16 @@ class _Prepared:
         if self._recalibration is not None:
             yield from self._recalibration
         else:
-            yield from (images for images, _ in self._batches(self._dataset.recalibration))
+            yield from self._dataset.inputs(self._pixels, self._resolution, self._batch_size)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches [b, 3, r, r] and their labels."""
-        yield from self._batches(self._dataset.validation) if self._validation is None else self._validation
-
-    def _batches(self, images: ImageSet | DetectionSet) -> Iterator[tuple[Tensor, Tensor]]:
-        inputs = self._dataset.inputs(images.pixels, self._resolution, self._batch_size)
-        yield from zip(inputs, torch.split(images.labels, self._batch_size), strict=True)
+        if self._validation is not None:
+            yield from self._validation
+        else:
+            images = self._dataset.validation
+            inputs = self._dataset.inputs(images.pixels, self._resolution, self._batch_size)
+            yield from zip(inputs, torch.split(images.labels, self._batch_size), strict=True)
 
 
 def fold_batch_norms(network: PlainNetwork) -> PlainNetwork:

@@ -45,6 +45,8 @@ class SupernetRecord(Document):
     training: dict[str, Any]
     """Configuration, steps done, seconds, and the version of torch."""
     metrics: dict[str, float]
+    recalibration: dict[str, Any] | None = None
+    """See :attr:`ElasticNetwork.recalibration`."""
 
 
 def save_supernet(directory: Path, supernet: ElasticNetwork, record: SupernetRecord) -> SupernetRecord:
@@ -75,6 +77,7 @@ def load_supernet(directory: Path, space: Space | None = None) -> tuple[ElasticN
     record = load_record(directory)
     supernet = ElasticNetwork(space or get_space(record.space, record.num_classes))
     fill(supernet, directory / WEIGHTS_FILE, record.weights_sha256, what="supernet weights")
+    supernet.recalibration = record.recalibration
     return supernet.to(memory_format=torch.channels_last).eval(), record  # type: ignore[call-overload]
 
 

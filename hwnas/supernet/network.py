@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,13 @@ class ElasticNetwork(nn.Module):
     A slot whose blocks differ in their size in pixels alone has a plain block, which all subnets share: elastic
     resolution needs no weights.  Any other has an elastic one; blocks of several operations have a module for each.
     Elastic depth skips the last blocks of a stage.
+
+    Attributes:
+        recalibration: how images are changed on which its subnets are recalibrated
+            (:func:`hwnas.data.recalibration.recalibration_pixels`); None: not at all.
     """
+
+    recalibration: Mapping[str, Any] | None = None
 
     def __init__(self, space: Space) -> None:
         super().__init__()

@@ -45,4 +45,4 @@ def train_alone(
     """
     Trainer(directory, space, dataset, config, beginning).run(progress)
     supernet, _ = load_supernet(directory, space)
-    return recalibrated(supernet.extract(space.largest), space.largest.resolution, dataset)
+    return recalibrated(supernet.extract(space.largest), space.largest.resolution, dataset, supernet.recalibration)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.dataset import Triple
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.data.tasks import require_task
 from hwnas.errors import UserError
 from hwnas.files import sha256_of
@@ -61,7 +62,7 @@ def supernet_teacher(directory: Path, dataset: Dataset, device: torch.device) ->
     largest = supernet.space.largest
     network = supernet.extract(largest).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = record.dataset.mean, record.dataset.std
-    batches = torch.split(dataset.recalibration.pixels, RECALIBRATION_BATCH)
+    batches = torch.split(recalibration_pixels(dataset, supernet.recalibration), RECALIBRATION_BATCH)
     recalibrate(network, (to_input(pixels.to(device), largest.resolution, mean, std) for pixels in batches))
     return Teacher(network, largest.resolution, mean, std), record.weights_sha256
 

@@ -92,6 +92,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         model = ElasticNetwork(space)
         self.task.begin(model)
+        model.recalibration = self.task.recalibration
         if config.init is not None:
             begin_with(config.init, model, dataset.mean, dataset.std)
         if beginning is not None:
@@ -102,7 +103,7 @@ class Trainer:
         optimizer = make_optimizer(self.model, config)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
-        external, self.teacher_sha256 = self._external_teacher()
+        external, self._teacher_sha256 = self._external_teacher()
         self.teacher = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
@@ -277,7 +278,7 @@ class Trainer:
             num_classes=self.space.num_classes,
             dataset_fingerprint=self.dataset.fingerprint,
             config=self.config,
-            teacher_sha256=self.teacher_sha256,
+            teacher_sha256=self._teacher_sha256,
             beginning_sha256=self._beginning_sha256,
             first_loss=self.losses.first,
         )
@@ -329,6 +330,7 @@ class Trainer:
                 "torch": torch.__version__,
             },
             metrics={f"validation_{name}": value for name, value in metrics.items()} | self._of_teacher(),
+            recalibration=self.task.recalibration,
         )
         if self.accelerator.is_main_process:
             record = save_supernet(self.directory, self._averaged_model(), record)

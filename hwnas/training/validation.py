@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import CPU
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 
@@ -19,14 +21,22 @@ def validation_top1(
     supernet: ElasticNetwork, architecture: Architecture, dataset: Dataset, device: torch.device
 ) -> float:
     """Share of the validation images that a subnet, recalibrated, gets right, in 0..1."""
-    network = recalibrated(supernet.extract(architecture), architecture.resolution, dataset, device)
+    network = supernet.extract(architecture)
+    network = recalibrated(network, architecture.resolution, dataset, supernet.recalibration, device)
     return network_top1(network, architecture.resolution, dataset, dataset.validation, device)
 
 
-def recalibrated(network: PlainNetwork, resolution: int, dataset: Dataset, device: torch.device = CPU) -> PlainNetwork:
-    """The same network on a device and with batch norms of the recalibration images."""
+def recalibrated(
+    network: PlainNetwork,
+    resolution: int,
+    dataset: Dataset,
+    changes: Mapping[str, Any] | None,
+    device: torch.device = CPU,
+) -> PlainNetwork:
+    """The same network on a device and with batch norms of the recalibration images, changed as it learned them."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    recalibrate(network, (images for images, _ in inputs(dataset, dataset.recalibration, resolution, device)))
+    pixels = recalibration_pixels(dataset, changes)
+    recalibrate(network, dataset.inputs(pixels, resolution, EVALUATION_BATCH, device))
     return network
 
 

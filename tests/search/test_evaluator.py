@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from hwnas.data import Dataset, ImageSet, to_input
+from hwnas.data.augmentation import AugmentationConfig
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.errors import UserError
 from hwnas.search import SubnetEvaluator
 from hwnas.search.evaluator import fold_batch_norms
@@ -41,6 +45,20 @@ def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticNetwork) -
         validation = to_input(data.validation.pixels, architecture.resolution, data.mean, data.std)
         expected = top1(network, [(validation, data.validation.labels)])
         assert SubnetEvaluator(supernet, data, batch_size=20)(architecture) == pytest.approx(expected, abs=1.5 / 90)
+
+
+def test_a_subnet_is_recalibrated_on_images_that_are_changed_as_in_its_training(supernet: ElasticNetwork) -> None:
+    data, changing = dataset(), copy.deepcopy(supernet)
+    changing.recalibration = AugmentationConfig(erasing=1.0, erasing_value=1.0).model_dump(mode="json")
+    evaluate, as_they_are = (SubnetEvaluator(network, data, batch_size=20) for network in (changing, supernet))
+    assert evaluate.identity != as_they_are.identity
+    network = supernet.extract(SPACE.smallest)
+    pixels = recalibration_pixels(data, changing.recalibration)
+    recalibrate(network, data.inputs(pixels, SPACE.smallest.resolution, 20))
+    inputs = torch.randn(8, 3, 24, 24)
+    expected = fold_batch_norms(network)(inputs)
+    torch.testing.assert_close(evaluate.ready(SPACE.smallest)(inputs), expected)
+    assert not torch.allclose(as_they_are.ready(SPACE.smallest)(inputs), expected, rtol=0.01)
 
 
 def test_evaluation_repeats_exactly_with_and_without_cache(supernet: ElasticNetwork) -> None:

@@ -49,6 +49,7 @@ def test_it_learns_and_the_checkpoint_reads_back(tmp_path: Path) -> None:
     assert read == record
     assert read.dataset.class_names == toy.CLASSES
     assert supernet.space.name == "mobilenet_v3/small"
+    assert supernet.recalibration == read.recalibration == toy.config().augmentation.model_dump(mode="json")
     assert not supernet.training
 
 

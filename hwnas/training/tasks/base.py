@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,12 @@ class Task(ABC):
     Attributes:
         knows_nothing: loss of a network that knows nothing, at least.
         distils: whether the first subnet of a step, or another network, can teach the others.
+        recalibration: as of a supernet (:attr:`ElasticNetwork.recalibration`).
     """
 
     knows_nothing: float
     distils: bool
+    recalibration: dict[str, Any] | None = None
 
     @abstractmethod
     def begin(self, supernet: ElasticNetwork) -> None:

@@ -28,6 +28,7 @@ class Classification(Task):
         refuse_changed(config, ["detection"], "classifiers")
         self._dataset, self._config = dataset, config
         self.knows_nothing = math.log(dataset.num_classes)
+        self.recalibration = config.augmentation.model_dump(mode="json")
 
     def begin(self, supernet: ElasticNetwork) -> None:
         """Nothing is to be done."""
