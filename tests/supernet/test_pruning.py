@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas.errors import UserError
 from hwnas.graphs import network_graph
 from hwnas.spaces import BlockSpec, Network, Space, get_space
 from hwnas.supernet import ElasticNetwork, PlainNetwork
@@ -174,9 +173,3 @@ def test_a_block_that_expands_never_loses_its_expansion() -> None:
     assert [group.width for group in layout.groups] == [16, 24]
     assert narrower(layout, (16, 24), mid, 16) == (16, 8)
     assert narrower(layout, (16, 8), stream, 15) is None
-
-
-def test_an_operation_of_unknown_channels_is_refused() -> None:
-    space = get_space("fire/small", CLASSES)
-    with pytest.raises(UserError, match=r"Blocks of kind .*fire.* cannot be pruned"):
-        Layout(space.network(space.smallest))

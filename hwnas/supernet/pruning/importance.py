@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from hwnas.supernet.pruning.layout import Layout
 def channel_importance(
     network: PlainNetwork, layout: Layout, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[int, Tensor]:
-    """Importance of every channel, [channels], by the number of its set in the layout.
+    """Importance of every channel, [channels], by the number of its set in the layout, of those that are not composed.
 
     The square of the first-order change of the loss, summed over batches (Molchanov et al. 2019, "Importance Estimation
     for Neural Network Pruning", Sec. 3, Taylor-FO with gates).  A channel's gate stands before all layers that read
@@ -36,7 +37,10 @@ def channel_importance(
         for number, weight in readers:
             assert weight.grad is not None
             closed = (weight * weight.grad).detach().transpose(0, 1).flatten(1).sum(1)
-            change[number] = change.get(number, 0) + closed
+            parts = layout.parts[number]
+            shares = torch.split(closed, [layout.widths[part] for part in parts])
+            for part, share in zip(parts, shares, strict=True):
+                change[part] = change.get(part, 0) + share
         total = {number: total.get(number, 0) + each.square() for number, each in change.items()}
     network.zero_grad()
     return total
@@ -44,10 +48,9 @@ def channel_importance(
 
 def _readers(network: PlainNetwork, layout: Layout) -> Iterator[tuple[int, Tensor]]:
     """The weights [out, in, …] that read channels, each with the number of their set."""
-    modules = dict(network.named_modules())
     for path, _, read in layout.layers():
-        if read is not None and path in modules:
-            module = modules[path]
+        if read is not None:
+            module = network.get_submodule(path)
             layer = module.conv if isinstance(module, ConvNorm) else module
             assert isinstance(layer, nn.Conv2d | nn.Linear)
             yield read, layer.weight

@@ -59,8 +59,7 @@ def narrower(layout: Layout, widths: Widths, group: int, most: int, multiple: in
     """
     for width in range(most // multiple * multiple, 0, -multiple):
         candidate = (*widths[:group], width, *widths[group + 1 :])
-        blocks = zip(layout.blocks, layout.narrowed(candidate).blocks, strict=True)
-        if all(before.expands == after.expands for before, after in blocks):
+        if layout.keeps_expansions(candidate):
             return candidate
     return None
 

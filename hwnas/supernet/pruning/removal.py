@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -25,19 +26,22 @@ def narrowed(
         importance: as of :func:`channel_importance`.
     """
     result = PlainNetwork(layout.narrowed(widths), network.norm_eps)
-    kept = {
+    device = next(network.parameters()).device
+    kept = {number: torch.arange(width, device=device) for number, width in enumerate(layout.widths)}
+    kept |= {
         number: _best(importance[number], width)
         for group, width in zip(layout.groups, widths, strict=True)
         for number in group.sets
     }
     for block, spec in enumerate(result.specs):
         if spec.se:
-            squeezed = layout.set_of[block, "squeezed"]
+            squeezed = layout.set_of[block, "se.reduce"]
             kept[squeezed] = _best(importance[squeezed], spec.se_channels)
     state = network.state_dict()
     for path, written, read in layout.layers():
+        dims = [_places(layout, number, kept) for number in (written, read) if number is not None]
         for name in (name for name in state if name.startswith(f"{path}.")):
-            state[name] = _part(state[name], kept, (written, read))
+            state[name] = _part(state[name], dims)
     result.load_state_dict(state)
     return result.to(memory_format=torch.channels_last).train(network.training)  # type: ignore[call-overload,no-any-return]
 
@@ -46,9 +50,15 @@ def _best(importance: Tensor, count: int) -> Tensor:
     return torch.argsort(importance, descending=True, stable=True)[:count].sort().values
 
 
-def _part(tensor: Tensor, kept: Mapping[int, Tensor], sets: tuple[int, int | None]) -> Tensor:
+def _places(layout: Layout, number: int, kept: Mapping[int, Tensor]) -> Tensor:
+    """Which channels of a set are kept, part by part."""
+    parts = layout.parts[number]
+    begins = accumulate((layout.widths[part] for part in parts), initial=0)
+    return torch.cat([begin + kept[part] for part, begin in zip(parts, begins, strict=False)])
+
+
+def _part(tensor: Tensor, dims: Sequence[Tensor]) -> Tensor:
     """The kept channels of a parameter [out, in, …] or [out], or of a norm's statistics."""
-    for dim, number in enumerate(sets[: tensor.ndim]):
-        if number is not None and number in kept:
-            tensor = tensor.index_select(dim, kept[number])
+    for dim, places in enumerate(dims[: tensor.ndim]):
+        tensor = tensor.index_select(dim, places)
     return tensor
