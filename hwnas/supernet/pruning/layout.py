@@ -67,7 +67,7 @@ class Layout:
         self.parts = tuple(numbers)
         self.widths = tuple(self._total(number, partition.widths) for number in range(len(self.parts)))
         fixed = {part for channels in trace.ends for part in partition.parts(channels)}
-        self.groups = tuple(self._groups(partition.kin, fixed))
+        self.groups = tuple(self._groups(partition.kinds, fixed))
 
     @property
     def blocks(self) -> tuple[BlockSpec, ...]:
@@ -124,11 +124,11 @@ class Layout:
     def _total(self, number: int, alone: Sequence[int]) -> int:
         return sum(alone[part] for part in self.parts[number])
 
-    def _groups(self, kin: Sequence[int], fixed: set[int]) -> Iterator[Group]:
-        families: defaultdict[int, list[int]] = defaultdict(list)
-        for number, family in enumerate(kin):
-            families[family].append(number)
-        for sets in families.values():
+    def _groups(self, kinds: Sequence[int], fixed: set[int]) -> Iterator[Group]:
+        of_kind: defaultdict[int, list[int]] = defaultdict(list)
+        for number, kind in enumerate(kinds):
+            of_kind[kind].append(number)
+        for sets in of_kind.values():
             fields = [field for field, number in self._fields.items() if not set(sets).isdisjoint(self.parts[number])]
             if fields and fixed.isdisjoint(sets):
                 yield Group(self.widths[sets[0]], tuple(sets), tuple(sorted(fields)))

@@ -24,24 +24,24 @@ class Partition:
 
     Attributes:
         widths: channels of each set.
-        kin: of each set, a number that it shares with those that are as wide as it at any widths.
+        kinds: of each set, a number that it shares with those that must always be as wide as it.
     """
 
     def __init__(self, trace: Trace) -> None:
         self._channel = _joined(trace.count, trace.ties)
         equal = (pair for maps in trace.widths.values() for pair in pairwise(maps))
-        column = _joined(trace.count, [*trace.ties, *equal])
+        # A lane is of channels side by side in maps that must be equally wide: one goes from each, or from none.
+        lanes = _joined(trace.count, [*trace.ties, *equal])
         uses = self._uses(trace)
-        # Channels side by side in maps that must be equally wide can only go together, each from its own map.
-        side_by_side: defaultdict[int, set[Uses]] = defaultdict(set)
-        for number, channel in enumerate(self._channel):
-            side_by_side[column[number]].add(uses[channel])
-        kin: dict[frozenset[Uses], int] = {}
+        in_lane: defaultdict[int, set[Uses]] = defaultdict(set)
+        for lane, channel in zip(lanes, self._channel, strict=True):
+            in_lane[lane].add(uses[channel])
+        kinds: dict[frozenset[Uses], int] = {}
         sets: dict[tuple[int, Uses], dict[int, None]] = {}
-        for number, channel in enumerate(self._channel):
-            together = kin.setdefault(frozenset(side_by_side[column[number]]), len(kin))
-            sets.setdefault((together, uses[channel]), {})[channel] = None
-        self.kin = [together for together, _ in sets]
+        for lane, channel in zip(lanes, self._channel, strict=True):
+            kind = kinds.setdefault(frozenset(in_lane[lane]), len(kinds))
+            sets.setdefault((kind, uses[channel]), {})[channel] = None
+        self.kinds = [kind for kind, _ in sets]
         self.widths = [len(channels) for channels in sets.values()]
         self._begins = {next(iter(channels)): number for number, channels in enumerate(sets.values())}
 
