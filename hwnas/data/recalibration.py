@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hwnas.data.augmentation import Augmentation, AugmentationConfig, Mixing
+from hwnas.data.dataset import Dataset
+from hwnas.data.detection import DetectionDataset
+from hwnas.data.detection.jitter import JitterConfig, jitter
 from hwnas.data.tasks import AnyDataset
 
 CHANGED_TOGETHER = 64
@@ -22,18 +25,29 @@ def recalibration_pixels(dataset: AnyDataset, changes: Mapping[str, Any] | None)
     means and variances far from those of the images as they are.
 
     Args:
-        changes: fields of :class:`AugmentationConfig`; None leaves the images as they are.
+        changes: fields of :class:`AugmentationConfig`, or of :class:`JitterConfig` for a detection data set; None
+            leaves the images as they are.
     """
-    images = dataset.recalibration
     if changes is None:
-        return images.pixels
+        return dataset.recalibration.pixels
+    changed = _jittered(dataset, changes) if isinstance(dataset, DetectionDataset) else _augmented(dataset, changes)
+    return torch.cat([images.mul(255).round_().to(torch.uint8) for images in changed])
+
+
+def _augmented(dataset: Dataset, changes: Mapping[str, Any]) -> Iterator[Tensor]:
     config = AugmentationConfig.model_validate(changes)
     augment, mix = Augmentation(config), Mixing(config, dataset.num_classes)
-    changed = []
-    pixels_of, labels_of = (torch.split(tensor, CHANGED_TOGETHER) for tensor in (images.pixels, images.labels))
-    for seed, (pixels, labels) in enumerate(zip(pixels_of, labels_of, strict=True)):
+    images = dataset.recalibration
+    for seed, (pixels, labels) in enumerate(_batches(images.pixels, images.labels)):
         augmented = augment(pixels.float().div_(255), seed)
-        if mix.mixes:
-            augmented, _ = mix(augmented, labels, seed)
-        changed.append(augmented.mul(255).round_().to(torch.uint8))
-    return torch.cat(changed)
+        yield mix(augmented, labels, seed)[0] if mix.mixes else augmented
+
+
+def _jittered(dataset: DetectionDataset, changes: Mapping[str, Any]) -> Iterator[Tensor]:
+    config, images = JitterConfig.model_validate(changes), dataset.recalibration
+    for seed, (pixels, boxes, labels) in enumerate(_batches(images.pixels, images.boxes, images.labels)):
+        yield jitter(pixels.float().div_(255), boxes, labels, config, seed)[0]
+
+
+def _batches(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(torch.split(tensor, CHANGED_TOGETHER) for tensor in tensors), strict=True)

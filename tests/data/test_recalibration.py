@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pytest
 import torch
 
 from hwnas.data.augmentation import AugmentationConfig
+from hwnas.data.detection import load_detection
+from hwnas.data.detection.jitter import JitterConfig
 from hwnas.data.recalibration import CHANGED_TOGETHER, recalibration_pixels
+from tests.rectangles import make_set
 from tests.training import toy
 
 CHANGES = AugmentationConfig(crop="padded", padding=4, erasing=1.0, erasing_value=1.0)
@@ -38,3 +43,15 @@ def test_images_are_changed_at_random_but_in_every_call_alike() -> None:
 def test_mixing_is_one_of_the_changes() -> None:
     mixed = changed(NOTHING.model_copy(update={"mixup": 1.0}))
     assert not torch.equal(mixed, toy.dataset().recalibration.pixels)
+
+
+def test_pictures_of_objects_are_jittered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWNAS_CACHE", str(tmp_path / "cache"))
+    pictures = load_detection(make_set(tmp_path / "set", train=16, val=4), side=48)
+    clean, changes = pictures.recalibration.pixels, JitterConfig().model_dump(mode="json")
+    first = recalibration_pixels(pictures, changes)
+    assert (first.shape, first.dtype) == (clean.shape, torch.uint8)
+    assert torch.equal(first, recalibration_pixels(pictures, changes))
+    assert not torch.equal(first, clean)
+    still = JitterConfig(horizontal_flip=0, smallest=1, largest=1).model_dump(mode="json")
+    assert (recalibration_pixels(pictures, still).int() - clean.int()).abs().max() <= 1

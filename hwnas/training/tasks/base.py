@@ -28,7 +28,7 @@ class Task(ABC):
 
     knows_nothing: float
     distils: bool
-    recalibration: dict[str, Any] | None = None
+    recalibration: dict[str, Any]
 
     @abstractmethod
     def begin(self, supernet: ElasticNetwork) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.detection.jitter import jitter
+from hwnas.data.recalibration import recalibration_pixels
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
@@ -60,6 +61,7 @@ class Detection(Task):
             raise UserError("Progressive shrinking lives from a teacher, and detectors have none; use recipe sandwich.")
         coco_tools()  # missed now rather than after an epoch
         self._dataset, self._config = dataset, config.detection
+        self.recalibration = config.detection.jitter.model_dump(mode="json")
 
     def begin(self, supernet: ElasticNetwork) -> None:
         """Let each class be improbable at first, so that the many empty anchors do not drown the others."""
@@ -99,6 +101,7 @@ class Detection(Task):
         """Mean average precision."""
         network = supernet.extract(architecture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dataset, resolution = self._dataset, architecture.resolution
-        recalibrate(network, dataset.inputs(dataset.recalibration.pixels, resolution, PICTURES_AT_ONCE, device))
+        pixels = recalibration_pixels(dataset, supernet.recalibration)
+        recalibrate(network, dataset.inputs(pixels, resolution, PICTURES_AT_ONCE, device))
         images = dataset.inputs(dataset.validation.pixels, resolution, PICTURES_AT_ONCE, device)
         return scores(network, resolution, images, dataset.validation).map
