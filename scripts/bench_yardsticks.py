@@ -13,7 +13,8 @@ same table: random subnets of the supernet, and a uniformly scaled one, at equal
 
 Started several times at once, it trains several networks at once.
 
-``--finetune`` goes on with the searched subnet's weights alone for so many passes, which all others then have, too.
+``--finetune`` goes on with the searched subnet's weights alone for so many passes, at the rate of ``hwnas finetune``;
+all others then have so many more, too.
 ``--supernet`` given again is the same training with another seed: subnets are looked up in each.  Choices are made by
 the validation images; the test images are read once, when no training remains.  Exit status 75 says that some do.
 """
@@ -37,6 +38,7 @@ from trainings import UNFINISHED, Training, run_all
 
 from hwnas.cli.console import Bars, bars, milliseconds, percent, print_table
 from hwnas.errors import HwnasError, UserError
+from hwnas.pipeline.finetuning_options import GENTLER
 from hwnas.report.tables import Grid
 from hwnas.spaces import single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
@@ -44,8 +46,6 @@ from hwnas.spaces.yardsticks import YARDSTICKS
 ALONE, TUNED = f"{SEARCHED}, alone", f"{SEARCHED}, fine-tuned"
 RATES = (0.3, 1.0, 3.0)
 """Learning rates that are tried, as factors of the supernet's."""
-FINETUNING_RATE = 0.1
-"""Likewise."""
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ class Contest:
             for entry in self._alone
         }
         if self.arguments.finetune:
-            tuned, rate = self.lineup[SEARCHED].model_copy(update={"name": TUNED}), self._rate * FINETUNING_RATE
+            tuned, rate = self.lineup[SEARCHED].model_copy(update={"name": TUNED}), self._rate * GENTLER
             runs = [self._training(tuned, self.arguments.finetune, seed, rate) for seed in seeds]
             beginning = self.benches[0].supernet.extract(self.lineup[SEARCHED].architecture)
             found[TUNED] = [replace(run, beginning=beginning) for run in runs]
