@@ -219,7 +219,7 @@ def test_without_pruning_the_widths_stay(supernet: Path, tmp_path: Path) -> None
 
 def test_what_makes_it_worse_is_not_taken(supernet: Path, tmp_path: Path) -> None:
     """Validation images decide; a rate that destroys the weights does not diverge."""
-    result = fine_tuning(tmp_path, supernet, learning_rate=50.0, gradient_clip=1.0).execute()
+    result = fine_tuning(tmp_path, supernet, learning_rate=5000.0, gradient_clip=1.0).execute()
     before, after = result.of("extracted"), result.of("fine-tuned")
     assert after.top1_validation == before.top1_validation
     assert "Fine-tuning did not help" in " ".join(result.remarks())
