@@ -67,7 +67,10 @@ def train_supernet(
     from hwnas.spaces import get_space
     from hwnas.training import Trainer
 
-    return Trainer(directory, get_space(space, dataset.num_classes), dataset, config).run(progress)
+    trainer = Trainer(directory, get_space(space, dataset.num_classes), dataset, config)
+    record = trainer.run(progress)
+    trainer.accelerator.end_training()  # a process that ends with its group open may abort
+    return record
 
 
 def find_supernet(space: str, dataset: AnyDataset) -> Path | None:

@@ -17,7 +17,8 @@ BLOWN_UP = 10.0
 """Times the loss of a network that knows nothing."""
 BLOWN_UP_STEPS = 20
 """A few steps may well be worse than knowing nothing; so many in a row do not come back."""
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")
+"""The last is how oneDNN puts it where it finds no room for the code of a convolution."""
 
 
 class LossWatch:

@@ -252,4 +252,4 @@ def test_plausible_scales_keep_every_activation_of_a_random_subnet_alive(seed: i
     assert np.isfinite(logits).all()
     for name, values in zip(tensors, integers, strict=True):
         assert values.any(), name
-        assert (np.abs(values.astype(int)) >= 127).mean() < 0.1, name
+        assert (np.abs(values.astype(int)) >= 127).mean() < 0.25, name

@@ -99,6 +99,7 @@ def follow(run: Trainer, directory: Path, stuck_after: int | None) -> None:
     run.run()
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in run.model.parameters())).hexdigest()
     write_atomic(directory / f"rank{run.accelerator.process_index}.sha256", digest)
+    run.accelerator.end_training()
 
 
 def saved_anew(directory: Path) -> Callable[[], bool]:
@@ -124,4 +125,6 @@ if __name__ == "__main__":
         main(Path(sys.argv[1]))
     else:  # DIRECTORY SETTINGS LAST_STEP, in the thin space
         torch.set_num_threads(1)
-        thin(Path(sys.argv[1]), **json.loads(sys.argv[2])).run_until(int(sys.argv[3]))
+        run = thin(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+        run.run_until(int(sys.argv[3]))
+        run.accelerator.end_training()

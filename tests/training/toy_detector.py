@@ -23,4 +23,6 @@ def trainer(directory: Path, pictures: Path) -> Trainer:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainer(Path(sys.argv[1]), Path(sys.argv[2])).run_until(STEPS)
+    run = trainer(Path(sys.argv[1]), Path(sys.argv[2]))
+    run.run_until(STEPS)
+    run.accelerator.end_training()
