@@ -23,6 +23,7 @@ for _ in range(20):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 PAGES = 3 * 4_000_000 * 4 // 4096
+"""Of one tensor."""
 
 
 def faults(how: str) -> int:
@@ -33,5 +34,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone can be told")
 def test_freed_memory_is_used_again_and_not_fetched_from_the_kernel_anew() -> None:
-    assert faults("kept") < PAGES / 10
-    assert faults("returned") > PAGES, "so the test could fail"
+    assert faults("kept") < 5 * PAGES, "the heap may still grow once or twice"
+    assert faults("returned") > 15 * PAGES, "so the test could fail"
