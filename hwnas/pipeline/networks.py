@@ -11,9 +11,7 @@ from onnx import ModelProto
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.detection import DetectionDataset
-from hwnas.data.recalibration import recalibration_pixels
 from hwnas.data.tasks import AnyDataset, require_task
-from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
 from hwnas.export.detections import Detections, with_detections
@@ -28,12 +26,10 @@ from hwnas.supernet import (
     NetworkRecord,
     PlainNetwork,
     load_supernet,
-    recalibrate,
 )
+from hwnas.training.validation import recalibrated
 
 PARITY_IMAGES = 64
-RECALIBRATION_BATCH = 250
-"""Of a classifier."""
 
 
 def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> ElasticNetwork:
@@ -57,11 +53,7 @@ def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> Elastic
 
 def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: AnyDataset) -> PlainNetwork:
     """The subnet of an architecture with weights of its own and batch norms recalibrated."""
-    network = supernet.extract(architecture)
-    size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else RECALIBRATION_BATCH
-    pixels = recalibration_pixels(dataset, supernet.recalibration)
-    recalibrate(network, dataset.inputs(pixels, architecture.resolution, size))
-    return network
+    return recalibrated(supernet.extract(architecture), architecture.resolution, dataset, supernet.recalibration)
 
 
 def export_subnet(

@@ -50,8 +50,9 @@ class SupernetRecord(Document):
 
 
 def save_supernet(directory: Path, supernet: ElasticNetwork, record: SupernetRecord) -> SupernetRecord:
-    """Write weights and record, each whole or not at all; returns the record with the weights' hash."""
-    record = record.model_copy(update={"weights_sha256": write_weights(supernet, directory / WEIGHTS_FILE)})
+    """Write weights and record, each whole or not at all; returns the record with what the supernet tells itself."""
+    written = write_weights(supernet, directory / WEIGHTS_FILE)
+    record = record.model_copy(update={"weights_sha256": written, "recalibration": supernet.recalibration})
     write_json(directory / RECORD_FILE, record)
     return record
 

@@ -330,7 +330,6 @@ class Trainer:
                 "torch": torch.__version__,
             },
             metrics={f"validation_{name}": value for name, value in metrics.items()} | self._of_teacher(),
-            recalibration=self.task.recalibration,
         )
         if self.accelerator.is_main_process:
             record = save_supernet(self.directory, self._averaged_model(), record)

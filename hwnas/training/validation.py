@@ -10,7 +10,10 @@ from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import CPU
+from hwnas.data.detection import DetectionDataset
 from hwnas.data.recalibration import recalibration_pixels
+from hwnas.data.tasks import AnyDataset
+from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 
@@ -29,14 +32,14 @@ def validation_top1(
 def recalibrated(
     network: PlainNetwork,
     resolution: int,
-    dataset: Dataset,
+    dataset: AnyDataset,
     changes: Mapping[str, Any] | None,
     device: torch.device = CPU,
 ) -> PlainNetwork:
     """The same network on a device and with batch norms of the recalibration images, changed as it learned them."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels = recalibration_pixels(dataset, changes)
-    recalibrate(network, dataset.inputs(pixels, resolution, EVALUATION_BATCH, device))
+    size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else EVALUATION_BATCH
+    recalibrate(network, dataset.inputs(recalibration_pixels(dataset, changes), resolution, size, device))
     return network
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.detection.jitter import jitter
-from hwnas.data.recalibration import recalibration_pixels
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
@@ -18,13 +17,14 @@ from hwnas.detection.losses import detection_loss, prior_bias
 from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork, recalibrate
+from hwnas.supernet import ElasticNetwork
 from hwnas.supernet.blocks.predict import ElasticPredict, Predict
 from hwnas.training.batches import Make, resident
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs
 from hwnas.training.processes import equal_share
 from hwnas.training.tasks.base import Task, refuse_changed
+from hwnas.training.validation import recalibrated
 
 FIRST_STD = 0.01
 """Of the weights of the last layer for classes, beside its prior (Lin et al. 2017, Sec. 4.1 "Initialization")."""
@@ -99,9 +99,7 @@ class Detection(Task):
 
     def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
         """Mean average precision."""
-        network = supernet.extract(architecture).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dataset, resolution = self._dataset, architecture.resolution
-        pixels = recalibration_pixels(dataset, supernet.recalibration)
-        recalibrate(network, dataset.inputs(pixels, resolution, PICTURES_AT_ONCE, device))
+        network = recalibrated(supernet.extract(architecture), resolution, dataset, supernet.recalibration, device)
         images = dataset.inputs(dataset.validation.pixels, resolution, PICTURES_AT_ONCE, device)
         return scores(network, resolution, images, dataset.validation).map
