@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from hwnas.data.augmentation import Augmentation, AugmentationConfig, Mixing
@@ -13,6 +14,8 @@ from hwnas.data.dataset import Dataset
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.detection.jitter import JitterConfig, jitter
 from hwnas.data.tasks import AnyDataset
+from hwnas.errors import BadFileError
+from hwnas.files import describe
 
 CHANGED_TOGETHER = 64
 """Images."""
@@ -27,11 +30,19 @@ def recalibration_pixels(dataset: AnyDataset, changes: Mapping[str, Any] | None)
     Args:
         changes: fields of :class:`AugmentationConfig`, or of :class:`JitterConfig` for a detection data set; None
             leaves the images as they are.
+
+    Raises:
+        BadFileError: they are others; they come from the record of a supernet.
     """
     if changes is None:
         return dataset.recalibration.pixels
     changed = _jittered(dataset, changes) if isinstance(dataset, DetectionDataset) else _augmented(dataset, changes)
-    return torch.cat([images.mul(255).round_().to(torch.uint8) for images in changed])
+    try:
+        return torch.cat([images.mul(255).round_().to(torch.uint8) for images in changed])
+    except ValidationError as error:
+        raise BadFileError(
+            f"'recalibration' in the supernet's record: {describe(error)}; restore record.json as it was trained."
+        ) from error
 
 
 def _augmented(dataset: Dataset, changes: Mapping[str, Any]) -> Iterator[Tensor]:

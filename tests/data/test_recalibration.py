@@ -12,6 +12,7 @@ from hwnas.data.augmentation import AugmentationConfig
 from hwnas.data.detection import load_detection
 from hwnas.data.detection.jitter import JitterConfig
 from hwnas.data.recalibration import CHANGED_TOGETHER, recalibration_pixels
+from hwnas.errors import BadFileError
 from tests.rectangles import make_set
 from tests.training import toy
 
@@ -38,6 +39,11 @@ def test_images_are_changed_at_random_but_in_every_call_alike() -> None:
     if len(clean) > CHANGED_TOGETHER:
         twice = clean[0] == clean[CHANGED_TOGETHER]
         assert not torch.equal(first[0][twice], first[CHANGED_TOGETHER][twice]), "each part has a seed of its own"
+
+
+def test_a_record_of_other_changes_is_refused_in_a_sentence() -> None:
+    with pytest.raises(BadFileError, match=r"'recalibration' in the supernet's record: field 'erasing'.*restore"):
+        recalibration_pixels(toy.dataset(), {"erasing": 7})
 
 
 def test_mixing_is_one_of_the_changes() -> None:
