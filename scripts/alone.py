@@ -51,30 +51,45 @@ class Bench:
         self.dataset: Dataset = load_dataset(data or self.record.dataset.name, root=root)
         self.space: Space = get_space(self.record.space, self.dataset.num_classes)
         self.supernet: ElasticNetwork = open_supernet(directory, self.space, self.dataset)
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
     @property
     def passes(self) -> float:
         """Image passes of the supernet, in passes over its training images."""
         return image_passes(TrainingConfig.model_validate(self.record.training["config"]))
 
+    def rate(self, batch_size: int | None = None) -> float:
+        """The supernet's learning rate, in proportion to the size of a batch (Goyal et al. 2017)."""
+        config = self.record.training["config"]
+        return float(config["learning_rate"] * (batch_size or config["batch_size"]) / config["batch_size"])
+
     def alone(
-        self, passes: float, seed: int, learning_rate: float | None = None, *, taught: bool = True
+        self,
+        passes: float,
+        seed: int,
+        learning_rate: float | None = None,
+        *,
+        taught: bool = True,
+        batch_size: int | None = None,
     ) -> TrainingConfig:
         """How a network is trained alone.
 
         Args:
             passes: of the training images.
-            learning_rate: default: the supernet's.
+            learning_rate: default: the supernet's, see :meth:`rate`.
             taught: by the supernet's largest subnet; else it learns from the labels.
+            batch_size: default: the supernet's; the average of the weights is over as many images then.
         """
         config = self.record.training["config"]
+        size = batch_size or config["batch_size"]
         changes = {
             "teacher": str(self.directory) if taught else None,
             "warmup_epochs": min(config["warmup_epochs"], passes / 2),
             "evaluate_epochs": max(1, round(passes)),
             "seed": seed,
-            "learning_rate": learning_rate or config["learning_rate"],
+            "batch_size": size,
+            "learning_rate": learning_rate or self.rate(batch_size),
+            "ema_decay": config["ema_decay"] ** (size / config["batch_size"]),
         }
         return TrainingConfig.model_validate(alone(config, passes) | changes)
 
@@ -104,6 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--data", help="default: what the supernet was trained on")
     parser.add_argument("--data-root", type=Path, help="where the files of a named data set lie")
     parser.add_argument("--passes", type=float, help="of the images, of each training; default: the supernet's")
+    parser.add_argument("--batch-size", type=int, help="of each training alone; default: the supernet's")
+    parser.add_argument("--together", action="store_true", help="train side by side, as a GPU does best")
     parser.add_argument("--out", type=Path, default=Path(out), help="where trainings go on from")
     parser.add_argument("--until", type=float, metavar="MINUTES", help="end after so many, to go on later")
     parser.add_argument("--threads", type=int, default=1)

@@ -46,7 +46,9 @@ def main() -> None:
             drawn = draw(bench.space, arguments.alone, arguments.draw)
             trainings = {architecture: of_seeds(bench, architecture, arguments) for architecture in drawn}
             by_seed = zip(*trainings.values(), strict=True)  # so that a part tells of all architectures
-            done = run_all([one for row in by_seed for one in row], arguments.until, progress)
+            done = run_all(
+                [one for row in by_seed for one in row], arguments.until, progress, together=arguments.together
+            )
             result = summarise(bench, trainings, done, arguments, progress)
     except HwnasError as error:
         print(f"bench_supernet: {error}", file=sys.stderr)
@@ -96,7 +98,10 @@ def of_seeds(bench: Bench, architecture: Architecture, arguments: argparse.Names
     """The trainings of one architecture alone."""
     space = single_space(bench.space.name, bench.space.network(architecture), bench.space.norm_eps)
     passes = arguments.passes or bench.passes
-    configs = [bench.alone(passes, seed, taught=arguments.taught) for seed in range(arguments.seeds)]
+    configs = [
+        bench.alone(passes, seed, taught=arguments.taught, batch_size=arguments.batch_size)
+        for seed in range(arguments.seeds)
+    ]
     return [
         Training(arguments.out / f"{architecture.id}-seed{config.seed}", space, bench.dataset, config)
         for config in configs

@@ -6,6 +6,9 @@ backward, SGD with momentum) of the same random subnet on the same images, in tu
 its rounds of each counts, so that what else the machine does is left out.  ``arithmetic`` is the share of the time of
 our step that torch spends in convolutions, matrix products and batch norms, forward and backward.
 
+On a GPU our step is what ``hwnas train`` replays there, a CUDA graph of it (:mod:`hwnas.training.graphs`), which is
+recorded in the rounds that warm up; ``eager`` says how fast it is without.  ``--precision`` is that of both.
+
 Both have what ``hwnas train`` sets for its process, that freed memory is kept; ``--returned-memory`` leaves that out.
 
 With ``--compile`` forward and backward of each subnet are compiled for its shapes as well, in a mode of
@@ -20,12 +23,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from once_for_all import activate, published
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,19 +39,31 @@ from hwnas.spaces import Architecture, get_space
 from hwnas.supernet import ElasticNetwork
 from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training import TrainingConfig
+from hwnas.training.graphs import Recordings, cuda_graphs, own_stream
 from hwnas.training.optimization import make_optimizer
 
 SPACE, NETWORK = "mobilenet_v3/imagenet-w1.0", "ofa_mbv3_d234_e346_k357_w1.0"
 ARITHMETIC = ("conv", "mm", "batch_norm")
 
 
+WARM_UP = 3
+"""Rounds: the first loads kernels, the second records."""
+
+
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    torch.manual_seed(0)
     if not arguments.returned_memory:
         keep_freed_memory()
+    with own_stream(torch.device(arguments.device)):
+        show(measured(arguments), arguments)
+
+
+def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each subnet."""
+    device = torch.device(arguments.device)
+    on_gpu = device.type == "cuda"
+    torch.manual_seed(0)
     space = get_space(SPACE, arguments.classes)
     config = TrainingConfig()
     theirs = published(NETWORK, n_classes=arguments.classes, dropout_rate=0).train().to(device)
@@ -54,35 +71,49 @@ def main() -> None:
         theirs.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
     )
     ours = ElasticNetwork(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    our_optimizer = make_optimizer(ours, config)
+    our_optimizer = make_optimizer(ours, config, replayed=on_gpu)
+    if on_gpu:
+        for parameter in ours.parameters():
+            parameter.grad = torch.zeros_like(parameter)
     images = torch.randn(arguments.batch, 3, arguments.pixels, arguments.pixels, device=device)
     labels = torch.arange(arguments.batch, device=device) % arguments.classes
     drawn = space.decode(space.sample(np.random.default_rng(arguments.seed), arguments.subnets))
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
     rows = []
     for architecture in drawn:
 
         def their_step(architecture: Architecture = architecture) -> None:
             activate(theirs, space, architecture)
-            step(theirs(images), labels, their_optimizer)
+            with autocast():
+                logits = theirs(images)
+            step(logits, labels, their_optimizer, to_none=True)
 
-        def our_step(architecture: Architecture = architecture) -> None:
-            step(ours(images.contiguous(memory_format=torch.channels_last), architecture), labels, our_optimizer)
+        def eager_step(architecture: Architecture = architecture) -> None:
+            with autocast():
+                logits = ours(images.contiguous(memory_format=torch.channels_last), architecture)
+            step(logits, labels, our_optimizer, to_none=not on_gpu)
 
-        ofa_seconds, hwnas_seconds = fastest([their_step, our_step], arguments.rounds, device)
+        steps = [their_step, eager_step]
+        if on_gpu:
+            recordings = Recordings(cuda_graphs(), kept=1)
+            steps.append(partial(recordings.run, architecture.id, eager_step))
+        ofa_seconds, eager_seconds, *replayed = fastest(steps, arguments.rounds, device)
+        hwnas_seconds = replayed[0] if replayed else eager_seconds
         compiled = {}
         if arguments.compile:
-            compiled = compiling(ours, architecture, images, labels, our_optimizer, our_step, arguments, device)
+            compiled = compiling(ours, architecture, images, labels, our_optimizer, eager_step, arguments, device)
         rows.append(
             {
                 "subnet": architecture.id,
                 "ofa_images_per_second": arguments.batch / ofa_seconds,
                 "hwnas_images_per_second": arguments.batch / hwnas_seconds,
                 "speedup": ofa_seconds / hwnas_seconds,
-                "arithmetic": arithmetic(our_step, device),
+                "eager": ofa_seconds / eager_seconds,
+                "arithmetic": arithmetic(eager_step, device),
                 **compiled,
             }
         )
-    show(rows, arguments)
+    return rows
 
 
 def parse() -> argparse.Namespace:
@@ -95,29 +126,30 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--returned-memory", action="store_true", help="the C library's own way with freed memory")
     parser.add_argument("--compile", choices=["default", "reduce-overhead", "max-autotune"])
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser.parse_args()
 
 
-def step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    functional.cross_entropy(logits, labels).backward()
+def step(logits: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, *, to_none: bool) -> None:
+    functional.cross_entropy(logits.float(), labels).backward()
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=to_none)
 
 
 def fastest(steps: list[Callable[[], None]], rounds: int, device: torch.device) -> list[float]:
-    """Seconds of each, in turn round after round; a first round warms up."""
+    """Seconds of each, in turn round after round; some rounds warm up."""
     seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(rounds + 1):
+    for _ in range(rounds + WARM_UP):
         for taken, one in zip(seconds, steps, strict=True):
             begun = time.perf_counter()
             one()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             taken.append(time.perf_counter() - begun)
-    return [min(taken[1:]) for taken in seconds]
+    return [min(taken[WARM_UP:]) for taken in seconds]
 
 
 def compiling(
@@ -134,7 +166,7 @@ def compiling(
     forward = torch.compile(lambda x: network(x, architecture), dynamic=False, mode=arguments.compile)
 
     def compiled_step() -> None:
-        step(forward(images.contiguous(memory_format=torch.channels_last)), labels, optimizer)
+        step(forward(images.contiguous(memory_format=torch.channels_last)), labels, optimizer, to_none=True)
 
     begun = time.perf_counter()
     compiled_step()
@@ -151,6 +183,7 @@ def arithmetic(one: Callable[[], None], device: torch.device) -> float:
     times = {
         event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
         for event in profiled.key_averages()
+        if event.device_type == DeviceType.CPU  # operations, with the time of the kernels that they launch
     }
     return sum(t for name, t in times.items() if any(part in name for part in ARITHMETIC)) / sum(times.values())
 
@@ -163,17 +196,20 @@ def show(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
             f"{row['ofa_images_per_second']:.1f}",
             f"{row['hwnas_images_per_second']:.1f}",
             f"{row['speedup']:.2f}",
+            f"{row['eager']:.2f}",
             f"{100 * row['arithmetic']:.0f} %",
             *([f"{row['compiled_speedup']:.2f}", f"{row['compiling_seconds']:.0f}"] if arguments.compile else []),
         ]
         for row in rows
     ]
     title = f"Training steps of {arguments.batch} images of {arguments.pixels} px, median speedup {speedup:.2f}"
-    columns = ["subnet", "ofa, images/s", "hwnas, images/s", "speedup", "arithmetic"]
+    columns = ["subnet", "ofa, images/s", "hwnas, images/s", "speedup", "eager", "arithmetic"]
     columns += ["compiled, times as fast", "s to compile"] if arguments.compile else []
     print_table(title, columns, cells)
     if arguments.json:
-        print(json.dumps({"rows": rows, "speedup": speedup, "torch": torch.__version__, "device": arguments.device}))
+        name = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else arguments.device
+        settings = {"batch": arguments.batch, "pixels": arguments.pixels, "precision": arguments.precision}
+        print(json.dumps({"rows": rows, "speedup": speedup, "torch": torch.__version__, "device": name, **settings}))
 
 
 if __name__ == "__main__":

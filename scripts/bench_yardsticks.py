@@ -104,11 +104,11 @@ class Contest:
         minutes = self.arguments.until
         begun = time.monotonic()
         sweeps = [one for entry in self._alone for one in self._sweep(entry)]
-        if not run_all(sweeps, minutes, progress):
+        if not run_all(sweeps, minutes, progress, together=self.arguments.together):
             return False
         by_seed = zip(*self._trainings().values(), strict=True)  # so that a part tells of all networks
         left = None if minutes is None else minutes - (time.monotonic() - begun) / 60
-        return run_all([one for row in by_seed for one in row], left, progress)
+        return run_all([one for row in by_seed for one in row], left, progress, together=self.arguments.together)
 
     def result(self, done: bool) -> dict[str, Any]:
         """The figures, accuracies as fractions; those on the test images only when no training remains."""
@@ -138,7 +138,7 @@ class Contest:
 
     @property
     def _rate(self) -> float:
-        return float(self.benches[0].record.training["config"]["learning_rate"])
+        return self.benches[0].rate(self.arguments.batch_size)
 
     @property
     def _alone(self) -> list[Entry]:
@@ -175,7 +175,7 @@ class Contest:
     def _training(self, entry: Entry, passes: float, seed: int, rate: float) -> Training:
         bench = self.benches[0]
         directory = self.arguments.out / entry.slug / f"passes{passes:g}-rate{rate:g}-seed{seed}"
-        config = bench.alone(passes, seed, rate)
+        config = bench.alone(passes, seed, rate, batch_size=self.arguments.batch_size)
         space = single_space(bench.space.name, entry.network(bench.space), bench.space.norm_eps)
         answers = self.arguments.out / "teacher" / f"seed{seed}.answers"
         return Training(directory, space, bench.dataset, config, answers=answers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from answers import remember
+from together import families, run_together
 
 from hwnas.data import Dataset
 from hwnas.errors import BusyError, DivergedError
@@ -83,9 +84,13 @@ class Training:
         """The trained network, in evaluation mode."""
         return load_supernet(self.directory, self.space)[0]
 
+    def trainer(self, like: Trainer | None = None) -> Trainer:
+        """The run as hwnas trains it; with the teacher of ``like``, where that has the same."""
+        return Trainer(self.directory, self.space, self.dataset, self.config, self.beginning, like=like)
+
     def run(self, deadline: float, progress: Progress) -> None:
         """Train until the end or until ``deadline`` (``time.monotonic``); a divergence is written down."""
-        trainer = Trainer(self.directory, self.space, self.dataset, self.config, self.beginning)
+        trainer = self.trainer()
         if self.answers is not None:
             remember(trainer, self.answers)
         try:
@@ -95,7 +100,11 @@ class Training:
             if trainer.step == trainer.total_steps:
                 trainer.run(progress)
         except DivergedError as error:
-            write_json(self.directory / DIVERGED_FILE, {"reason": str(error)})
+            self.write_diverged(str(error))
+
+    def write_diverged(self, reason: str) -> None:
+        """Let it be known that this training cannot go on."""
+        write_json(self.directory / DIVERGED_FILE, {"reason": reason})
 
     def why_diverged(self) -> str:
         """In words."""
@@ -115,23 +124,37 @@ class Share(Silent):
         self._whole.advance(amount, f"{self._name} {note}")
 
 
-def run_all(trainings: Sequence[Training], minutes: float | None, progress: Progress) -> bool:
+def run_all(
+    trainings: Sequence[Training], minutes: float | None, progress: Progress, *, together: bool = False
+) -> bool:
     """Whether all are done; ``minutes`` from now no further step is begun, give or take a slice.
 
     Trainings that another process is at work on are left to it.
+
+    Args:
+        together: those that see the same images are trained side by side (:mod:`together`).
     """
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     progress.start("training", sum(t.steps for t in trainings), sum(t.steps_done for t in trainings), "steps")
-    for training in trainings:
-        if not training.done and time.monotonic() < deadline:
-            left, share = training.steps - training.steps_done, Share(progress, training.directory.name)
-            try:
-                with locked(training.directory, QUEUE_LOCK):
-                    if not training.done:
-                        training.run(deadline, share)
-            except BusyError:
-                continue
-            if training.diverged:
-                progress.advance(left - share.done)
+    if together:
+        for family in families(one for one in trainings if not one.done):
+            run_together(family, deadline, lambda one: Share(progress, one.directory.name), QUEUE_LOCK)
+    else:
+        _one_by_one(trainings, deadline, progress)
     progress.finish()
     return all(training.done for training in trainings)
+
+
+def _one_by_one(trainings: Sequence[Training], deadline: float, progress: Progress) -> None:
+    for training in trainings:
+        if training.done or time.monotonic() >= deadline:
+            continue
+        left, share = training.steps - training.steps_done, Share(progress, training.directory.name)
+        try:
+            with locked(training.directory, QUEUE_LOCK):
+                if not training.done:
+                    training.run(deadline, share)
+        except BusyError:
+            continue
+        if training.diverged:
+            progress.advance(left - share.done)

@@ -36,6 +36,10 @@ def train(
     options: Annotated[Path | None, typer.Option(help="options.json of `hwnas tune`.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that make batches ahead; default: none on a CPU, up to 12 for a GPU."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a once-for-all supernet; under torchrun, in several processes."""
@@ -55,7 +59,7 @@ def train(
         checked = training_config(settings, config)
         chosen = space_to_train(space, checked.init)
         dataset = load_for(get_space(chosen), data, root=data_root, download=download, progress=progress)
-        record = train_supernet(out, chosen, dataset, checked, progress)
+        record = train_supernet(out, chosen, dataset, checked, progress, workers)
     if int(os.environ.get("RANK", "0")):
         return  # one of several processes is enough to tell
     if json:

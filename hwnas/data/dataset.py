@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Generic, TypeVar
 
 import torch
@@ -67,9 +67,12 @@ class Splits(Generic[Split]):
 
     def inputs(self, pixels: Tensor, resolution: int, size: int, device: torch.device = CPU) -> Iterator[Tensor]:
         """Images [N, C, H, W] as a network takes them: [≤ size, 3, resolution, resolution], channels last, in order."""
-        for some in torch.split(pixels, size):
-            x = to_input(some.to(device), resolution, self.mean, self.std)
-            yield x.contiguous(memory_format=torch.channels_last)
+        return (self.input(some.to(device), resolution) for some in torch.split(pixels, size))
+
+    def input(self, images: Tensor, resolution: int) -> Tensor:
+        """Images of :func:`to_input` as a network takes them, [n, 3, resolution, resolution], channels last."""
+        x = to_input(images, resolution, self.mean, self.std)
+        return x.contiguous(memory_format=torch.channels_last)
 
     @property
     def num_classes(self) -> int:
@@ -125,8 +128,13 @@ def to_input(pixels: Tensor, resolution: int, mean: Triple, std: Triple) -> Tens
     if scaled.shape[-2:] != (resolution, resolution):
         size = (resolution, resolution)
         scaled = functional.interpolate(scaled, size, mode="bilinear", antialias=True, align_corners=False)
-    offset, scale = (torch.tensor(value, device=pixels.device).view(3, 1, 1) for value in (mean, std))
-    return (scaled - offset) / scale
+    return (scaled - _of_channels(mean, pixels.device)) / _of_channels(std, pixels.device)
+
+
+@cache
+def _of_channels(values: Triple, device: torch.device) -> Tensor:
+    """[3, 1, 1], made once: a copy to a GPU waits for it."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def describe(tensor: Tensor) -> str:

@@ -61,13 +61,18 @@ def space_to_train(space: str | None, init: str | None) -> str:
 
 
 def train_supernet(
-    directory: Path, space: str, dataset: AnyDataset, config: TrainingConfig, progress: Progress
+    directory: Path,
+    space: str,
+    dataset: AnyDataset,
+    config: TrainingConfig,
+    progress: Progress,
+    workers: int | None = None,
 ) -> SupernetRecord:
-    """Train a supernet for a data set's classes, or go on with it."""
+    """Train a supernet for a data set's classes, or go on with it; ``workers`` are as of the trainer."""
     from hwnas.spaces import get_space
     from hwnas.training import Trainer
 
-    trainer = Trainer(directory, get_space(space, dataset.num_classes), dataset, config)
+    trainer = Trainer(directory, get_space(space, dataset.num_classes), dataset, config, workers=workers)
     record = trainer.run(progress)
     trainer.accelerator.end_training()  # a process that ends with its group open may abort
     return record

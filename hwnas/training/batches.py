@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from hwnas.data.tasks import AnyDataset
 from hwnas.errors import UserError
@@ -19,6 +22,8 @@ Make = Callable[[Tensor, int], tuple[Tensor, ...]]
 AUGMENTED_TOGETHER = 64
 """Images.  What is drawn for them is a function of seed, step and place in the batch, so that the batch is the same in
 however many processes it is made."""
+MOST_WORKERS = 12
+"""By default; more than keep a GPU busy only take memory."""
 RESIDENT_SHARE = 0.25
 """Of the device's free memory: training images up to so much are kept there."""
 
@@ -42,6 +47,12 @@ def require_batches(dataset: AnyDataset, config: TrainingConfig, processes: int)
         )
 
 
+def share_of(batch_size: int, process: int, processes: int) -> slice:
+    """Which images of a batch a process has."""
+    share = batch_size // processes
+    return slice(process * share, (process + 1) * share)
+
+
 class Batches:
     """Random access to the batches of a run.
 
@@ -54,8 +65,7 @@ class Batches:
     def __init__(self, images: int, make: Make, config: TrainingConfig, process: int = 0, processes: int = 1) -> None:
         self.config, self._images, self._make = config, images, make
         self.steps_per_epoch = images // config.batch_size
-        share = config.batch_size // processes
-        self.share = slice(process * share, (process + 1) * share)
+        self.share = share_of(config.batch_size, process, processes)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
@@ -79,6 +89,42 @@ class Batches:
             order = np.random.default_rng((self.config.seed, epoch)).permutation(self._images)
             self._order = (epoch, torch.from_numpy(order))
         return self._order[1]
+
+
+class _Steps(TorchDataset[tuple[Tensor, ...]]):
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        return self._batches(step)
+
+
+def stream(batches: Batches, first: int, end: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """The batches of steps in order, on a device; ``workers`` processes make them ahead, 0: this one when asked.
+
+    Workers are forks, so ``batches`` makes them on the CPU then.
+    """
+    if not workers:
+        yield from map(batches, range(first, end))
+        return
+    loader = DataLoader(
+        _Steps(batches),
+        batch_size=None,
+        sampler=range(first, end),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else it draws from the global one
+    )
+    for batch in loader:
+        yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+
+
+def default_workers(device: torch.device, processes: int) -> int:
+    """Processes that make batches for each process that trains: none where the CPU trains."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, cores // processes - 1)
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:

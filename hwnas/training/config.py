@@ -47,6 +47,10 @@ class TrainingConfig(BaseModel):
     batch_size: int = Field(default=128, ge=1)
     """Images a step, over all processes together."""
     random_subnets: int = Field(default=2, ge=0)
+    subnet_pool: int = Field(default=0, ge=0)
+    """Random subnets come from a pool of so many, drawn anew every ``pool_steps`` steps, so that a GPU can replay what
+    it has recorded of them (:mod:`hwnas.training.graphs`); 0: each step draws from the whole space."""
+    pool_steps: int = Field(default=256, ge=1)
     resolution: Literal["subnet", "step"] = "subnet"
     """Whether each subnet has its own, or one is drawn a step for all of its subnets (Cai et al. 2020, Sec. 3.3)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -92,4 +96,8 @@ class TrainingConfig(BaseModel):
             raise ValueError("progressive shrinking begins with a full network; set full_epochs between 0 and epochs")
         if self.recipe == "progressive" and not self.random_subnets:
             raise ValueError("progressive shrinking trains random subnets alone; set random_subnets to 1 or more")
+        if 0 < self.subnet_pool < self.random_subnets:
+            raise ValueError(f"a pool of {self.subnet_pool} has no {self.random_subnets} random subnets; enlarge it")
+        if self.subnet_pool and self.resolution == "step":
+            raise ValueError("a pool's subnets have resolutions of their own; set resolution to subnet, or no pool")
         return self

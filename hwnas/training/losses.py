@@ -1,9 +1,9 @@
-"""The loss of one subnet on one batch, and how all subnets of a step learn."""
+"""The loss of one subnet on one batch, and its gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -15,42 +15,30 @@ from hwnas.training.config import TrainingConfig
 
 Outputs = Tensor | tuple[Tensor, ...]
 """Of a network: one tensor, or several."""
-Loss = Callable[[Outputs, int, Outputs | None], Tensor]
+Ask = Callable[[Tensor], Tensor]
+"""From images to a teacher's logits [n, classes]."""
 
 
-def backward(
+def one_pass(
     supernet: ElasticNetwork,
-    architectures: Sequence[Architecture],
-    images: Callable[[int], Tensor],
-    loss: Loss,
-    *,
+    architecture: Architecture,
+    images: Tensor,
+    loss: Callable[[Outputs], Tensor],
     autocast: Callable[[], AbstractContextManager[None]],
     backpropagate: Callable[[Tensor], None],
-    distils: bool = True,
-    teacher: Outputs | None = None,
-    regularised: AbstractContextManager[None] | None = None,
-) -> Tensor:
-    """Add the gradients of all ``architectures`` on one batch; returns each one's loss, on the device.
+) -> tuple[Tensor, Outputs]:
+    """Add the gradients of one subnet on one batch; returns its loss, on the device, and its outputs.
 
     Args:
-        images: the batch at a resolution, [n, 3, r, r], normalised.
-        loss: of a network's outputs for images of a resolution, beside a teacher's, if there is one.
+        images: [n, 3, r, r], normalised.
+        loss: of a network's outputs.
         autocast, backpropagate: as the accelerator does them.
-        distils: without ``teacher``, the first learns from the labels and teaches the others (in-place distillation);
-            else each learns from the labels.
-        teacher: answers that all learn from.
-        regularised: entered for the first subnet, where that is the largest.
     """
-    losses = []
-    for index, architecture in enumerate(architectures):
-        with autocast(), regularised if regularised and not index else nullcontext():
-            outputs = supernet(images(architecture.resolution), architecture)
-        cost = loss(outputs, architecture.resolution, teacher)
-        backpropagate(cost)
-        losses.append(cost.detach())
-        if teacher is None and distils:
-            teacher = outputs.detach().float()
-    return torch.stack(losses)
+    with autocast():
+        outputs = supernet(images, architecture)
+    cost = loss(outputs)
+    backpropagate(cost)
+    return cost.detach(), outputs
 
 
 def classification_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +14,35 @@ from hwnas.training.config import TrainingConfig
 from hwnas.training.recipes import Phase
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
+def make_optimizer(model: nn.Module, config: TrainingConfig, *, replayed: bool = False) -> Optimizer:
     """The configured optimizer; only matrices and kernels decay, not biases, norms and kernel transforms.
 
     Each group has its ``scale`` on the learning rate (``TrainingConfig.layer_decay``).
+
+    Args:
+        replayed: its step can be recorded (:mod:`hwnas.training.graphs`): gradients lie as their weights do from the
+            first step on, and rates are tensors.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for scale, layer in _layers(model, config.layer_decay):
         for name, parameter in layer.named_parameters():
             decays = parameter.ndim > 1 and "transforms" not in name
             groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
-    settings = [
+    settings: list[dict[str, Any]] = [
         {"params": parameters, "weight_decay": decay, "scale": scale} for (scale, decay), parameters in groups.items()
     ]
+    momentum = config.momentum
+    if replayed:
+        device = next(model.parameters()).device
+        for group in settings:
+            group["lr"] = torch.tensor(config.learning_rate, device=device)
+        if config.optimizer == "adamw":
+            return AdamW(settings, fused=True, capturable=True)
+        return SGD(settings, momentum=momentum, nesterov=momentum > 0, fused=True)
     if config.optimizer == "adamw":
         return AdamW(settings, lr=config.learning_rate, foreach=True)
     # Torch's fused optimizers take neither gradients laid out unlike their weights, as those of slices are, nor weights
     # that had none before, as those of subnets not yet drawn.
-    momentum = config.momentum
     return SGD(settings, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True)
 
 
@@ -45,7 +57,11 @@ def _layers(model: nn.Module, decay: float) -> list[tuple[float, nn.Module]]:
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """The rate of the next step, before each group's scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+        own = rate * group["scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -64,11 +80,9 @@ def phase_rate(config: TrainingConfig, phase: Phase, step: int, steps_per_epoch:
     return height * learning_rate(cold, step - first, steps_per_epoch, end - first)
 
 
-@torch.no_grad()
-def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, since_begin: int) -> None:
-    """Move the average of the parameters, by name, towards the model's; its memory is short at first.
+def average_share(decay: float, since_begin: int) -> float:
+    """How far the average of the parameters moves towards them at a step; its memory is short at first.
 
     ``since_begin`` counts the steps since the average was a copy of the parameters, so that they are soon forgotten.
     """
-    short = min(decay, (1 + since_begin) / (10 + since_begin))
-    torch._foreach_lerp_(list(average.values()), [p.detach() for p in model.parameters()], 1 - short)
+    return 1 - min(decay, (1 + since_begin) / (10 + since_begin))

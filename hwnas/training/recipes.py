@@ -17,7 +17,7 @@ import numpy as np
 from hwnas.spaces import Architecture, Choice, Space
 from hwnas.training.config import TrainingConfig
 
-Draw = Callable[[np.random.Generator], list[Architecture]]
+Draw = Callable[[np.random.Generator, int], list[Architecture]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Phase:
 
     Attributes:
         first, end: steps, the end not included.
-        draw: the subnets of a step; equal generators draw equal ones.
+        before, after: subnets of every step, before and after the random ones.
+        draw: so many random subnets; equal generators draw equal ones.
         teacher: ``first`` is the first subnet drawn, which itself learns from the labels; ``full`` is the network
             that the phase before the first such phase left, with weights that no longer change.
         sorts: channels are sorted by importance before the first step.
@@ -36,7 +37,9 @@ class Phase:
     name: str
     first: int
     end: int
+    before: tuple[Architecture, ...]
     draw: Draw
+    after: tuple[Architecture, ...]
     teacher: Literal["first", "full"]
     sorts: bool
     cycle: tuple[int, int, float]
@@ -51,12 +54,25 @@ def phases(space: Space, config: TrainingConfig, full_steps: int, total_steps: i
 def subnets(space: Space, phase: Phase, config: TrainingConfig, step: int) -> list[Architecture]:
     """The subnets of a step; seed and step decide, so that all processes and a resumed run draw the same."""
     rng = np.random.default_rng((config.seed, step))
-    drawn = phase.draw(rng)
+    drawn = [*phase.before, *_random(phase, config, step, rng), *phase.after]
     if config.resolution == "step":
         genomes = space.encode(drawn)
         genomes[:, space.position("resolution")] = rng.integers(len(space.resolutions))
         return space.decode(genomes)
     return drawn
+
+
+def _random(phase: Phase, config: TrainingConfig, step: int, rng: np.random.Generator) -> list[Architecture]:
+    """Those of a step, or some of the pool of the ``pool_steps`` steps that it belongs to."""
+    if not config.subnet_pool:
+        return phase.draw(rng, config.random_subnets)
+    pool = phase.draw(np.random.default_rng((config.seed, step // config.pool_steps, _POOL)), config.subnet_pool)
+    chosen = rng.choice(len(pool), min(config.random_subnets, len(pool)), replace=False)
+    return [pool[index] for index in chosen]
+
+
+_POOL = 1
+"""Tells the seed of a pool from that of a step."""
 
 
 # --- sandwich and single-stage --------------------------------------------------------------------------------
@@ -69,16 +85,29 @@ def _sandwich(space: Space, config: TrainingConfig, full_steps: int, total_steps
     is the single-stage training of BigNAS (Yu et al. 2020, Sec. 3.1).
     """
     cycle = (0, total_steps, 1.0)
-    draw = partial(sandwich, space, config.random_subnets)
+    largest, smallest = (space.largest,), (space.smallest,)
     return [
-        Phase("full", 0, full_steps, lambda _: [space.largest], "first", False, cycle),
-        Phase(config.recipe, full_steps, total_steps, draw, "first", full_steps > 0, cycle),
+        Phase("full", 0, full_steps, largest, _none, (), "first", False, cycle),
+        Phase(
+            config.recipe,
+            full_steps,
+            total_steps,
+            largest,
+            partial(_anywhere, space),
+            smallest,
+            "first",
+            full_steps > 0,
+            cycle,
+        ),
     ]
 
 
-def sandwich(space: Space, random_subnets: int, rng: np.random.Generator) -> list[Architecture]:
-    """The largest, ``random_subnets`` others, the smallest."""
-    return [space.largest, *space.decode(space.sample(rng, random_subnets)), space.smallest]
+def _anywhere(space: Space, rng: np.random.Generator, count: int) -> list[Architecture]:
+    return space.decode(space.sample(rng, count))
+
+
+def _none(_: np.random.Generator, __: int) -> list[Architecture]:
+    return []
 
 
 # --- progressive shrinking ------------------------------------------------------------------------------------
@@ -108,7 +137,7 @@ SHRINKING = (
 subnets a step in these phases; here ``random_subnets`` says how many."""
 
 
-def _progressive(space: Space, config: TrainingConfig, full_steps: int, total_steps: int) -> list[Phase]:
+def _progressive(space: Space, _: TrainingConfig, full_steps: int, total_steps: int) -> list[Phase]:
     """Kernels, then depths, then widths become elastic; the full network teaches (Cai et al. 2020, Sec. 3.3).
 
     Each phase has its share of the published epochs and rates.  One in which nothing new could be chosen is left out.
@@ -117,12 +146,13 @@ def _progressive(space: Space, config: TrainingConfig, full_steps: int, total_st
     shares = np.cumsum([0.0] + [part.epochs for part, _ in parts])
     shares /= max(shares[-1], 1.0)
     ends = [full_steps + round(float(share) * (total_steps - full_steps)) for share in shares]
-    found = [Phase("full", 0, full_steps, lambda _: [space.largest], "first", False, (0, full_steps, 1.0))]
+    full = (space.largest,)
+    found = [Phase("full", 0, full_steps, full, _none, (), "first", False, (0, full_steps, 1.0))]
     for (part, floor), (first, end) in zip(parts, pairwise(ends), strict=True):
         name = part.dimension if part.smaller is None else f"{part.dimension}, {part.smaller} smaller"
-        draw = partial(_above, space, floor, config.random_subnets)
         cycle = (first, end, part.rate / FULL_RATE)
-        found.append(Phase(name, first, end, draw, "full", part.dimension == "width", cycle))
+        draw = partial(_above, space, floor)
+        found.append(Phase(name, first, end, (), draw, (), "full", part.dimension == "width", cycle))
     return found
 
 
@@ -146,7 +176,7 @@ def _dimension(choice: Choice) -> str:
     return last if last in ("kernel", "depth", "resolution") else "width"
 
 
-def _above(space: Space, floor: np.ndarray, count: int, rng: np.random.Generator) -> list[Architecture]:
+def _above(space: Space, floor: np.ndarray, rng: np.random.Generator, count: int) -> list[Architecture]:
     """Random subnets, each gene uniform from its floor to its largest value."""
     sizes = np.array([len(choice.values) for choice in space.choices])
     genes = floor + (rng.random((count, len(sizes))) * (sizes - floor)).astype(np.int64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hwnas.data import Dataset, to_input
+from hwnas.data import Dataset
 from hwnas.data.tasks import AnyDataset
 from hwnas.errors import UserError
 from hwnas.files import locked
@@ -27,17 +27,19 @@ from hwnas.spaces import Architecture, Space
 from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, save_supernet
 from hwnas.supernet.importing import begin_with
 from hwnas.supernet.memory import keep_freed_memory
-from hwnas.training.batches import Batches, require_batches
+from hwnas.training.batches import Batches, default_workers, require_batches, share_of, stream
 from hwnas.training.config import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
+from hwnas.training.graphs import Record, ReplayedStep, cuda_graphs, own_stream
 from hwnas.training.history import extend_history, restart_history
-from hwnas.training.losses import Outputs, backward
-from hwnas.training.optimization import make_optimizer, phase_rate, set_learning_rate, update_average
+from hwnas.training.losses import Ask
+from hwnas.training.optimization import make_optimizer, phase_rate
 from hwnas.training.probe import Probe, external_teacher
-from hwnas.training.processes import average_gradients, share_batch_norms
+from hwnas.training.processes import share_batch_norms
 from hwnas.training.recipes import Phase, phases, subnets
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
+from hwnas.training.step import EagerStep, Step
 from hwnas.training.tasks import task_of
 from hwnas.training.teachers import Teacher
 from hwnas.training.tensor_file import weights_digest
@@ -62,6 +64,10 @@ class Trainer:
         dataset: for the space's task.
         beginning: weights of the largest subnet to begin with, for a space of one architecture
             (:func:`hwnas.spaces.single_space`).
+        workers: processes that make batches; None: as many as the device wants (:func:`default_workers`).
+        like: another run with the same teacher, which is taken from there.
+        record: how steps are recorded, to be replayed; by default as CUDA graphs where that can be
+            (:meth:`_can_replay`), and not at all elsewhere.
 
     Raises:
         UserError: the directory holds the state of another run, the data set has fewer images than a batch, the batch
@@ -75,6 +81,10 @@ class Trainer:
         dataset: AnyDataset,
         config: TrainingConfig,
         beginning: PlainNetwork | None = None,
+        *,
+        workers: int | None = None,
+        record: Record | None = None,
+        like: Trainer | None = None,
     ) -> None:
         self.directory, self.space, self.dataset, self.config = directory, space, dataset, config
         mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
@@ -100,22 +110,27 @@ class Trainer:
         self._beginning_sha256 = "" if beginning is None else weights_digest(beginning.state_dict())
         self.model = self._placed(model)
         self.drop_connect = DropConnect(self.model, config.drop_connect)
-        optimizer = make_optimizer(self.model, config)
+        device, processes = self.accelerator.device, self.accelerator.num_processes
+        self._workers = default_workers(device, processes) if workers is None else workers
+        self._record_steps = record or (cuda_graphs() if self._can_replay() else None)
+        self._step: Step | None = None
+        optimizer = make_optimizer(self.model, config, replayed=self._record_steps is not None)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
-        external, self._teacher_sha256 = self._external_teacher()
-        self.teacher = external if isinstance(external, Teacher) else None
+        external, self._teacher_sha256 = self._external = self._external_teacher(like)
+        self.teacher: Ask | None = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
         self.step = 0
         self.seconds = 0.0
+        self._clock = time.perf_counter()
         self._saved_at = self._noted_at = time.monotonic()
 
     def run(self, progress: ProgressBar | None = None) -> SupernetRecord:
         """Train to the end, from the last state on disk if there is one; returns the record that was saved."""
         with self._locked():
             self._train(self.total_steps, progress or Silent())
-            return self._finish()
+            return self.finish()
 
     def run_until(self, step: int, progress: ProgressBar | None = None) -> None:
         """Train to the end of ``step`` of this same run and stop there, from the last state on disk if there is one.
@@ -132,26 +147,39 @@ class Trainer:
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         keep_freed_memory()
-        self._resume()
-        if self._probe is not None and self.teacher is None:
-            self.teacher = self._probe.fit(self.directory, self.accelerator, bar)
+        with own_stream(self.accelerator.device):
+            self._train_steps(until, bar)
+
+    def _train_steps(self, until: int, bar: ProgressBar) -> None:
+        self.resume(bar)
         bar.start("training", until, self.step, "step")
-        accelerator = self.accelerator
-        process, processes = accelerator.process_index, accelerator.num_processes
-        make = self.task.maker(accelerator.device)
-        batches = Batches(len(self.dataset.train), make, self.config, process, processes)
-        while self.step < until:
-            self._advance(batches, until, bar)
+        for batch in self.batches(until):
+            self.advance(batch, until, bar)
         bar.finish()
 
-    def _advance(self, batches: Batches, until: int, bar: ProgressBar) -> None:
-        """One step, and what is due after it."""
-        begun = time.perf_counter()
+    # --- in parts, for who drives several runs at once ----------------------------------------------------
+
+    def resume(self, bar: ProgressBar) -> None:
+        """Take up the last state on disk, if there is one."""
+        self._restore()
+        if self._probe is not None and self.teacher is None:
+            self.teacher = self._probe.fit(self.directory, self.accelerator, bar)
+        self._clock = time.perf_counter()
+
+    def batches(self, until: int) -> Iterator[tuple[Tensor, ...]]:
+        """Images and targets of the steps from this one to ``until``, on the device."""
+        device, processes = self.accelerator.device, self.accelerator.num_processes
+        make = self.task.maker(torch.device("cpu") if self._workers else device)
+        batches = Batches(len(self.dataset.train), make, self.config, self.accelerator.process_index, processes)
+        return stream(batches, self.step, until, self._workers, device)
+
+    def advance(self, batch: tuple[Tensor, ...], until: int, bar: ProgressBar) -> None:
+        """One step on its batch, and what is due after it."""
         with memory_explained(self.config, self.accelerator.num_processes):
-            losses = self._train_step(batches)
+            losses = self._train_step(batch)
         self.step += 1
         self.losses.add(self.step, losses)
-        self.seconds += time.perf_counter() - begun
+        self.seconds += time.perf_counter() - self._clock
         last_of_epoch = self.step % self.steps_per_epoch == 0
         now = time.monotonic()
         saves = now - self._saved_at > CHECKPOINT_SECONDS or self.step % self.config.checkpoint_steps == 0
@@ -165,55 +193,49 @@ class Trainer:
                 self._record(latest, last_of_epoch)
         bar.advance(note=note)
         if saves:
-            self._save_state()
+            self.save()
+        self._clock = time.perf_counter()
 
     # --- one step -----------------------------------------------------------------------------------------
 
-    def _train_step(self, batches: Batches) -> Tensor:
-        """One optimizer step; returns the loss of each subnet, the first drawn first."""
-        config, accelerator = self.config, self.accelerator
+    def _train_step(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """One optimizer step on the batch of this step; returns the loss of each subnet, the first drawn first."""
+        config = self.config
         phase = next(phase for phase in self.phases if self.step < phase.end)
         if self.step == phase.first:
             self._begin(phase)
+        if self._step is None:
+            self._step = self._make_step()
         self.model.train()
-        augmented, *targets = batches(self.step)
-
-        def images(resolution: int) -> Tensor:
-            batch = to_input(augmented, resolution, self.dataset.mean, self.dataset.std)
-            return batch.contiguous(memory_format=torch.channels_last)
-
-        def loss(outputs: Outputs, resolution: int, teacher: Outputs | None) -> Tensor:
-            return self.task.loss(outputs, targets, resolution, teacher)
-
+        images, *targets = batch
         drops = config.drop_connect and phase.teacher == "first"
-        with accelerator.autocast():
-            soft = None if self.teacher is None else self.teacher(augmented)
-        losses = backward(
-            self.model,
+        share = share_of(config.batch_size, self.accelerator.process_index, self.accelerator.num_processes)
+        losses = self._step.passes(
             subnets(self.space, phase, config, self.step),
             images,
-            loss,
-            autocast=accelerator.autocast,
-            backpropagate=accelerator.backward,
-            distils=self.task.distils,
-            teacher=soft,
-            regularised=self.drop_connect((config.seed, self.step), config.batch_size, batches.share)
-            if drops
-            else None,
+            targets,
+            self.teacher,
+            self.drop_connect((config.seed, self.step), config.batch_size, share) if drops else None,
         )
-        if accelerator.num_processes > 1:
-            average_gradients(self.model, accelerator)
-            losses = accelerator.reduce(losses, reduction="mean")
-        accelerator.unscale_gradients()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip, foreach=True)
-        set_learning_rate(self.state.optimizer, phase_rate(config, phase, self.step, self.steps_per_epoch))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        update_average(self.state.average, self.model, config.ema_decay, self.step - phase.first)
+        self._step.update(phase_rate(config, phase, self.step, self.steps_per_epoch), self.step - phase.first)
         return losses
+
+    def _make_step(self) -> Step:
+        state, task, dataset, config = self.state, self.task, self.dataset, self.config
+        if self._record_steps is not None:
+            return ReplayedStep(state, task, dataset, config, self.accelerator.autocast, self._record_steps)
+        return EagerStep(state, task, dataset, config, self.accelerator, self.optimizer)
+
+    def _can_replay(self) -> bool:
+        """Whether CUDA graphs do a step: nothing in it waits for the CPU."""
+        alone = self.accelerator.num_processes == 1
+        return (
+            self.accelerator.device.type == "cuda" and alone and self.config.precision != "fp16" and self.task.distils
+        )
 
     def _begin(self, phase: Phase) -> None:
         """Keep the full network if it is to teach; sort channels: what belongs to the old order starts anew."""
+        self._step = None
         if phase.teacher == "full" and self.state.teacher is None:
             network = self._averaged_model().extract(self.space.largest)
             self._teach(network)
@@ -233,9 +255,11 @@ class Trainer:
             largest = self.space.largest
             self.teacher = Teacher(network, largest.resolution, self.dataset.mean, self.dataset.std)
 
-    def _external_teacher(self) -> tuple[Teacher | Probe | None, str]:
+    def _external_teacher(self, like: Trainer | None) -> tuple[Teacher | Probe | None, str]:
         if self.config.teacher is None:
             return None, ""
+        if like is not None and like.config.teacher == self.config.teacher:
+            return like._external
         assert isinstance(self.dataset, Dataset)  # its task refuses a teacher else
         return external_teacher(self.config.teacher, self.dataset, self.accelerator.device)
 
@@ -247,7 +271,7 @@ class Trainer:
 
     def _of_teacher(self) -> dict[str, float]:
         """How good the teacher is, where it was fitted and that is known."""
-        top1 = None if self.teacher is None else self.teacher.held_out_top1
+        top1 = getattr(self.teacher, "held_out_top1", None)
         return {} if top1 is None or math.isnan(top1) else {"held_out_top1_teacher": top1}
 
     # --- files --------------------------------------------------------------------------------------------
@@ -256,7 +280,7 @@ class Trainer:
         """Keeps other runs out of the directory."""
         return locked(self.directory) if self.accelerator.is_main_process else nullcontext()
 
-    def _resume(self) -> None:
+    def _restore(self) -> None:
         path = self.directory / STATE_FILE
         if path.exists():
             saved = read_progress(path)
@@ -265,6 +289,7 @@ class Trainer:
             if taught is not None and saved.step > taught.first:
                 self._teach(PlainNetwork.of(self.space, self.space.largest))
             self.state.restore(path)
+            self._step = None
             self.step, self.seconds, self.losses.first = saved.step, saved.seconds, saved.first_loss
         if self.accelerator.is_main_process:
             restart_history(self.directory, self.step)
@@ -283,7 +308,8 @@ class Trainer:
             first_loss=self.losses.first,
         )
 
-    def _save_state(self) -> None:
+    def save(self) -> None:
+        """Write down what this run has come to, to go on from."""
         self._saved_at = time.monotonic()
         if self.accelerator.is_main_process:
             self.state.save(self.directory / STATE_FILE, self._progress())
@@ -295,7 +321,7 @@ class Trainer:
         line: dict[str, float | str] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
         line["phase"] = next(phase.name for phase in self.phases if self.step <= phase.end)
         line |= {"loss_largest": losses[0], "loss_smallest": losses[-1]}
-        line |= {"lr": self.state.optimizer.param_groups[-1]["lr"], "seconds": round(self.seconds, 2)}
+        line |= {"lr": float(self.state.optimizer.param_groups[-1]["lr"]), "seconds": round(self.seconds, 2)}
         if last_of_epoch and (epoch % self.config.evaluate_epochs == 0 or self.step == self.total_steps):
             line |= self._evaluate()
         extend_history(self.directory, line)
@@ -316,7 +342,8 @@ class Trainer:
                 parameter.copy_(self.state.average[name])
         return averaged.eval()
 
-    def _finish(self) -> SupernetRecord:
+    def finish(self) -> SupernetRecord:
+        """Judge and save what was trained; returns the record."""
         metrics = self._evaluate()
         record = SupernetRecord(
             space=self.space.name,

@@ -130,6 +130,32 @@ def test_remembered_answers_teach_as_the_teacher_does(
             assert torch.equal(left, right)
 
 
+def test_side_by_side_they_learn_what_they_learn_alone_and_the_teacher_is_asked_once(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[dict[str, Any]] = [{}, {"learning_rate": 0.03, "epochs": 1, "full_epochs": 1}, {"seed": 1}]
+    changes += [{"learning_rate": 1e30, "warmup_epochs": 0, "gradient_clip": 1e30}]
+    apart, beside = (
+        [taught(tmp_path / where / str(number), trained, None, **some) for number, some in enumerate(changes)]
+        for where in ("apart", "beside")
+    )
+    assert run_all(apart, None, Silent())
+    monkeypatch.setattr(trainings, "SLICE", 4)
+    beside[0].trainer().run_until(5)  # what is further on waits for the others
+    asked, bar = heard_by_teachers(monkeypatch), Counting()
+    with locked(beside[2].directory, trainings.QUEUE_LOCK):
+        assert not run_all(beside, None, bar, together=True), "another process is at work on one"
+    assert len(asked) == apart[0].steps
+    assert not run_all(beside, 0, bar, together=True), "no time"
+    assert run_all(beside, None, bar, together=True)
+    assert bar.done == bar.total
+    assert [one.diverged for one in beside] == [one.diverged for one in apart] == [False, False, False, True]
+    for one, other in zip(apart[:3], beside[:3], strict=True):
+        assert one.validation_top1 == other.validation_top1
+        for left, right in zip(one.network().parameters(), other.network().parameters(), strict=True):
+            assert torch.equal(left, right)
+
+
 @pytest.mark.parametrize("damage", ["other images", "other teacher", "half written", "a bit"])
 def test_answers_that_do_not_fit_are_asked_anew(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -285,7 +311,7 @@ def lined_up(bench: Bench) -> Lineup:
 
 def test_fine_tuning_begins_with_the_supernets_weights(tmp_path: Path, supernet: Path) -> None:
     bench = Bench(supernet, "toy")
-    arguments = argparse.Namespace(passes=None, finetune=0.2, seeds=1, sweep=0.1, out=tmp_path / "out")
+    arguments = argparse.Namespace(passes=None, batch_size=None, finetune=0.2, seeds=1, sweep=0.1, out=tmp_path / "out")
     contest = bench_yardsticks.Contest([bench], lined_up(bench), arguments)
     for entry in contest._alone:
         for one in contest._sweep(entry):

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from hwnas.files import read_json_lines, sha256_of
 from hwnas.spaces import get_space
 from hwnas.supernet import load_supernet
 from hwnas.training import Trainer
-from hwnas.training.recipes import sandwich
+from hwnas.training.recipes import phases, subnets
 from hwnas.training.state import STATE_FILE
 from tests.forked import finished, killed_when
 
@@ -123,6 +122,7 @@ def test_a_diverging_run_says_so(tmp_path: Path) -> None:
 
 def test_a_sandwich_holds_the_extremes_and_depends_on_the_seed_alone() -> None:
     space = get_space("mobilenet_v3/small")
-    step, again, other = (sandwich(space, 3, np.random.default_rng((0, seed))) for seed in (7, 7, 8))
+    (phase,) = phases(space, toy.config(full_epochs=0, random_subnets=3), 0, 10)
+    step, again, other = (subnets(space, phase, toy.config(random_subnets=3, seed=seed), 5) for seed in (7, 7, 8))
     assert (step[0], step[-1], len(step)) == (space.largest, space.smallest, 5)
     assert step == again != other

@@ -18,6 +18,7 @@ from hwnas.files import write_atomic
 from hwnas.spaces import Space, get_space
 from hwnas.spaces.inverted_residuals import Preset, Stage, choices, slots
 from hwnas.training import Trainer, TrainingConfig
+from hwnas.training.graphs import Record
 from hwnas.training.state import STATE_FILE
 
 CLASSES = ("left", "middle", "right")
@@ -76,8 +77,8 @@ def trainer(directory: Path, **changes: object) -> Trainer:
     return Trainer(directory, get_space("mobilenet_v3/small", len(CLASSES)), dataset(), config(**changes))
 
 
-def thin(directory: Path, **changes: object) -> Trainer:
-    return Trainer(directory, thin_space(), dataset(), config(**changes))
+def thin(directory: Path, *, workers: int | None = None, record: Record | None = None, **changes: object) -> Trainer:
+    return Trainer(directory, thin_space(), dataset(), config(**changes), workers=workers, record=record)
 
 
 def main(directory: Path, stuck_after: int | None = None, **changes: object) -> None:
