@@ -138,6 +138,8 @@ def run_all(
     progress.start("training", sum(t.steps for t in trainings), sum(t.steps_done for t in trainings), "steps")
     if together:
         for family in families(one for one in trainings if not one.done):
+            if time.monotonic() >= deadline:
+                break
             run_together(family, deadline, lambda one: Share(progress, one.directory.name), QUEUE_LOCK)
     else:
         _one_by_one(trainings, deadline, progress)

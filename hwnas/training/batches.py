@@ -22,6 +22,8 @@ Make = Callable[[Tensor, int], tuple[Tensor, ...]]
 AUGMENTED_TOGETHER = 64
 """Images.  What is drawn for them is a function of seed, step and place in the batch, so that the batch is the same in
 however many processes it is made."""
+HANDED_OVER = 4
+"""Steps whose batches a worker hands over at once."""
 MOST_WORKERS = 12
 """By default; more than keep a GPU busy only take memory."""
 RESIDENT_SHARE = 0.25
@@ -91,12 +93,12 @@ class Batches:
         return self._order[1]
 
 
-class _Steps(TorchDataset[tuple[Tensor, ...]]):
+class _Steps(TorchDataset[list[tuple[Tensor, ...]]]):
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
 
-    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
-        return self._batches(step)
+    def __getitem__(self, steps: range) -> list[tuple[Tensor, ...]]:
+        return [self._batches(step) for step in steps]
 
 
 def stream(batches: Batches, first: int, end: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
@@ -110,13 +112,14 @@ def stream(batches: Batches, first: int, end: int, workers: int, device: torch.d
     loader = DataLoader(
         _Steps(batches),
         batch_size=None,
-        sampler=range(first, end),
+        sampler=[range(start, min(start + HANDED_OVER, end)) for start in range(first, end, HANDED_OVER)],
         num_workers=workers,
-        pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else it draws from the global one
     )
-    for batch in loader:
-        yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+    # Memory is not pinned: the thread for it and this one would wait for each other more than it saves.
+    for batches_of_steps in loader:
+        for batch in batches_of_steps:
+            yield tuple(tensor.to(device) for tensor in batch)
 
 
 def default_workers(device: torch.device, processes: int) -> int:

@@ -172,6 +172,7 @@ def cuda_graphs() -> Record:
     They may since they are replayed one after the other and leave nothing in it that another reads.
     """
     pool = torch.cuda.graph_pool_handle()
+    first: list[torch.cuda.CUDAGraph] = []  # kept, for the pool ends with the last of its graphs
 
     def record(work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
@@ -188,6 +189,8 @@ def cuda_graphs() -> Record:
             graph.capture_end()
         finally:
             gc.enable()
+        if not first:
+            first.append(graph)
         return graph.replay
 
     return record
