@@ -214,10 +214,8 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Hold a directory for this process alone; the lock ends with the process, however that ends.
-
-    ``name`` is the lock's: locks of other names hold nothing back.
 
     Raises:
         BusyError: another process holds it.
@@ -226,7 +224,7 @@ def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
 
     with explain_os_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / name, timeout=0)
+    lock = FileLock(directory / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:

@@ -11,7 +11,8 @@ had (a sandwich step of four subnets counts four), at the best of three learning
 short schedule.  So is the searched architecture itself, for what is its weights' and what its shape's.  Controls in the
 same table: random subnets of the supernet, and a uniformly scaled one, at equal latency.
 
-Started several times at once, it trains several networks at once.
+Started several times at once, it trains several networks at once.  With ``--together`` those of a seed are trained side
+by side: batches and the teacher's answers are made once for all of them, and a GPU does their steps at once.
 
 ``--finetune`` goes on with the searched subnet's weights alone for so many passes, at the rate of ``hwnas finetune``;
 all others then have so many more, too.
@@ -177,8 +178,7 @@ class Contest:
         directory = self.arguments.out / entry.slug / f"passes{passes:g}-rate{rate:g}-seed{seed}"
         config = bench.alone(passes, seed, rate, batch_size=self.arguments.batch_size)
         space = single_space(bench.space.name, entry.network(bench.space), bench.space.norm_eps)
-        answers = self.arguments.out / "teacher" / f"seed{seed}.answers"
-        return Training(directory, space, bench.dataset, config, answers=answers)
+        return Training(directory, space, bench.dataset, config)
 
     # --- figures ----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Trainings that see the same images at the same steps, driven side by side.
+"""Trainings driven side by side, where they see the same images at the same steps.
 
 Each batch and its teacher's answers are made once for all of them, and a GPU, which a small network leaves mostly idle,
 does their steps at once, each on a stream of its own.
@@ -7,17 +7,17 @@ does their steps at once, each on a stream of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hwnas.errors import BusyError, DivergedError
-from hwnas.files import locked
-from hwnas.progress import Silent
+from hwnas.errors import DivergedError
+from hwnas.progress import Progress, Silent
+from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training import Trainer
 from hwnas.training.graphs import Recordings, cuda_graphs, own_stream
 from hwnas.training.teachers import Teacher
@@ -73,7 +73,7 @@ class Member:
 
     training: Training
     trainer: Trainer
-    share: Silent
+    share: Share
     stream: torch.cuda.Stream | None
 
     @property
@@ -87,59 +87,80 @@ class Member:
         self.stream.wait_stream(torch.cuda.current_stream())
         return torch.cuda.stream(self.stream)
 
-    def read(self, tensors: Iterable[Tensor]) -> None:
+    def advance(self, batch: tuple[Tensor, ...]) -> None:
+        """One step, and the end after the last one; a divergence is written down."""
+        trainer = self.trainer
+        try:
+            with self.at_work():
+                trainer.advance(batch, trainer.total_steps, self.share)
+                if self.ended:
+                    trainer.finish()
+        except DivergedError as error:
+            self.training.write_diverged(str(error))
+            self.share.advance(trainer.total_steps - self.share.done)
+
+    def reads(self, tensors: Iterable[Tensor]) -> None:
         """Keep the memory of tensors until this one's work has read them."""
         for tensor in tensors:
             if self.stream is not None and tensor.is_cuda:
                 tensor.record_stream(self.stream)
 
 
-def run_together(
-    trainings: Sequence[Training], deadline: float, share_of: Callable[[Training], Silent], lock: str
-) -> None:
-    """Go on with a family until each has ended or ``deadline`` (``time.monotonic``) is over.
+class Share(Silent):
+    """A training's steps as part of the queue's bar."""
 
-    Those that another process is at work on are left to it.
-    """
-    with ExitStack() as held:
-        free = [one for one in trainings if _taken(one, held, lock) and not one.done]
-        if not free:
-            return
-        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        held.enter_context(own_stream(device))
-        members = _members(free, device, share_of)
+    def __init__(self, whole: Progress, name: str, done: int) -> None:
+        self._whole, self._name, self.done = whole, name, float(done)
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """``amount`` steps more of the queue are done."""
+        self.done += amount
+        self._whole.advance(amount, f"{self._name} {note}")
+
+
+def go_on(family: Sequence[Training], deadline: float, progress: Progress) -> None:
+    """Train a family until each has ended or ``deadline`` (``time.monotonic``) is over, and keep what there is then."""
+    if not family:
+        return
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    keep_freed_memory()
+    with own_stream(device):
+        members = _members(family, device, progress)
         answers = _answers(members, device)
-        with _saved(members):
-            first = min(members, key=lambda member: member.trainer.step)
-            end = max(member.trainer.total_steps for member in members)
-            for step, batch in enumerate(first.trainer.batches(end), first.trainer.step):
-                if time.monotonic() >= deadline or all(member.ended for member in members):
-                    break
-                if answers is not None:
-                    answers.think(batch[0])
-                for member in members:
-                    if member.trainer.step == step and not member.ended:
-                        member.read(batch if answers is None else (*batch, answers.soft))
-                        _advance(member, batch)
+        try:
+            _drive(members, answers, deadline)
+        finally:
+            for member in members:
+                if not member.ended:
+                    with member.at_work():
+                        member.trainer.save()
 
 
-def _taken(training: Training, held: ExitStack, lock: str) -> bool:
-    try:
-        held.enter_context(locked(training.directory, lock))
-    except BusyError:
-        return False
-    return True
+def _drive(members: Sequence[Member], answers: Answers | None, deadline: float) -> None:
+    """Steps in order; who is further on waits for the others."""
+    first = min((member.trainer for member in members), key=lambda trainer: trainer.step)
+    end = max(member.trainer.total_steps for member in members)
+    for step, batch in enumerate(first.batches(end), first.step):
+        if time.monotonic() >= deadline or all(member.ended for member in members):
+            return
+        if answers is not None:
+            answers.think(batch[0])
+        for member in members:
+            if member.trainer.step == step and not member.ended:
+                member.reads(batch if answers is None else (*batch, answers.soft))
+                member.advance(batch)
 
 
-def _members(
-    trainings: Sequence[Training], device: torch.device, share_of: Callable[[Training], Silent]
-) -> list[Member]:
+def _members(family: Sequence[Training], device: torch.device, progress: Progress) -> list[Member]:
     members: list[Member] = []
-    for one in trainings:
+    for one in family:
         stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        member = Member(one, one.trainer(members[0].trainer if members else None), share_of(one), stream)
+        trainer = one.trainer(members[0].trainer if members else None)
+        member = Member(one, trainer, Share(progress, one.directory.name, one.steps_done), stream)
         with member.at_work():
-            member.trainer.resume(Silent())
+            trainer.resume(progress)
+            if trainer.step == trainer.total_steps:  # killed before it was judged
+                trainer.finish()
         members.append(member)
     return members
 
@@ -147,33 +168,10 @@ def _members(
 def _answers(members: Sequence[Member], device: torch.device) -> Answers | None:
     """Of the family's teacher, from whom all learn."""
     teacher = members[0].trainer.teacher
-    if teacher is None:
+    if len(members) == 1 or teacher is None:
         return None
     assert isinstance(teacher, Teacher)
     answers = Answers(teacher, record=device.type == "cuda")
     for member in members:
         member.trainer.teacher = answers
     return answers
-
-
-def _advance(member: Member, batch: tuple[Tensor, ...]) -> None:
-    trainer = member.trainer
-    try:
-        with member.at_work():
-            trainer.advance(batch, trainer.total_steps, member.share)
-            if member.ended:
-                trainer.finish()
-    except DivergedError as error:
-        member.training.write_diverged(str(error))
-
-
-@contextmanager
-def _saved(members: Sequence[Member]) -> Iterator[None]:
-    """Keep what those that have not ended have come to, whatever the end."""
-    try:
-        yield
-    finally:
-        for member in members:
-            if not member.ended:
-                with member.at_work():
-                    member.trainer.save()

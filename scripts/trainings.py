@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from answers import remember
-from together import families, run_together
+from together import families, go_on
 
 from hwnas.data import Dataset
-from hwnas.errors import BusyError, DivergedError
+from hwnas.errors import BusyError
 from hwnas.files import locked, read_json, write_json
-from hwnas.progress import Progress, Silent
+from hwnas.progress import Progress
 from hwnas.spaces import Space
 from hwnas.supernet import ElasticNetwork, PlainNetwork, SupernetRecord, load_record, load_supernet
 from hwnas.supernet.checkpoint import RECORD_FILE
@@ -26,18 +26,14 @@ from hwnas.training.state import STATE_FILE, read_progress
 
 UNFINISHED = 75
 """Exit status while trainings remain (sysexits' EX_TEMPFAIL): run the same command again."""
-SLICE = 100
-"""Steps between two looks at the clock."""
 DIVERGED_FILE = "diverged.json"
-QUEUE_LOCK = ".queue.lock"
-"""Held for as long as a queue trains in a directory; the trainer's own lock is held for a slice."""
 
 
 @dataclass(frozen=True)
 class Training:
     """One run of ``hwnas train``: to be begun, gone on with, or done.
 
-    ``beginning`` is as of :class:`Trainer`; ``answers`` is where its teacher's answers are kept for others.
+    ``beginning`` is as of :class:`Trainer`.
     """
 
     directory: Path
@@ -45,7 +41,6 @@ class Training:
     dataset: Dataset
     config: TrainingConfig
     beginning: PlainNetwork | None = None
-    answers: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -88,20 +83,6 @@ class Training:
         """The run as hwnas trains it; with the teacher of ``like``, where that has the same."""
         return Trainer(self.directory, self.space, self.dataset, self.config, self.beginning, like=like)
 
-    def run(self, deadline: float, progress: Progress) -> None:
-        """Train until the end or until ``deadline`` (``time.monotonic``); a divergence is written down."""
-        trainer = self.trainer()
-        if self.answers is not None:
-            remember(trainer, self.answers)
-        try:
-            trainer.run_until(self.steps_done, progress)
-            while trainer.step < trainer.total_steps and time.monotonic() < deadline:
-                trainer.run_until(trainer.step + SLICE, progress)
-            if trainer.step == trainer.total_steps:
-                trainer.run(progress)
-        except DivergedError as error:
-            self.write_diverged(str(error))
-
     def write_diverged(self, reason: str) -> None:
         """Let it be known that this training cannot go on."""
         write_json(self.directory / DIVERGED_FILE, {"reason": reason})
@@ -111,52 +92,30 @@ class Training:
         return str(read_json(self.directory / DIVERGED_FILE)["reason"])
 
 
-class Share(Silent):
-    """A training's steps as part of the queue's bar."""
-
-    def __init__(self, whole: Progress, name: str) -> None:
-        self._whole, self._name = whole, name
-        self.done = 0.0
-
-    def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """``amount`` steps more of the queue are done."""
-        self.done += amount
-        self._whole.advance(amount, f"{self._name} {note}")
-
-
 def run_all(
     trainings: Sequence[Training], minutes: float | None, progress: Progress, *, together: bool = False
 ) -> bool:
-    """Whether all are done; ``minutes`` from now no further step is begun, give or take a slice.
+    """Whether all are done; ``minutes`` from now no further step is begun.
 
     Trainings that another process is at work on are left to it.
 
     Args:
-        together: those that see the same images are trained side by side (:mod:`together`).
+        together: those that see the same images are trained side by side, not one after the other.
     """
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     progress.start("training", sum(t.steps for t in trainings), sum(t.steps_done for t in trainings), "steps")
-    if together:
-        for family in families(one for one in trainings if not one.done):
-            if time.monotonic() >= deadline:
-                break
-            run_together(family, deadline, lambda one: Share(progress, one.directory.name), QUEUE_LOCK)
-    else:
-        _one_by_one(trainings, deadline, progress)
+    for family in families(trainings) if together else [[one] for one in trainings]:
+        with ExitStack() as held:
+            mine = [one for one in family if not one.done and time.monotonic() < deadline and _taken(one, held)]
+            go_on(mine, deadline, progress)
     progress.finish()
     return all(training.done for training in trainings)
 
 
-def _one_by_one(trainings: Sequence[Training], deadline: float, progress: Progress) -> None:
-    for training in trainings:
-        if training.done or time.monotonic() >= deadline:
-            continue
-        left, share = training.steps - training.steps_done, Share(progress, training.directory.name)
-        try:
-            with locked(training.directory, QUEUE_LOCK):
-                if not training.done:
-                    training.run(deadline, share)
-        except BusyError:
-            continue
-        if training.diverged:
-            progress.advance(left - share.done)
+def _taken(training: Training, held: ExitStack) -> bool:
+    """Whether it is this process that works on a training now, and something remains to be done."""
+    try:
+        held.enter_context(locked(training.directory))
+    except BusyError:
+        return False
+    return not training.done

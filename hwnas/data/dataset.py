@@ -69,10 +69,9 @@ class Splits(Generic[Split]):
         """Images [N, C, H, W] as a network takes them: [≤ size, 3, resolution, resolution], channels last, in order."""
         return (self.input(some.to(device), resolution) for some in torch.split(pixels, size))
 
-    def input(self, images: Tensor, resolution: int) -> Tensor:
-        """Images of :func:`to_input` as a network takes them, [n, 3, resolution, resolution], channels last."""
-        x = to_input(images, resolution, self.mean, self.std)
-        return x.contiguous(memory_format=torch.channels_last)
+    def input(self, images: Tensor, resolution: int, layout: torch.memory_format = torch.channels_last) -> Tensor:
+        """Images of :func:`to_input` as a network takes them, [n, 3, resolution, resolution]."""
+        return to_input(images, resolution, self.mean, self.std).contiguous(memory_format=layout)
 
     @property
     def num_classes(self) -> int:

@@ -20,6 +20,7 @@ from hwnas.data.tasks import AnyDataset
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
+from hwnas.training.layout import layout_for
 from hwnas.training.losses import Ask, one_pass
 from hwnas.training.optimization import average_share, set_learning_rate
 from hwnas.training.state import State
@@ -81,6 +82,7 @@ class ReplayedStep:
     ) -> None:
         assert isinstance(state.model, ElasticNetwork)
         self._model: ElasticNetwork = state.model
+        self._layout = layout_for(self._model.space, next(state.model.parameters()).device)
         self._state, self._task, self._dataset, self._config = state, task, dataset, config
         self._autocast = autocast
         self._parameters: list[Tensor] = list(self._model.parameters())
@@ -146,7 +148,7 @@ class ReplayedStep:
         cost, outputs = one_pass(
             self._model,
             architecture,
-            self._dataset.input(self._images, architecture.resolution),
+            self._dataset.input(self._images, architecture.resolution, self._layout),
             lambda out: self._task.loss(out, self._targets, architecture.resolution, soft),
             self._autocast,
             Tensor.backward,

@@ -14,6 +14,7 @@ from hwnas.data.tasks import AnyDataset
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
+from hwnas.training.layout import layout_for
 from hwnas.training.losses import Ask, one_pass
 from hwnas.training.optimization import average_share, set_learning_rate
 from hwnas.training.processes import average_gradients
@@ -63,6 +64,7 @@ class EagerStep:
     ) -> None:
         assert isinstance(state.model, ElasticNetwork)
         self._model: ElasticNetwork = state.model
+        self._layout = layout_for(self._model.space, next(state.model.parameters()).device)
         self._state, self._task, self._dataset, self._config = state, task, dataset, config
         self._accelerator, self._optimizer = accelerator, optimizer
 
@@ -85,7 +87,7 @@ class EagerStep:
                 cost, outputs = one_pass(
                     self._model,
                     architecture,
-                    self._dataset.input(images, resolution),
+                    self._dataset.input(images, resolution, self._layout),
                     lambda out: self._task.loss(out, targets, resolution, answers),  # noqa: B023 -- called at once
                     accelerator.autocast,
                     accelerator.backward,

@@ -33,6 +33,7 @@ from hwnas.training.drop_connect import DropConnect
 from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.graphs import Record, ReplayedStep, cuda_graphs, own_stream
 from hwnas.training.history import extend_history, restart_history
+from hwnas.training.layout import layout_for
 from hwnas.training.losses import Ask
 from hwnas.training.optimization import make_optimizer, phase_rate
 from hwnas.training.probe import Probe, external_teacher
@@ -267,7 +268,8 @@ class Trainer:
         """On the device, and with batch norms over the images of all processes."""
         if self.accelerator.num_processes > 1:
             share_batch_norms(model, self.accelerator.num_processes)
-        return model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        device = self.accelerator.device
+        return model.to(device, memory_format=layout_for(self.space, device))  # type: ignore[call-overload,no-any-return]
 
     def _of_teacher(self) -> dict[str, float]:
         """How good the teacher is, where it was fitted and that is known."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ import bench_supernet
 import bench_transfer
 import bench_yardsticks
 import pages
-import trainings
 from alone import Bench, image_passes
 from equal_latency import BUILDS, random_subnets, scaled_to, uniform_subnet
 from lineup import SEARCHED, Entry, Lineup
@@ -55,9 +53,7 @@ class Counting(Silent):
         self.done += amount
 
 
-def test_a_queue_that_was_stopped_goes_on_and_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_that_was_stopped_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     unbroken = [training(tmp_path / "a"), training(tmp_path / "b", seed=1)]
     bar = Counting()
     assert run_all(unbroken, None, bar)
@@ -68,7 +64,6 @@ def test_a_queue_that_was_stopped_goes_on_and_ends_with_the_same_bits(
     first = broken[0]
     Trainer(first.directory, first.space, first.dataset, first.config).run_until(5)
     assert first.steps_done == 5
-    monkeypatch.setattr(trainings, "SLICE", 4)
     assert run_all(broken, None, bar)
     assert bar.done == bar.total
     for one, other in zip(unbroken, broken, strict=True):
@@ -92,14 +87,10 @@ def test_a_training_that_diverges_is_written_down_and_the_queue_goes_on(tmp_path
 
 def test_two_workers_never_train_in_one_directory(tmp_path: Path) -> None:
     queue = [training(tmp_path / "a"), training(tmp_path / "b", seed=1)]
-    with locked(queue[0].directory, trainings.QUEUE_LOCK):
+    with locked(queue[0].directory):
         assert not run_all(queue, None, Silent()), "the other worker's is not done"
     assert [one.steps_done for one in queue] == [0, queue[1].steps]
     assert run_all(queue, None, Silent())
-
-
-def taught(directory: Path, teacher: Path, answers: Path | None, **changes: Any) -> Training:
-    return replace(training(directory, teacher=str(teacher), **changes), answers=answers)
 
 
 def heard_by_teachers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -115,35 +106,19 @@ def heard_by_teachers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_remembered_answers_teach_as_the_teacher_does(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = heard_by_teachers(monkeypatch)
-    file = tmp_path / "teacher" / "answers"
-    live, first, second = (taught(tmp_path / name, trained, file if name else None) for name in ("", "b", "c"))
-    for one in (live, first, second):
-        before = len(asked)
-        assert run_all([one], None, Silent())
-        assert len(asked) - before == (0 if one is second else one.steps)
-    for one in (first, second):
-        for left, right in zip(live.network().parameters(), one.network().parameters(), strict=True):
-            assert torch.equal(left, right)
-
-
 def test_side_by_side_they_learn_what_they_learn_alone_and_the_teacher_is_asked_once(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: list[dict[str, Any]] = [{}, {"learning_rate": 0.03, "epochs": 1, "full_epochs": 1}, {"seed": 1}]
     changes += [{"learning_rate": 1e30, "warmup_epochs": 0, "gradient_clip": 1e30}]
     apart, beside = (
-        [taught(tmp_path / where / str(number), trained, None, **some) for number, some in enumerate(changes)]
+        [training(tmp_path / where / str(number), teacher=str(trained), **some) for number, some in enumerate(changes)]
         for where in ("apart", "beside")
     )
     assert run_all(apart, None, Silent())
-    monkeypatch.setattr(trainings, "SLICE", 4)
     beside[0].trainer().run_until(5)  # what is further on waits for the others
     asked, bar = heard_by_teachers(monkeypatch), Counting()
-    with locked(beside[2].directory, trainings.QUEUE_LOCK):
+    with locked(beside[2].directory):
         assert not run_all(beside, None, bar, together=True), "another process is at work on one"
     assert len(asked) == apart[0].steps
     assert not run_all(beside, 0, bar, together=True), "no time"
@@ -154,28 +129,6 @@ def test_side_by_side_they_learn_what_they_learn_alone_and_the_teacher_is_asked_
         assert one.validation_top1 == other.validation_top1
         for left, right in zip(one.network().parameters(), other.network().parameters(), strict=True):
             assert torch.equal(left, right)
-
-
-@pytest.mark.parametrize("damage", ["other images", "other teacher", "half written", "a bit"])
-def test_answers_that_do_not_fit_are_asked_anew(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    file, teacher = tmp_path / "answers", trained
-    assert run_all([taught(tmp_path / "a", trained, file)], None, Silent())
-    whole = file.read_bytes()
-    if damage == "other teacher":
-        teacher = tmp_path / "teacher"
-        toy.trainer(teacher, epochs=1, full_epochs=0.5, random_subnets=0, seed=5).run()
-    elif damage == "half written":
-        file.write_bytes(whole[: len(whole) // 2 + 3])
-    elif damage == "a bit":
-        file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
-    asked = heard_by_teachers(monkeypatch)
-    again = taught(tmp_path / "b", teacher, file, **({"seed": 1} if damage == "other images" else {}))
-    assert run_all([again], None, Silent())
-    steps = again.steps
-    assert len(asked) == {"other images": steps, "other teacher": steps, "half written": steps // 2, "a bit": 1}[damage]
-    assert (file.read_bytes() == whole) == (damage in ("half written", "a bit"))
 
 
 @pytest.mark.parametrize(
