@@ -37,7 +37,7 @@ Path(sys.argv[2]).write_text(json.dumps(settings))
 PYTHON
     config=$out/settings.json
 fi
-bench=(python scripts/bench_supernet.py --supernet "$out/supernet" "${data[@]}" ${MINUTES:+--until "$MINUTES"} --json)
+bench=(python scripts/bench_supernet.py --supernet "$out/supernet" "${data[@]}" --together ${MINUTES:+--until "$MINUTES"} --json)
 
 hwnas train --out "$out/supernet" --space mobilenet_v3/small "${data[@]}" "${fetch[@]}" --config "$config"
 status=0
