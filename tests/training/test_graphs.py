@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from hwnas.spaces import single_space
 from hwnas.training.graphs import Recordings, Work
+from hwnas.training.layout import layout_for
 from hwnas.training.state import STATE_FILE
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,6 +89,14 @@ def test_batches_made_ahead_by_others_are_the_same(tmp_path: Path) -> None:
     own = weights(tmp_path / "own", **changes)
     theirs = weights(tmp_path / "theirs", workers=2, **changes)
     assert all(torch.equal(theirs[name], tensor) for name, tensor in own.items())
+
+
+def test_only_supernets_on_a_gpu_lie_contiguous() -> None:
+    several = toy.thin_space()
+    one = single_space(several.name, several.network(several.largest))
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    layouts = [layout_for(space, device) for device in (gpu, cpu) for space in (several, one)]
+    assert layouts == [torch.contiguous_format, *[torch.channels_last] * 3]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")

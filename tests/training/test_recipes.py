@@ -125,6 +125,18 @@ def test_progressive_shrinking_frees_kernels_then_depths_then_widths() -> None:
     assert values["width"] == values["depth"] | {"expansion": {2, 3, 4}}
 
 
+def test_random_subnets_of_some_steps_come_from_a_pool_of_their_own() -> None:
+    space, config = toy.thin_space(), toy.config(random_subnets=2, subnet_pool=3, pool_steps=20)
+    (phase,) = phases(space, config, 0, 40)
+    drawn = [subnets(space, phase, config, step) for step in range(40)]
+    assert drawn[7] == subnets(space, phase, config, 7)
+    assert all(step[0] == space.largest and step[-1] == space.smallest and len(step) == 4 for step in drawn)
+    first, second = ({one for step in part for one in step[1:-1]} for part in (drawn[:20], drawn[20:]))
+    assert len(first) == len(second) == 3
+    assert first != second
+    assert all(step[1] != step[2] for step in drawn)
+
+
 def test_one_resolution_a_step_is_that_of_all_its_subnets() -> None:
     space, config = toy.thin_space(), toy.config(resolution="step")
     (phase,) = phases(space, config, 0, 40)
@@ -138,6 +150,8 @@ def test_one_resolution_a_step_is_that_of_all_its_subnets() -> None:
     [
         ({"recipe": "single-stage", "full_epochs": 1}, "set full_epochs to 0"),
         ({"recipe": "progressive", "full_epochs": 0}, "set full_epochs between 0 and epochs"),
+        ({"random_subnets": 3, "subnet_pool": 2}, "a pool of 2 has no 3 random subnets"),
+        ({"resolution": "step", "subnet_pool": 4}, "set resolution to subnet, or no pool"),
         ({"recipe": "progressive", "random_subnets": 0}, "set random_subnets to 1 or more"),
         ({"recipe": "other"}, "sandwich"),
         ({"alpha_min": 0.5}, "alpha_min"),
