@@ -15,7 +15,7 @@ class Progress(Protocol):
         """``amount`` more units are done; ``note`` is shown beside the bar."""
 
     def finish(self) -> None:
-        """All of the task is done; one that breaks off is not finished, and shows how far it came."""
+        """The task has ended, all of it done or not: it shows how far it came."""
 
 
 def unheard(_: str) -> None:

@@ -4,8 +4,9 @@
 Stages: the device and its runtimes; the agent under CUDA events (repeatability, transfers, clocks); numbers against
 ONNX Runtime's on the CPU; providers and precisions of runtime `torch`; clocks and power under load; latency tables of
 `small` and `imagenet-w1.0` with held-out figures; TensorRT and ONNX Runtime's GPU providers where they are installed.
-Each stage is done once; run the same command until it ends with status 0. With --device cpu the same is done on the
-CPU, to test this script: its results say so, and no table goes to latency_tables.
+Each stage is done once; run the same command until it ends with status 0. Where there is a GPU for one call alone,
+--stages says what is worth it. With --device cpu the same is done on the CPU, to test this script: its results say so,
+and no table goes to latency_tables.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from acceptance import UNFINISHED, Acceptance, Found, Stage, asked_of
+from acceptance import UNFINISHED, Acceptance, Found, Stage, add_stages, asked_of, chosen
 
 from hwnas.agent.node_model import read_node_model
 from hwnas.agent.nvml import open_nvml
@@ -43,6 +44,8 @@ OTHERS = (("onnxruntime", "CUDAExecutionProvider"), ("onnxruntime", "TensorrtExe
 OTHERS += (("tensorrt", "gpu"), ("tensorrt_rtx", "gpu"))
 MEASURE = MeasureOptions(min_samples=256, max_seconds=4.0)
 LOAD_S = 5.0
+TABLE_MARGIN_S = 10.0
+"""For what a table takes beside its measurements."""
 LAYOUTS = ("channels-last", "contiguous")
 ROUNDS = 20
 """In each of which either layout is timed."""
@@ -58,6 +61,7 @@ def main() -> None:
     parser.add_argument("--small-minutes", type=float, default=SPACES["small"])
     parser.add_argument("--imagenet-minutes", type=float, default=SPACES["imagenet-w1.0"])
     parser.add_argument("--without-compile", action="store_true", help="leave torch.compile out: it takes minutes")
+    add_stages(parser)
     arguments = parser.parse_args()
     try:
         sys.exit(0 if accept(arguments) else UNFINISHED)
@@ -74,16 +78,17 @@ def accept(arguments: argparse.Namespace) -> bool:
     if dry and tables.resolve().name == "latency_tables":
         raise UserError("A dry run on the CPU writes no table into latency_tables; leave --tables out.")
     with open_device(load_target("host-cpu" if dry else "local-gpu")) as device:
+        stages = Stages(device, arguments.device, tables, arguments.without_compile, arguments.stages is not None).all(
+            {"small": arguments.small_minutes, "imagenet-w1.0": arguments.imagenet_minutes}
+        )
+        asked = chosen(stages, arguments.stages)
         options = RuntimeChoice("torch").options(device.target)
         device.release(device.compile(network(get_space("mobilenet_v3/small"), seed=0), options))  # or says why not
         identity8 = device.fingerprint(options).identity8
         acceptance = Acceptance(
             "gpu_acceptance", device.target.name, state, identity8, arguments.minutes, DRY if dry else None
         )
-        stages = Stages(device, arguments.device, tables, arguments.without_compile).all(
-            {"small": arguments.small_minutes, "imagenet-w1.0": arguments.imagenet_minutes}
-        )
-        done = acceptance.run(stages)
+        done = acceptance.run(asked)
         print(f"{acceptance.write_results(stages)}: {'complete' if done else 'not complete, run this again'}")
         return done
 
@@ -94,6 +99,8 @@ class Stages:
     kind: str
     tables: Path
     without_compile: bool
+    one_call: bool = False
+    """Nothing is left to a later call: a table is what there was time for."""
 
     def all(self, minutes: dict[str, float]) -> list[Stage]:
         providers = [name for name in PROVIDERS[self.kind] if not (self.without_compile and "compile" in name)]
@@ -177,8 +184,11 @@ class Stages:
                 found[f"{preset} {precision}"] = {"median_ms": medians, "fastest_ms": fastest}
         return {"networks": found}
 
-    def variants(self, provider: str, seconds: float) -> Found:
-        """Smallest and largest network of both spaces in each precision; compiled programs of one network alone."""
+    def variants(self, provider: str, seconds: float) -> Found | None:
+        """Smallest and largest network of both spaces in each precision; compiled programs of one network alone.
+
+        As many as there is time for; None if that is none.
+        """
         found = {}
         ends = time.monotonic() + seconds - 30
         for preset in ("small",) if "compile" in provider else SPACES:
@@ -188,7 +198,7 @@ class Stages:
                     if time.monotonic() < ends:
                         measure = partial(self.measured, extreme(space, size), self.options(provider, precision))
                         found[f"{preset} {size} {precision}"] = asked_of(self.device, measure)
-        return {"networks": found}
+        return {"networks": found} if found else None
 
     def load(self, _: float) -> Found:
         """Clocks and watts while the largest network runs."""
@@ -206,10 +216,13 @@ class Stages:
         return {"network": measured, "readings": readings}
 
     def table(self, preset: str, minutes: float, seconds: float) -> Found | None:
-        """As much of a table as there is time for; None while its minutes are not spent."""
+        """As much of a table as there is time for; None while its minutes are not spent and may be by another call."""
         space = get_space(f"mobilenet_v3/{preset}")
+        if seconds <= TABLE_MARGIN_S:
+            return None
         spent = self.spent_minutes(space)
-        until = min(minutes, spent + (seconds - 10) / 60)
+        until = min(minutes, spent + (seconds - TABLE_MARGIN_S) / 60)
+        minutes = until if self.one_call else minutes
         options = ProfileOptions(minutes=until, resolutions=RESOLUTIONS[preset], compile=self.options())
         try:
             with bars() as progress:

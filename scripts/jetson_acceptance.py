@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from acceptance import UNFINISHED, Acceptance, Found, Stage
+from acceptance import UNFINISHED, Acceptance, Found, Stage, add_stages, chosen
 
 from hwnas.agent import arrays
 from hwnas.agent.measuring import seeded_inputs
@@ -31,7 +31,8 @@ from hwnas.agent.runtimes import Engine, RuntimeOptions, open_runtime
 from hwnas.agent.trtexec import TrtexecKnobs
 from hwnas.cli.console import bars
 from hwnas.devices import CompileOptions, Device, load_target, open_device
-from hwnas.errors import DeviceError, HwnasError
+from hwnas.errors import DeviceError, HwnasError, UserError
+from hwnas.files import read_json
 from hwnas.graphs import graph_in_precision
 from hwnas.latency import ProfileOptions, fit_latency_model, load_table, profile
 from hwnas.latency.crosscheck import LIMIT, CrossCheck, cross_check
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120.0, help="of this call")
     parser.add_argument("--state", type=Path, help="directory of what is done (default: runs/jetson_acceptance[-dry])")
     parser.add_argument("--dry-run", action="store_true", help="on a CPU, to test this script")
+    add_stages(parser)
     arguments = parser.parse_args()
     try:
         sys.exit(0 if accept(arguments) else UNFINISHED)
@@ -79,10 +81,10 @@ def accept(arguments: argparse.Namespace) -> bool:
             Stage("search", steps.search, least_s=60),
             Stage("cross-check", steps.compare, least_s=60),
         ]
-        done = acceptance.run(stages)
+        done = acceptance.run(chosen(stages, arguments.stages))
         print(f"{acceptance.write_results(stages)}: {'complete' if done else 'not complete, run this again'}")
         if done:
-            require_agreement(acceptance.found(stages)["cross-check"]["differences"])
+            require_agreement(acceptance.found(stages).get("cross-check", {}).get("differences", {}))
         return done
 
 
@@ -117,24 +119,26 @@ class Steps:
         with bars() as progress:
             space = get_space(self.arguments.space)
             table, path = profile(self.device, space, self.state / "tables", options, progress)
-        complete = 60 * wanted <= table.profile_seconds + 1 or not table.missing.blocks
+        spent = 60 * wanted <= table.profile_seconds + 1
+        complete = spent or not table.missing.blocks or self.arguments.stages is not None
         return {"table": str(path), "missing": table.missing.model_dump(mode="json")} if complete else None
 
     def search(self, _: float) -> Found:
         """A search under the median prediction for a thousand random architectures."""
-        table = load_table(self.table)
+        path = Path(self.found("profile")["table"])
+        table = load_table(path)
         space = get_space(table.space, table.num_classes)
         genomes = space.sample(np.random.default_rng(0), 1000)
         budget = float(np.median(fit_latency_model(table, space).predict(genomes)[0]))
         given = ["--budget", f"{budget:.6g}", "--target", self.device.target.name, "--space", self.arguments.space]
-        given += ["--table", str(self.table), "--evaluations", str(self.arguments.evaluations), "--json"]
+        given += ["--table", str(path), "--evaluations", str(self.arguments.evaluations), "--json"]
         found = json.loads(hwnas("search", "--out", str(self.state / "search"), *given).splitlines()[-1])
         best = sorted(found["evaluations"], key=lambda evaluation: -evaluation["top1"])
         return {"budget_ms": budget, "best": best[:CHECKED], "evaluated": len(best)}
 
     def compare(self, _: float) -> Found:
         """The best candidates as engines, by both."""
-        best = json.loads((self.state / "search.json").read_text())["best"]
+        best = self.found("search")["best"]
         checks = [self.cross_check(evaluation["architecture"]) for evaluation in best]
         return {
             "cross_checks": [check.model_dump(mode="json") for check in checks],
@@ -157,9 +161,17 @@ class Steps:
         ours = partial(our_p50_ms, engine, knobs)
         return cross_check(name, path, sha256, ours, knobs, generation, self.arguments.trtexec)
 
-    @property
-    def table(self) -> Path:
-        return Path(json.loads((self.state / "profile.json").read_text())["table"])
+    def found(self, stage: str) -> Found:
+        """What an earlier stage found.
+
+        Raises:
+            UserError: it is not done.
+        """
+        file = self.state / f"{stage}.json"
+        found: Found = read_json(file) if file.exists() else {"failed": "was not run"}
+        if "failed" in found:
+            raise UserError(f"Stage '{stage}' is needed and not done; run it first.")
+        return found
 
 
 def hwnas(*arguments: str) -> str:

@@ -99,6 +99,7 @@ def measure_like(models: Sequence[Path], like: str | None, trtexec: dict[str, An
             loads_s = device.time_loading(engine) if asked.time_loading else []
             timed = not (asked.skip_inference or asked.time_loading)
             found = device.measure_like_trtexec(engine, like, given) if timed else None
+            progress.advance(note="measured")
         progress.finish()
     if found is not None and asked.export_times is not None:
         write_json(asked.export_times, found.trace_records())

@@ -6,6 +6,7 @@ import functools
 import getpass
 import json
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -61,7 +63,7 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: list[Any] = []
+        self._tasks: list[TaskID] = []
 
     def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None:
         """Begin a task; tasks may be nested."""
@@ -75,14 +77,20 @@ class Bars:
             self._progress.update(self._tasks[-1], advance=amount, note=note)
 
     def finish(self) -> None:
-        """End the innermost task."""
+        """End the innermost task, where it is."""
         if self._tasks:
             task = self._tasks.pop()
-            self._progress.update(task, completed=self._progress.tasks[self._index(task)].total or 0, note="")
+            self._progress.update(task, completed=_unrounded(self._drawn(task)), note="")
             self._progress.stop_task(task)
 
-    def _index(self, task: Any) -> int:
-        return [known.id for known in self._progress.tasks].index(task)
+    def _drawn(self, task: TaskID) -> Task:
+        return next(known for known in self._progress.tasks if known.id == task)
+
+
+def _unrounded(task: Task) -> float:
+    """How far a task came; what it lacks by the rounding of its parts' sum, it does not lack."""
+    whole = task.total or 0.0
+    return whole if math.isclose(task.completed, whole) else task.completed
 
 
 @contextmanager

@@ -14,6 +14,11 @@ RELATIVE = (
     "architectures of one resolution, and a budget in ms over it is no promise."
 )
 
+STALE = (
+    "Latency table {path} was measured on another device than the target is now, as --allow-stale allows: it predicts "
+    "that device's latencies, and a budget in ms over it is no promise for this one."
+)
+
 EMULATED = "The latency table is emulated: its times are an emulator's, and a budget in ms over it is no promise."
 
 

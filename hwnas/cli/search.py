@@ -13,6 +13,7 @@ from hwnas.cli.console import JsonOption, bars, command, err, milliseconds, out,
 from hwnas.search.options import DEFAULT_STRATEGY, STRATEGIES
 
 if TYPE_CHECKING:
+    from hwnas.pipeline.latency import LoadedTable
     from hwnas.search import Evaluation, SearchResult
     from hwnas.search.bound import AdditiveOptimum, Distance
     from hwnas.search.constraints import Constraint
@@ -56,7 +57,6 @@ def search(
 ) -> None:
     """Search for accurate architectures that keep a latency budget by the table's model; NNI drives."""
     from hwnas.cli.checks import check_budgets, check_objective, check_precisions, check_statistic
-    from hwnas.cli.labels import EMULATED, RELATIVE
 
     written = check_budgets(budget, confidence)
     if written.latency_ms is None:
@@ -90,11 +90,7 @@ def search(
         latency, limit = found.latency, found.budget
         searched, asked = latency.space, precisions or (latency.options.precision,)
         scored = evaluator_in(asked, evaluator, latency.options.remainder)
-        if any(loaded.table.kind == "emulated" for loaded in latency.tables):
-            err.print(EMULATED, soft_wrap=True, highlight=False)
-        hygiene = latency.tables[0].table.hygiene
-        if hygiene and hygiene.relative:
-            err.print(RELATIVE.format(absent=", ".join(hygiene.absent)), soft_wrap=True, highlight=False)
+        print_doubts(latency.tables)
         others = open_constraints(written.others, searched, tables, statistic=percentile, confidence=confidence)
         progress = stack.enter_context(bars())
         result = run_search(
@@ -136,6 +132,19 @@ def search(
         )
     else:
         print_result(result, sought, others, explanation, distance, base.metric)
+
+
+def print_doubts(tables: Sequence[LoadedTable]) -> None:
+    """Why a budget over the tables of a search is no promise."""
+    from hwnas.cli.labels import EMULATED, RELATIVE, STALE
+
+    doubts = [EMULATED] if any(loaded.table.kind == "emulated" for loaded in tables) else []
+    doubts += [STALE.format(path=loaded.path) for loaded in tables if loaded.stale]
+    hygiene = tables[0].table.hygiene
+    if hygiene and hygiene.relative:
+        doubts.append(RELATIVE.format(absent=", ".join(hygiene.absent)))
+    for doubt in doubts:
+        err.print(doubt, soft_wrap=True, highlight=False)
 
 
 def print_result(

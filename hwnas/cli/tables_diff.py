@@ -25,7 +25,7 @@ def diff(
     largest: Annotated[int, typer.Option(min=0, help="So many of the largest differences are listed.")] = 10,
     json: JsonOption = False,
 ) -> None:
-    """Compare two tables entry by entry; drift of one device's fast state is divided out.
+    """Compare two tables entry by entry; drift of one device's fast state is divided out; τ: how alike they rank.
 
     Ends with 0 where the median block and the median network agree, 1 where they do not, 2 where nothing was compared.
     """
@@ -52,7 +52,7 @@ def _print(found: TableDifference, agrees: bool, within: float, largest: int) ->
     for name, kind in kinds.items():
         if kind.drift is not None:
             out.print(f"{name}: {_drift(kind.drift)}", soft_wrap=True, highlight=False)
-    header = ["", "in both", "median", "95 % within", "B against A", "only in A", "only in B"]
+    header = ["", "in both", "median", "95 % within", "B against A", "τ", "only in A", "only in B"]
     print_table(
         "Differences of the p50, capability (gated)", header, [_row(name, kind) for name, kind in kinds.items()]
     )
@@ -75,7 +75,8 @@ def _drift(drift: float) -> str:
 
 def _row(name: str, kind: KindDifference) -> list[str]:
     counts = [str(len(names)) for names in (kind.only_first, kind.only_second)]
-    return [name, str(len(kind.common)), percent(kind.median), percent(kind.p95), _signed(kind.shift), *counts]
+    tau = "–" if kind.kendall_tau is None else f"{kind.kendall_tau:.3f}"
+    return [name, str(len(kind.common)), percent(kind.median), percent(kind.p95), _signed(kind.shift), tau, *counts]
 
 
 def _signed(share: float | None) -> str:
@@ -91,6 +92,7 @@ def _as_json(found: TableDifference, agrees: bool, within: float, largest: int) 
             "median": difference.median,
             "p95": difference.p95,
             "shift": difference.shift,
+            "kendall_tau": difference.kendall_tau,
             "drift": difference.drift,
             "largest": [
                 {"name": e.name, "first_ms": e.first_ms, "second_ms": e.second_ms, "relative": e.relative}

@@ -35,9 +35,9 @@ class Fingerprint(BaseModel):
         return self.sha256[:8]
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Where the identities differ, as ``name: ours → theirs``; empty when they are the same device."""
+        """Where the identities differ, as ``name: ours → theirs``, names and models first; empty if nowhere."""
         ours, theirs = flattened(self.identity), flattened(other.identity)
-        names = sorted(ours.keys() | theirs.keys())
+        names = sorted(ours.keys() | theirs.keys(), key=lambda name: (not name.endswith(("name", "model")), name))
         return [
             f"{name}: {ours.get(name)} → {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)
         ]

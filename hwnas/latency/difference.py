@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.errors import UserError
+from hwnas.latency.figures import rank_correlations
 from hwnas.latency.table import Kind, LatencyTable, Timing
 
 _HEADER = ("kind", "target", "runtime", "mode", "precision", "batch", "threads", "arrival", "relative")
@@ -54,6 +55,12 @@ class KindDifference:
     def shift(self) -> float | None:
         """Median of the signed differences: positive where the second table is slower."""
         return float(np.median([entry.relative for entry in self.common])) if self.common else None
+
+    @property
+    def kendall_tau(self) -> float | None:
+        """How alike both tables rank the common entries, -1..1; ``None`` if one of them ranks none."""
+        times = np.array([(entry.first_ms, entry.second_ms) for entry in self.common]).reshape(-1, 2)
+        return rank_correlations(times[:, 0], times[:, 1])[0]
 
     def _quantile(self, q: float) -> float | None:
         if not self.common:

@@ -92,7 +92,7 @@ def figures(measured_ms: Floats, predicted_ms: Floats, std_ms: Floats | None = N
     error = predicted_ms - measured_ms
     relative = error / measured_ms
     inside = None if std_ms is None else float(np.mean(np.abs(error) <= NORMAL_95 * std_ms))
-    tau, rho = _rank_correlations(measured_ms, predicted_ms)
+    tau, rho = rank_correlations(measured_ms, predicted_ms)
     return Figures(
         n=len(measured_ms),
         mape=float(100 * np.abs(relative).mean()),
@@ -106,8 +106,9 @@ def figures(measured_ms: Floats, predicted_ms: Floats, std_ms: Floats | None = N
     )
 
 
-def _rank_correlations(first: Floats, second: Floats) -> tuple[float | None, float | None]:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+def rank_correlations(first: Floats, second: Floats) -> tuple[float | None, float | None]:
+    """Kendall's τ-b and Spearman's ρ; ``None`` where all of one are equal, or there are not two."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None, None
     from scipy import stats
 

@@ -171,6 +171,7 @@ def fit_classifier(features: Tensor, labels: Tensor, progress: Progress) -> dict
             best, top1 = (loss, strength), (logits.argmax(1) == labels[held]).float().mean().item()
         progress.advance()
     weight, bias = _regression(standard, labels, best[1])
+    progress.advance()
     progress.finish()
     weight = weight / scale
     return {"weight": weight, "bias": bias - weight @ centre, "held_out_top1": torch.tensor(top1)}

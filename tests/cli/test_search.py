@@ -57,6 +57,16 @@ def test_a_budget_over_an_emulated_table_is_said_to_be_no_promise_before_anythin
     assert json.loads(found.stdout)["kind"] == "emulated"
 
 
+def test_a_budget_over_another_device_s_table_is_said_to_be_no_promise_for_this_one(tmp_path: Path) -> None:
+    table = save_table(made_table(), tmp_path)
+    refused = search(table, "--budget", "0.1", "--confidence", "0.5")
+    assert refused.exit_code == 2 and "was measured on another device than target 'host-cpu' is now" in refused.stderr
+    found = search(table, "--budget", "0.1", "--confidence", "0.5", "--allow-stale")
+    assert found.exit_code == 0, found.output
+    told = found.stderr.splitlines()[0]
+    assert told.startswith(f"Latency table {table} was measured on another device") and "no promise for this" in told
+
+
 @pytest.mark.parametrize("other", [("--statistic", "p99"), ("--fps", "30")])
 def test_an_imported_table_knows_no_other_statistic_or_arrival(imported: Path, other: tuple[str, str]) -> None:
     found = search(imported, "--budget", "0.1", *other)

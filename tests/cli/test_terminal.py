@@ -46,6 +46,33 @@ def test_a_person_is_asked_for_a_key(typed: str, trusted: bool) -> None:
     assert said.decode().split() == ["trusted", str(trusted)]
 
 
+def test_a_task_that_ends_early_is_not_drawn_as_done() -> None:
+    with bars() as progress:
+        progress.start("training", 161175, done=100, unit="steps")
+        progress.start("inner", 3)
+        progress.advance(3)
+        progress.finish()
+        progress.advance(50)
+        progress.finish()
+        training, inner = progress._progress.tasks
+    assert (training.completed, training.total, training.finished) == (150, 161175, False)
+    assert training.stop_time is not None, "its clock stands"
+    assert inner.finished
+
+
+def test_a_task_whose_parts_sum_to_the_whole_is_done_but_for_rounding() -> None:
+    with bars() as progress:
+        progress.start("sending", 0.3)
+        for _ in range(3):
+            progress.advance(0.1)
+        progress.start("sending", 1233.7)
+        for _ in range(7):
+            progress.advance(1233.7 / 7)
+        progress.finish()
+        progress.finish()
+        assert all(task.finished for task in progress._progress.tasks)
+
+
 def test_no_bar_is_drawn_over_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 

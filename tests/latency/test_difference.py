@@ -97,6 +97,17 @@ def test_quantiles_and_the_largest_difference_are_of_the_common_entries() -> Non
     assert abs(found.common[0].relative) == absolute[-1]
 
 
+def test_how_alike_two_tables_rank_does_not_depend_on_how_fast_their_devices_are() -> None:
+    found = table_difference(TABLE, slower(TABLE, 3.0))
+    assert found.networks.kendall_tau == pytest.approx(1.0, abs=1e-3) == found.blocks.kendall_tau
+    rank = sorted(TABLE.networks, key=lambda entry: entry.median_ms)
+    times = {entry.architecture.id: other.median_ms for entry, other in zip(rank, reversed(rank), strict=True)}
+    turned = [entry.model_copy(update={"median_ms": times[entry.architecture.id]}) for entry in TABLE.networks]
+    assert table_difference(TABLE, TABLE.model_copy(update={"networks": tuple(turned)})).networks.kendall_tau == -1.0
+    alone = TABLE.model_copy(update={"networks": TABLE.networks[:1]})
+    assert table_difference(TABLE, alone).networks.kendall_tau is None
+
+
 def test_entries_of_one_table_alone_are_named() -> None:
     fewer = TABLE.model_copy(update={"blocks": TABLE.blocks[3:], "networks": TABLE.networks[:-2]})
     found = table_difference(TABLE, fewer)

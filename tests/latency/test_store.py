@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tables import made_table
 
 SPACE = get_space("mobilenet_v3/small")
+SHIPPED = Path(__file__).parents[2] / "latency_tables"
 
 
 def key(fingerprint: Fingerprint, **changes: Any) -> TableKey:
@@ -60,6 +61,20 @@ def test_the_live_device_s_table_is_found_and_another_s_is_refused(tmp_path: Pat
     assert not check_fingerprint(ours, theirs, allow_stale=True)
     with pytest.raises(UserError, match="hwnas profile --target host-cpu --space mobilenet_v3/small"):
         find_table(tmp_path, key(ours.fingerprint, threads=2), ours.fingerprint)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/*.json")), ids=lambda path: path.name)
+def test_a_shipped_table_is_whole_measured_and_where_its_device_s_would_be(path: Path) -> None:
+    table = load_table(path)
+    assert table.kind == "measured" and not table.relative
+    assert table.missing.blocks == 0 and table.validation is not None and table.validation.n >= 20
+    assert table_path(SHIPPED, TableKey.of_table(table)) == path
+
+
+def test_a_refused_table_says_first_whose_it_is() -> None:
+    ours = made_table().fingerprint.model_copy(update={"identity": {"cores": 16, "runtime": {"gpu": {"name": "H100"}}}})
+    theirs = ours.model_copy(update={"identity": {"cores": 2, "runtime": {"gpu": {"name": "T4"}}}})
+    assert ours.differences(theirs) == ["runtime.gpu.name: H100 → T4", "cores: 16 → 2"]
 
 
 def test_the_command_that_is_told_makes_the_table_that_is_missing(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from hwnas.latency.importers import import_results
 from hwnas.latency.results import AcceptanceResults
 from hwnas.spaces import get_space
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "latency"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import gpu_acceptance
 import jetson_acceptance
-from acceptance import Acceptance, Found, Stage
+from acceptance import Acceptance, Found, Stage, chosen
+from tables import made_table
 
 
 def acceptance(state: Path, **changes: Any) -> Acceptance:
@@ -64,6 +66,66 @@ def test_a_stage_is_not_begun_without_the_time_that_it_needs(tmp_path: Path) -> 
     never = Counting()
     assert not acceptance(tmp_path, minutes=0.5).run([Stage("never", never, least_s=60)])
     assert never.calls == 0
+
+
+def test_the_stages_that_are_named_run_in_that_order_with_what_time_there_is(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def stage(name: str) -> Stage:
+        return Stage(name, lambda _: {"begun": begun.append(name)}, least_s=3600.0)
+
+    every = [stage(name) for name in "abcd"]
+    assert chosen(every, None) == every
+    assert acceptance(tmp_path).run(chosen(every, ["d", "b", "d"]))
+    assert begun == ["d", "b"]
+    assert set(acceptance(tmp_path).found(every)) == {"b", "d"}, "results hold what was done, whoever asked for it"
+    assert not acceptance(tmp_path, minutes=0.0).run(chosen(every, ["a"])), "there is no time at all"
+    with pytest.raises(UserError, match="There is no stage 'e'; --stages takes a, b, c, d"):
+        chosen(every, ["a", "e"])
+
+
+def test_a_table_for_one_call_is_what_there_was_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def profile(device: Any, space: Any, root: Path, options: Any, progress: Any) -> Any:
+        given.append(options.minutes)
+        return made_table(), root / "table.json"
+
+    monkeypatch.setattr(gpu_acceptance, "profile", profile)
+    with open_device(load_target("host-cpu")) as device:
+        stages = gpu_acceptance.Stages(device, "cpu", tmp_path, without_compile=True)
+        assert stages.table("small", 4.0, 130.0) is None, "another call measures the rest"
+        stages.one_call = True
+        found = stages.table("small", 4.0, 130.0)
+        assert found is not None and found["blocks"] == len(made_table().blocks)
+        assert stages.table("small", 1.0, 130.0) is not None
+        assert stages.table("small", 4.0, 5.0) is None, "no time to write it"
+    assert given == [2.0, 2.0, 1.0]
+
+
+def test_a_dry_run_of_one_stage_says_what_it_found_and_what_it_is(tmp_path: Path) -> None:
+    given = argparse.Namespace(
+        device="cpu",
+        state=tmp_path,
+        tables=None,
+        minutes=9.0,
+        small_minutes=1.0,
+        imagenet_minutes=1.0,
+        without_compile=True,
+        stages=["device"],
+    )
+    assert gpu_acceptance.accept(given)
+    results = read_model(tmp_path / "results.json", AcceptanceResults, what="results file")
+    assert list(results.stages) == ["device"] and results.dry_run is not None and results.tables == ()
+
+
+def test_a_stage_of_a_jetson_names_the_one_that_it_lacks(tmp_path: Path) -> None:
+    steps = jetson_acceptance.Steps(None, tmp_path, argparse.Namespace())
+    with pytest.raises(UserError, match="Stage 'search' is needed and not done"):
+        steps.compare(60.0)
+    (tmp_path / "search.json").write_text('{"failed": "hung."}')
+    with pytest.raises(UserError, match="Stage 'search' is needed and not done"):
+        steps.compare(60.0)
 
 
 def test_what_is_done_belongs_to_one_device(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from hwnas import report
+from hwnas import __version__, report
 from hwnas.files import read_model, write_json
 from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import Summary, YardstickSummary
@@ -53,7 +53,7 @@ def _assemble(run: Run, results: Results) -> report.ReportData:
         run=run.directory.name,
         created=datetime.now(UTC),
         command=command_line(run.directory.name, run.config),
-        versions={"hwnas": version("hwnas"), "python": platform.python_version()}
+        versions={"hwnas": __version__, "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
         warnings=_warnings(run),
         asked=report.Asked(
