@@ -67,9 +67,9 @@ class Bars:
 
     def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None:
         """Begin a task; tasks may be nested."""
-        self._tasks.append(
-            self._progress.add_task(description, total=total, completed=int(done), unit=unit.rstrip("s"), note="")
-        )
+        task = self._progress.add_task(description, total=total, unit=unit.rstrip("s"), note="")
+        self._drawn(task).completed = done
+        self._tasks.append(task)
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Move the innermost task's bar."""

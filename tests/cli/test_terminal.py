@@ -65,9 +65,9 @@ def test_a_task_whose_parts_sum_to_the_whole_is_done_but_for_rounding() -> None:
         progress.start("sending", 0.3)
         for _ in range(3):
             progress.advance(0.1)
-        progress.start("sending", 1233.7)
+        progress.start("sending", 1233.7, done=100.6)
         for _ in range(7):
-            progress.advance(1233.7 / 7)
+            progress.advance(1133.1 / 7)
         progress.finish()
         progress.finish()
         assert all(task.finished for task in progress._progress.tasks)
