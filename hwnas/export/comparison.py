@@ -11,7 +11,6 @@ from math import ceil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binom
 
 from hwnas.agent.scenarios import ScenarioKnobs
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions, ScenarioResult
@@ -75,6 +74,8 @@ class Ratio(BaseModel):
     @classmethod
     def of(cls, ratios: Sequence[float]) -> Ratio:
         """Of one ratio for each round."""
+        from scipy.stats import binom  # takes a second
+
         ordered = sorted(ratios)
         below = int(binom.ppf((1 - _CONFIDENCE) / 2, len(ordered), 0.5))
         # The k-th smallest and k-th largest miss the median with 2 P[Binomial(n, 1/2) < k].

@@ -7,7 +7,6 @@ import warnings
 from typing import Literal
 
 import onnx.parser
-import onnxslim
 import torch
 from onnx import ModelProto, ValueInfoProto, compose
 from torch import Tensor, nn
@@ -79,6 +78,8 @@ def _decoding(shapes: list[list[int]], resolution: int, names: list[str]) -> Mod
             input_names=[f"map{number}" for number in range(len(maps))],
             output_names=names,
         )
+    import onnxslim  # takes a second
+
     slim: ModelProto = onnxslim.slim(onnx.load_model_from_string(buffer.getvalue()))
     return slim
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxslim
 import torch
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor
@@ -134,6 +133,8 @@ def _from_torch(network: PlainNetwork, batch: int) -> ModelProto:
 
 def _simplified(model: ModelProto) -> ModelProto:
     """Without identities and constants to fold, with one form of global pooling, in the order of execution."""
+    import onnxslim  # takes a second
+
     place = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
     # It would take weighted operations for one where they read the same and weigh the same.
     slim: ModelProto = onnxslim.slim(model, skip_optimizations=["subexpression_elimination"])

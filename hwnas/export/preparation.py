@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx
-import onnxslim
 from onnx import ModelProto, TensorProto
 
 from hwnas.errors import UserError
@@ -38,6 +37,8 @@ def prepare(model: ModelProto) -> ModelProto:
             f"The model takes {shape or [value.name for value in inputs]} and not one static input [batch, 3, r, r] "
             "(0 is a dynamic size); export it with static shapes."
         )
+    import onnxslim  # takes a second
+
     slim: ModelProto = onnxslim.slim(onnx.shape_inference.infer_shapes(model))
     for node in slim.graph.node:
         node.name = node.name or node.output[0]

@@ -98,8 +98,10 @@ class Journal:
 
     def tries(self, unit: str, board: str | None = None) -> int:
         """How often the unit was measured or refused, by one board or all together."""
-        made: list[Build | JournalRecord] = [*self.builds[unit], *self._failures[unit]]
-        return len(made) if board is None else sum(one.board == board for one in made)
+        builds, failures = self.builds[unit], self._failures[unit]
+        if board is None:
+            return len(builds) + len(failures)
+        return sum(build.board == board for build in builds) + sum(failure.board == board for failure in failures)
 
     def knows(self, unit: str) -> bool:
         """Whether the unit was tried at all."""

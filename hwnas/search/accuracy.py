@@ -10,10 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from hwnas.search.budget import Floats
@@ -44,6 +40,9 @@ class GaussianProcess:
     """
 
     def __init__(self, space: Space) -> None:
+        # scikit-learn takes seconds to import, which commands that only read a search shall not wait for.
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
         self._space = space
         self._sizes = np.array([len(choice.values) for choice in space.choices], np.float64)
         features = len(space.choices) + 2
@@ -53,6 +52,9 @@ class GaussianProcess:
 
     def fit(self, genomes: Genomes, top1: Floats) -> None:
         """Choose the kernel's parameters by marginal likelihood and condition on the data."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
         features = self._features(genomes)
         self._offset, self._scale = features.mean(axis=0), _positive(features.std(axis=0))
         self._mean, self._std = float(top1.mean()), float(_positive(top1.std()))
@@ -135,6 +137,8 @@ def prequential_tau(
 
 
 def _kendall_tau(predicted: Floats, found: Floats) -> float | None:
+    from scipy.stats import kendalltau
+
     tau = float(kendalltau(predicted, found).statistic)
     return None if np.isnan(tau) else tau
 

@@ -123,19 +123,3 @@ def test_no_tables_is_no_error(tmp_path: Path) -> None:
     done = hwnas("tables", "list", cwd=tmp_path)
     assert done.returncode == 0
     assert "There are no latency tables" in done.stdout
-
-
-@pytest.mark.alone
-def test_a_table_is_listed_and_shown(tmp_path: Path) -> None:
-    profiled = hwnas("profile", "--minutes", "0.5", "--resolutions", "24", "--json", cwd=tmp_path)
-    assert profiled.returncode == 0, profiled.stderr
-    table = json.loads(profiled.stdout.splitlines()[-1])["table"]
-    listed = hwnas("tables", "list", cwd=tmp_path)
-    assert Path(table).name in listed.stdout.replace("\n", "")
-    shown = hwnas("tables", "show", table, cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert "cpu.model" in shown.stdout
-    brief = json.loads(hwnas("tables", "list", "--json", cwd=tmp_path).stdout)
-    assert [entry["space"] for entry in brief] == ["mobilenet_v3/small"]
-    again = hwnas("profile", "--minutes", "0.3", "--resolutions", "24", "--json", cwd=tmp_path)
-    assert json.loads(again.stdout.splitlines()[-1])["blocks"] >= json.loads(profiled.stdout.splitlines()[-1])["blocks"]

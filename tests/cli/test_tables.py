@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,6 +18,12 @@ from hwnas.spaces import get_space
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latency"))
 from tables import made_table
+
+
+def program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own in a directory, below which it looks for tables."""
+    command = [sys.executable, "-c", "from hwnas.cli.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def hwnas(*arguments: str | Path) -> Result:
@@ -72,10 +80,38 @@ def test_tables_of_different_spaces_are_refused_in_a_sentence(tmp_path: Path, ta
     assert "only tables of the same space can be compared." in " ".join(refused.output.split())
 
 
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A directory in which the command has profiled this machine, and what it printed."""
+    directory = tmp_path_factory.mktemp("profiled")
+    return directory, profile(directory, "0.5")
+
+
+def profile(directory: Path, minutes: str) -> dict[str, Any]:
+    done = program("profile", "--minutes", minutes, "--resolutions", "24", "--json", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return summary
+
+
 @pytest.mark.alone
-def test_a_table_is_validated_on_this_machine(tmp_path: Path) -> None:
-    profiled = hwnas("profile", "--minutes", "0.5", "--resolutions", "24", "--tables", tmp_path, "--json")
-    path = Path(json.loads(profiled.stdout.splitlines()[-1])["table"])
+def test_a_table_is_listed_and_shown(profiled: tuple[Path, dict[str, Any]]) -> None:
+    directory, summary = profiled
+    table = summary["table"]
+    listed = program("tables", "list", cwd=directory)
+    assert Path(table).name in listed.stdout.replace("\n", "")
+    shown = program("tables", "show", table, cwd=directory)
+    assert shown.returncode == 0, shown.stderr
+    assert "cpu.model" in shown.stdout
+    brief = json.loads(program("tables", "list", "--json", cwd=directory).stdout)
+    assert [entry["space"] for entry in brief] == ["mobilenet_v3/small"]
+    assert profile(directory, "0.3")["blocks"] >= summary["blocks"]
+
+
+@pytest.mark.alone
+def test_a_table_is_validated_on_this_machine(profiled: tuple[Path, dict[str, Any]]) -> None:
+    directory, summary = profiled
+    path = directory / summary["table"]
     before = path.read_bytes()
     validated = hwnas("tables", "validate", path, "--networks", "2", "--proposed", "2", "--json")
     assert validated.exit_code == 0, validated.output

@@ -21,7 +21,8 @@ from hwnas.files import read_json_lines
 
 pytestmark = pytest.mark.alone
 
-COMMAND = [sys.executable, "-c", "from hwnas.cli.main import main; main()", "run", "--name", "test"]
+PROGRAM = [sys.executable, str(Path(__file__).with_name("few_images.py"))]
+COMMAND = [*PROGRAM, "run", "--name", "test"]
 # The confidence leaves a margin, since so short a profile on a busy machine knows little.
 QUICK = ["--minutes", "0.4", "--evaluations", "6", "--finalists", "2", "--builds", "2", "--confidence", "0.999"]
 
@@ -174,6 +175,6 @@ def test_the_table_of_another_device_is_refused_unless_allowed(
     assert done.returncode == 2
     assert "was measured on another device" in done.stderr
     assert "Another CPU" in done.stderr
-    search = [*COMMAND[:3], "search", "--table", str(foreign), "--allow-stale", "--budget", "0.1", "--json"]
+    search = [*PROGRAM, "search", "--table", str(foreign), "--allow-stale", "--budget", "0.1", "--json"]
     found = finish([*search, "--evaluations", "1", "--out", str(tmp_path / "search")], env)
     assert found["stale"] is True

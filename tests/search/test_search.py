@@ -18,6 +18,7 @@ from hwnas.files import read_json_lines
 from hwnas.search import STRATEGIES, Budget, SearchOptions, SearchResult, fastest, run_search
 from hwnas.search.pareto import pareto_front
 from hwnas.search.screen import Screen, distinct
+from hwnas.search.strategies import tpe
 from hwnas.spaces import Architecture, Space
 from tests.forked import begun, finished
 
@@ -118,7 +119,10 @@ def test_a_torn_last_line_is_evaluated_again(tmp_path: Path, strategy: str) -> N
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-def test_an_exhausted_budget_ends_the_search_with_the_reason(tmp_path: Path, strategy: str) -> None:
+def test_an_exhausted_budget_ends_the_search_with_the_reason(
+    tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tpe, "PATIENCE", 50)  # the tuner's time grows with the square of its proposals
     latency = AdditiveLatency(relative_std=0.0)
     architecture, ms = fastest(SMALL, latency)
     screen = Screen(SMALL, latency, Budget("fake", "latency_ms", 1.1 * ms), SMALL.encode([architecture]))
