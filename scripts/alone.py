@@ -61,7 +61,7 @@ class Bench:
     def rate(self, batch_size: int | None = None) -> float:
         """The supernet's learning rate, in proportion to the size of a batch (Goyal et al. 2017)."""
         config = self.record.training["config"]
-        return float(config["learning_rate"] * (batch_size or config["batch_size"]) / config["batch_size"])
+        return float(config["learning_rate"] * ((batch_size or config["batch_size"]) / config["batch_size"]))
 
     def alone(
         self,

@@ -98,12 +98,13 @@ def of_seeds(bench: Bench, architecture: Architecture, arguments: argparse.Names
     """The trainings of one architecture alone."""
     space = single_space(bench.space.name, bench.space.network(architecture), bench.space.norm_eps)
     passes = arguments.passes or bench.passes
+    size = f"-batch{arguments.batch_size}" if arguments.batch_size else ""
     configs = [
         bench.alone(passes, seed, taught=arguments.taught, batch_size=arguments.batch_size)
         for seed in range(arguments.seeds)
     ]
     return [
-        Training(arguments.out / f"{architecture.id}-seed{config.seed}", space, bench.dataset, config)
+        Training(arguments.out / f"{architecture.id}-seed{config.seed}{size}", space, bench.dataset, config)
         for config in configs
     ]
 

@@ -6,8 +6,9 @@ backward, SGD with momentum) of the same random subnet on the same images, in tu
 its rounds of each counts, so that what else the machine does is left out.  ``arithmetic`` is the share of the time of
 our step that torch spends in convolutions, matrix products and batch norms, forward and backward.
 
-On a GPU our step is what ``hwnas train`` replays there, a CUDA graph of it (:mod:`hwnas.training.graphs`), which is
-recorded in the rounds that warm up; ``eager`` says how fast it is without.  ``--precision`` is that of both.
+On a GPU our step is replayed as ``hwnas train`` replays there, a CUDA graph (:mod:`hwnas.training.graphs`) that is
+recorded in the rounds that warm up; ``eager`` says how fast it is without.  Feature maps lie in channels-last, as those
+of one architecture do in a training.  ``--precision`` is that of both.
 
 Both have what ``hwnas train`` sets for its process, that freed memory is kept; ``--returned-memory`` leaves that out.
 
@@ -166,7 +167,12 @@ def compiling(
     forward = torch.compile(lambda x: network(x, architecture), dynamic=False, mode=arguments.compile)
 
     def compiled_step() -> None:
-        step(forward(images.contiguous(memory_format=torch.channels_last)), labels, optimizer, to_none=True)
+        step(
+            forward(images.contiguous(memory_format=torch.channels_last)),
+            labels,
+            optimizer,
+            to_none=device.type != "cuda",
+        )
 
     begun = time.perf_counter()
     compiled_step()

@@ -14,7 +14,7 @@ same table: random subnets of the supernet, and a uniformly scaled one, at equal
 Started several times at once, it trains several networks at once.  With ``--together`` those of a seed are trained side
 by side: batches and the teacher's answers are made once for all of them, and a GPU does their steps at once.
 
-``--finetune`` goes on with the searched subnet's weights alone for so many passes, at the rate of ``hwnas finetune``;
+``--finetune`` goes on with the searched subnet's weights alone for so many passes, at the best of the same three rates;
 all others then have so many more, too.
 ``--supernet`` given again is the same training with another seed: subnets are looked up in each.  Choices are made by
 the validation images; the test images are read once, when no training remains.  Exit status 75 says that some do.
@@ -26,7 +26,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ from trainings import UNFINISHED, Training, run_all
 
 from hwnas.cli.console import Bars, bars, milliseconds, percent, print_table
 from hwnas.errors import HwnasError, UserError
-from hwnas.pipeline.finetuning_options import GENTLER
 from hwnas.report.tables import Grid
 from hwnas.spaces import single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
@@ -104,7 +103,7 @@ class Contest:
         """Whether all is trained: first the sweeps, which decide the rates of the rest."""
         minutes = self.arguments.until
         begun = time.monotonic()
-        sweeps = [one for entry in self._alone for one in self._sweep(entry)]
+        sweeps = [one for entry in self._trained for one in self._sweep(entry)]
         if not run_all(sweeps, minutes, progress, together=self.arguments.together):
             return False
         by_seed = zip(*self._trainings().values(), strict=True)  # so that a part tells of all networks
@@ -142,10 +141,11 @@ class Contest:
         return self.benches[0].rate(self.arguments.batch_size)
 
     @property
-    def _alone(self) -> list[Entry]:
-        """Those that are trained alone."""
-        searched = self.lineup[SEARCHED].model_copy(update={"name": ALONE})
-        return [*(entry for entry in self.lineup.entries if entry.choices is None), searched]
+    def _trained(self) -> list[Entry]:
+        """Those with weights of their own."""
+        names = [ALONE, TUNED] if self.arguments.finetune else [ALONE]
+        searched = [self.lineup[SEARCHED].model_copy(update={"name": name}) for name in names]
+        return [*(entry for entry in self.lineup.entries if entry.choices is None), *searched]
 
     def _sweep(self, entry: Entry) -> list[Training]:
         """One short training for each learning rate."""
@@ -153,18 +153,16 @@ class Contest:
         return [self._training(entry, passes, 0, self._rate * factor) for factor in RATES]
 
     def _trainings(self) -> dict[str, list[Training]]:
-        """One for each seed, of each network with weights of its own; where it was swept, at its best rate."""
+        """One for each seed, of each network with weights of its own, at its best rate."""
         seeds = range(self.arguments.seeds)
-        found = {
-            entry.name: [self._training(entry, self._passes, seed, self._best_rate(entry)) for seed in seeds]
-            for entry in self._alone
+        passes = {TUNED: self.arguments.finetune}
+        return {
+            entry.name: [
+                self._training(entry, passes.get(entry.name, self._passes), seed, self._best_rate(entry))
+                for seed in seeds
+            ]
+            for entry in self._trained
         }
-        if self.arguments.finetune:
-            tuned, rate = self.lineup[SEARCHED].model_copy(update={"name": TUNED}), self._rate * GENTLER
-            runs = [self._training(tuned, self.arguments.finetune, seed, rate) for seed in seeds]
-            beginning = self.benches[0].supernet.extract(self.lineup[SEARCHED].architecture)
-            found[TUNED] = [replace(run, beginning=beginning) for run in runs]
-        return found
 
     def _best_rate(self, entry: Entry) -> float:
         reached = {one.config.learning_rate: one.validation_top1 for one in self._sweep(entry)}
@@ -178,7 +176,8 @@ class Contest:
         directory = self.arguments.out / entry.slug / f"passes{passes:g}-rate{rate:g}-seed{seed}"
         config = bench.alone(passes, seed, rate, batch_size=self.arguments.batch_size)
         space = single_space(bench.space.name, entry.network(bench.space), bench.space.norm_eps)
-        return Training(directory, space, bench.dataset, config)
+        beginning = bench.supernet.extract(entry.architecture) if entry.name == TUNED else None
+        return Training(directory, space, bench.dataset, config, beginning)
 
     # --- figures ----------------------------------------------------------------------------------------------
 

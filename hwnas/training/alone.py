@@ -14,7 +14,13 @@ from hwnas.training.config import TrainingConfig
 from hwnas.training.trainer import Trainer
 from hwnas.training.validation import recalibrated
 
-FIXED: dict[str, Any] = {"init": None, "recipe": "sandwich", "random_subnets": 0, "resolution": "subnet"}
+FIXED: dict[str, Any] = {
+    "init": None,
+    "recipe": "sandwich",
+    "random_subnets": 0,
+    "subnet_pool": 0,
+    "resolution": "subnet",
+}
 """Settings that say nothing of a network alone."""
 
 

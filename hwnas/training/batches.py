@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,8 +28,14 @@ AUGMENTED_TOGETHER = 64
 however many processes it is made."""
 HANDED_OVER = 4
 """Steps whose batches a worker hands over at once."""
+AHEAD = 2
+"""Such handfuls that each worker makes ahead."""
 MOST_WORKERS = 12
 """By default; more than keep a GPU busy only take memory."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- a file system of memory, where nothing of ours has a name
+"""Through which batches are handed over."""
+SHARED_SHARE = 0.5
+"""Of what is free there, by default."""
 RESIDENT_SHARE = 0.25
 """Of the device's free memory: training images up to so much are kept there."""
 
@@ -106,7 +116,7 @@ def stream(batches: Batches, first: int, end: int, workers: int, device: torch.d
 
     Workers are forks, so ``batches`` makes them on the CPU then.
     """
-    if not workers:
+    if not workers or first >= end:
         yield from map(batches, range(first, end))
         return
     loader = DataLoader(
@@ -114,6 +124,9 @@ def stream(batches: Batches, first: int, end: int, workers: int, device: torch.d
         batch_size=None,
         sampler=[range(start, min(start + HANDED_OVER, end)) for start in range(first, end, HANDED_OVER)],
         num_workers=workers,
+        prefetch_factor=AHEAD,
+        multiprocessing_context="fork",
+        worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # else it draws from the global one
     )
     # Memory is not pinned: the thread for it and this one would wait for each other more than it saves.
@@ -122,12 +135,28 @@ def stream(batches: Batches, first: int, end: int, workers: int, device: torch.d
             yield tuple(tensor.to(device) for tensor in batch)
 
 
-def default_workers(device: torch.device, processes: int) -> int:
-    """Processes that make batches for each process that trains: none where the CPU trains."""
-    if device.type == "cpu":
+def _end_with_parent(_: int) -> None:
+    """A killed run's directory is free at once, though its workers have inherited the lock."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def default_workers(device: torch.device, processes: int, batch_bytes: int) -> int:
+    """Processes that make batches for each process that trains; none but for an NVIDIA GPU.
+
+    Args:
+        processes: that train on this machine.
+        batch_bytes: of one's share of a batch.
+    """
+    if device.type != "cuda" or not SHARED_MEMORY.is_dir():
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, cores // processes - 1)
+    cores = len(os.sched_getaffinity(0))
+    space = os.statvfs(SHARED_MEMORY)
+    room = SHARED_SHARE * space.f_bavail * space.f_frsize / (processes * AHEAD * HANDED_OVER * batch_bytes)
+    return max(0, min(MOST_WORKERS, cores // processes - 1, int(room)))
 
 
 def resident(pixels: Tensor, device: torch.device) -> Tensor:

@@ -51,6 +51,8 @@ class LossWatch:
             DivergedError: one is not finite, or they have grown and do not come back.
         """
         pending, self._pending = self._pending, []
+        if not pending:
+            return []
         flat = torch.cat([losses for _, losses in pending]).tolist()
         values = iter(flat)
         latest: list[float] = []

@@ -65,7 +65,7 @@ class ReplayedStep:
     """One optimizer step out of recordings, as :class:`hwnas.training.step.Step`.
 
     Gradients stay where they are between steps, so weights that no subnet of a step has learn a gradient of zero where
-    they would be left out otherwise: they decay.
+    they would be left out otherwise: they decay, and move on by their momentum.
 
     Args:
         record: how works are recorded, on a device whose current stream does all of them.
@@ -91,6 +91,7 @@ class ReplayedStep:
         self._extremes = (self._model.space.largest, self._model.space.smallest)
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
+        _complete_momenta(state.optimizer, self._parameters)
         self._loss, self._share = (self._parameters[0].new_zeros(()) for _ in range(2))
         self._images = self._soft = torch.empty(0)
         self._targets: list[Tensor] = []
@@ -168,6 +169,13 @@ class ReplayedStep:
         torch._foreach_add_(self._averages, difference)
 
 
+def _complete_momenta(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Give weights without a momentum one of zero where others have theirs, as after steps that were not replayed."""
+    if any("momentum_buffer" in optimizer.state.get(parameter, {}) for parameter in parameters):
+        for parameter in parameters:
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
 def cuda_graphs() -> Record:
     """Records on the current stream, which is not the default one; all recordings share memory.
 
@@ -178,6 +186,7 @@ def cuda_graphs() -> Record:
 
     def record(work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
+        collects = gc.isenabled()
         gc.disable()  # what a collection frees on the device would be recorded, too
         try:
             # The thread that pins batches goes on meanwhile.
@@ -190,7 +199,8 @@ def cuda_graphs() -> Record:
                 raise
             graph.capture_end()
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
         if not first:
             first.append(graph)
         return graph.replay

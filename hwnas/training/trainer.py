@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -111,8 +112,7 @@ class Trainer:
         self._beginning_sha256 = "" if beginning is None else weights_digest(beginning.state_dict())
         self.model = self._placed(model)
         self.drop_connect = DropConnect(self.model, config.drop_connect)
-        device, processes = self.accelerator.device, self.accelerator.num_processes
-        self._workers = default_workers(device, processes) if workers is None else workers
+        self._workers = self._default_workers() if workers is None else workers
         self._record_steps = record or (cuda_graphs() if self._can_replay() else None)
         self._step: Step | None = None
         optimizer = make_optimizer(self.model, config, replayed=self._record_steps is not None)
@@ -154,18 +154,32 @@ class Trainer:
     def _train_steps(self, until: int, bar: ProgressBar) -> None:
         self.resume(bar)
         bar.start("training", until, self.step, "step")
-        for batch in self.batches(until):
-            self.advance(batch, until, bar)
+        with memory_explained(self.config, self.accelerator.num_processes):
+            for batch in self.batches(until):
+                self.advance(batch, until, bar)
         bar.finish()
 
-    # --- in parts, for who drives several runs at once ----------------------------------------------------
+    # --- in parts, for who drives several runs at once and holds their directories (:func:`hwnas.files.locked`) ------
 
     def resume(self, bar: ProgressBar) -> None:
-        """Take up the last state on disk, if there is one."""
+        """Take up the last state on disk, if there is one, and fit the teacher where that has to be."""
         self._restore()
         if self._probe is not None and self.teacher is None:
             self.teacher = self._probe.fit(self.directory, self.accelerator, bar)
+        self.take_turn()
+
+    def take_turn(self) -> None:
+        """From now until the end of a step time counts as this run's."""
         self._clock = time.perf_counter()
+
+    def pause(self) -> None:
+        """Write down what this run has come to after its last step, to go on from.
+
+        Raises:
+            DivergedError: it has not come to anything sound.
+        """
+        self.losses.look()
+        self._save()
 
     def batches(self, until: int) -> Iterator[tuple[Tensor, ...]]:
         """Images and targets of the steps from this one to ``until``, on the device."""
@@ -176,8 +190,7 @@ class Trainer:
 
     def advance(self, batch: tuple[Tensor, ...], until: int, bar: ProgressBar) -> None:
         """One step on its batch, and what is due after it."""
-        with memory_explained(self.config, self.accelerator.num_processes):
-            losses = self._train_step(batch)
+        losses = self._train_step(batch)
         self.step += 1
         self.losses.add(self.step, losses)
         self.seconds += time.perf_counter() - self._clock
@@ -194,8 +207,8 @@ class Trainer:
                 self._record(latest, last_of_epoch)
         bar.advance(note=note)
         if saves:
-            self.save()
-        self._clock = time.perf_counter()
+            self._save()
+        self.take_turn()
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -220,6 +233,12 @@ class Trainer:
         )
         self._step.update(phase_rate(config, phase, self.step, self.steps_per_epoch), self.step - phase.first)
         return losses
+
+    def _default_workers(self) -> int:
+        processes = self.accelerator.num_processes
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))  # torchrun's
+        image_bytes = self.dataset.train.pixels[0].numel() * torch.float32.itemsize
+        return default_workers(self.accelerator.device, here, self.config.batch_size // processes * image_bytes)
 
     def _make_step(self) -> Step:
         state, task, dataset, config = self.state, self.task, self.dataset, self.config
@@ -310,8 +329,7 @@ class Trainer:
             first_loss=self.losses.first,
         )
 
-    def save(self) -> None:
-        """Write down what this run has come to, to go on from."""
+    def _save(self) -> None:
         self._saved_at = time.monotonic()
         if self.accelerator.is_main_process:
             self.state.save(self.directory / STATE_FILE, self._progress())

@@ -20,6 +20,7 @@ from hwnas.spaces import get_space, single_space
 from hwnas.spaces.yardsticks import YARDSTICKS
 from hwnas.supernet import load_record
 from hwnas.training import Trainer, TrainingConfig
+from hwnas.training.step import EagerStep
 from hwnas.training.teachers import Teacher
 from tests.latency.fake_device import FakeDevice
 from tests.training import toy
@@ -71,6 +72,28 @@ def test_a_queue_that_was_stopped_goes_on_and_ends_with_the_same_bits(tmp_path: 
         for left, right in zip(one.network().parameters(), other.network().parameters(), strict=True):
             assert torch.equal(left, right)
     assert run_all(broken, 0, bar), "what is done needs no time"
+
+
+def test_a_queue_that_is_interrupted_within_a_step_keeps_whole_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = training(tmp_path / "whole"), training(tmp_path / "broken")
+    assert run_all([whole], None, Silent())
+    update, calls = EagerStep.update, iter(range(100))
+
+    def interrupted(self: EagerStep, rate: float, since_begin: int) -> None:
+        update(self, rate, since_begin)
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(EagerStep, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([broken], None, Silent())
+    assert broken.steps_done == 4, "what was saved last"
+    monkeypatch.setattr(EagerStep, "update", update)
+    assert run_all([broken], None, Silent())
+    for left, right in zip(whole.network().parameters(), broken.network().parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_a_training_that_diverges_is_written_down_and_the_queue_goes_on(tmp_path: Path) -> None:
@@ -266,7 +289,7 @@ def test_fine_tuning_begins_with_the_supernets_weights(tmp_path: Path, supernet:
     bench = Bench(supernet, "toy")
     arguments = argparse.Namespace(passes=None, batch_size=None, finetune=0.2, seeds=1, sweep=0.1, out=tmp_path / "out")
     contest = bench_yardsticks.Contest([bench], lined_up(bench), arguments)
-    for entry in contest._alone:
+    for entry in contest._trained:
         for one in contest._sweep(entry):
             one.directory.mkdir(parents=True)
             (one.directory / "record.json").write_bytes((supernet / "record.json").read_bytes())
@@ -274,7 +297,7 @@ def test_fine_tuning_begins_with_the_supernets_weights(tmp_path: Path, supernet:
     assert tuned.beginning is not None
     expected = bench.supernet.extract(bench.space.smallest).state_dict()
     assert all(torch.equal(tuned.beginning.state_dict()[name], tensor) for name, tensor in expected.items())
-    assert tuned.config.learning_rate < bench.alone(1, 0).learning_rate
+    assert tuned.config.epochs == 0.2
     assert tuned.config.teacher == str(bench.directory)
 
 
