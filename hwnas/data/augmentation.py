@@ -90,6 +90,9 @@ class AugmentationConfig(BaseModel):
         """
         strength = self.strength
         mixing = min(strength, 1 / (self.mixup + self.cutmix)) if self.mixup + self.cutmix else 0.0
+        mixup, cutmix = self.mixup * mixing, self.cutmix * mixing
+        if mixup + cutmix > 1:  # by rounding
+            cutmix = 1 - mixup
         changes: dict[str, object] = {
             "padding": round(self.padding * strength),
             "resized_area": tuple(max(0.01, 1 - (1 - bound) * strength) for bound in self.resized_area),
@@ -101,8 +104,8 @@ class AugmentationConfig(BaseModel):
             "erasing": min(1.0, self.erasing * strength),
             "randaugment": self.randaugment if strength else 0,
             "randaugment_magnitude": max(1, min(29, round(self.randaugment_magnitude * strength))),
-            "mixup": self.mixup * mixing,
-            "cutmix": self.cutmix * mixing,
+            "mixup": mixup,
+            "cutmix": cutmix,
             "strength": 1.0,
         }
         return self.model_copy(update=changes)

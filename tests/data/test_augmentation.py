@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -142,6 +142,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 
 
 @given(configs, st.floats(0, 10))
+@example(AugmentationConfig(mixup=0.5, cutmix=0.0005), 2.0)
 def test_a_strength_scales_within_bounds(config: AugmentationConfig, strength: float) -> None:
     changed = config.model_copy(update={"strength": strength}).scaled()
     AugmentationConfig.model_validate(changed.model_dump())
