@@ -40,6 +40,9 @@ def families(trainings: Iterable[Training]) -> list[list[Training]]:
 class Answers:
     """What all of a family learn from at a step: the teacher's logits for its images."""
 
+    replayable = False
+    """A recording would read the answers of the step that it was made in."""
+
     def __init__(self, teacher: Teacher, autocast: Callable[[], AbstractContextManager[None]], *, record: bool) -> None:
         self.held_out_top1 = teacher.held_out_top1
         self.soft = self._images = self._given = torch.empty(0)

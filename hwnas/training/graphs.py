@@ -11,23 +11,13 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from hwnas.data.tasks import AnyDataset
-from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork
-from hwnas.training.config import TrainingConfig
-from hwnas.training.layout import layout_for
-from hwnas.training.losses import Ask, one_pass
 from hwnas.training.optimization import average_share, set_learning_rate
-from hwnas.training.state import State
-from hwnas.training.tasks import Task
-from hwnas.training.teachers import Teacher
+from hwnas.training.step import Run, Step, Work
 
-Work = Callable[[], None]
 Record = Callable[[Work], Work]
 """Gives what does a work again, without doing it now."""
 
@@ -61,8 +51,8 @@ class Recordings:
         self._replays[name]()
 
 
-class ReplayedStep:
-    """One optimizer step out of recordings, as :class:`hwnas.training.step.Step`.
+class ReplayedStep(Step):
+    """Each operation out of recordings, in one process, for a task that distils.
 
     Gradients stay where they are between steps, so weights that no subnet of a step has learn a gradient of zero where
     they would be left out otherwise: they decay, and move on by their momentum.
@@ -71,99 +61,47 @@ class ReplayedStep:
         record: how works are recorded, on a device whose current stream does all of them.
     """
 
-    def __init__(
-        self,
-        state: State,
-        task: Task,
-        dataset: AnyDataset,
-        config: TrainingConfig,
-        autocast: Callable[[], AbstractContextManager[None]],
-        record: Record,
-    ) -> None:
-        assert isinstance(state.model, ElasticNetwork)
-        self._model: ElasticNetwork = state.model
-        self._layout = layout_for(self._model.space, next(state.model.parameters()).device)
-        self._state, self._task, self._dataset, self._config = state, task, dataset, config
-        self._autocast = autocast
-        self._parameters: list[Tensor] = list(self._model.parameters())
-        self._averages = list(state.average.values())
-        self._recordings = Recordings(record, _KEPT + 2 * config.subnet_pool)
-        self._extremes = (self._model.space.largest, self._model.space.smallest)
+    def __init__(self, run: Run, autocast: Callable[[], AbstractContextManager[None]], record: Record) -> None:
+        super().__init__(run, autocast, Tensor.backward)
+        self._recordings = Recordings(record, _KEPT + 2 * run.config.subnet_pool)
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
-        _complete_momenta(state.optimizer, self._parameters)
+        _complete_momenta(self._optimizer, self._parameters)
         self._loss, self._share = (self._parameters[0].new_zeros(()) for _ in range(2))
-        self._images = self._soft = torch.empty(0)
-        self._targets: list[Tensor] = []
-
-    def passes(
-        self,
-        architectures: Sequence[Architecture],
-        images: Tensor,
-        targets: Sequence[Tensor],
-        teacher: Ask | None,
-        regularised: AbstractContextManager[None] | None,
-    ) -> Tensor:
-        """As :meth:`hwnas.training.step.Step.passes`."""
-        self._take(images, targets)
-        if teacher is not None:
-            ask = partial(self._answer, teacher)
-            # Others than ours may read files and the like, which is not to be left out at a replay.
-            self._recordings.run("teacher", ask) if type(teacher) is Teacher else ask()
-        losses = []
-        for index, architecture in enumerate(architectures):
-            taught = self._task.distils and (teacher is not None or index > 0)
-            work = partial(self._pass, architecture, taught, teaches=self._task.distils and not taught)
-            if index == 0 and regularised is not None:
-                with regularised:
-                    work()
-            elif self._config.subnet_pool or architecture in self._extremes:
-                self._recordings.run((architecture, taught), work)
-            else:
-                work()
-            losses.append(self._loss.clone())
-        return torch.stack(losses)
 
     def update(self, rate: float, since_begin: int) -> None:
-        """As :meth:`hwnas.training.step.Step.update`."""
-        set_learning_rate(self._state.optimizer, rate)
+        """As :meth:`Step.update`."""
+        set_learning_rate(self._optimizer, rate)
         self._share.fill_(average_share(self._config.ema_decay, since_begin))
-        self._recordings.run("update", self._update)
+        self._do("update", self._update, again=True)
+
+    def _do(self, name: Hashable, work: Work, *, again: bool) -> None:
+        self._recordings.run(name, work) if again else work()
 
     def _take(self, images: Tensor, targets: Sequence[Tensor]) -> None:
-        """Put a batch where the recordings read it."""
-        device = self._loss.device
-        if not len(self._images):
-            self._images = torch.empty(images.shape, dtype=images.dtype, device=device)
-            self._targets = [torch.empty(given.shape, dtype=given.dtype, device=device) for given in targets]
+        if not self._targets:
+            device = self._loss.device
+            self._images, *self._targets = (
+                torch.empty(given.shape, dtype=given.dtype, device=device) for given in (images, *targets)
+            )
             self._soft = torch.empty(len(images), self._model.space.num_classes, device=device)
         for kept, given in zip((self._images, *self._targets), (images, *targets), strict=True):
             kept.copy_(given, non_blocking=True)
 
-    def _answer(self, teacher: Ask) -> None:
-        with self._autocast():
-            self._soft.copy_(teacher(self._images))
+    def _of_all_images(self, losses: Tensor) -> Tensor:
+        return losses
 
-    def _pass(self, architecture: Architecture, taught: bool, teaches: bool) -> None:
-        soft = self._soft if taught else None
-        cost, outputs = one_pass(
-            self._model,
-            architecture,
-            self._dataset.input(self._images, architecture.resolution, self._layout),
-            lambda out: self._task.loss(out, self._targets, architecture.resolution, soft),
-            self._autocast,
-            Tensor.backward,
-        )
-        self._loss.copy_(cost)
-        if teaches:
-            assert isinstance(outputs, Tensor)
-            self._soft.copy_(outputs.detach())
+    def _keep_loss(self, loss: Tensor) -> None:
+        self._loss.copy_(loss)
+
+    def _keep_soft(self, answers: Tensor) -> None:
+        self._soft.copy_(answers)
 
     @torch.no_grad()
     def _update(self) -> None:
         torch.nn.utils.clip_grad_norm_(self._parameters, self._config.gradient_clip, foreach=True)
-        self._state.optimizer.step()
-        self._state.optimizer.zero_grad(set_to_none=False)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)
         difference = torch._foreach_sub(self._parameters, self._averages)
         torch._foreach_mul_(difference, self._share)
         torch._foreach_add_(self._averages, difference)
@@ -189,7 +127,7 @@ def cuda_graphs() -> Record:
         collects = gc.isenabled()
         gc.disable()  # what a collection frees on the device would be recorded, too
         try:
-            # The thread that pins batches goes on meanwhile.
+            # Other threads may go on meanwhile.
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 work()

@@ -1,44 +1,15 @@
-"""The loss of one subnet on one batch, and its gradients."""
+"""The loss of one subnet on one batch."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork
 from hwnas.training.config import TrainingConfig
 
 Outputs = Tensor | tuple[Tensor, ...]
 """Of a network: one tensor, or several."""
-Ask = Callable[[Tensor], Tensor]
-"""From images to a teacher's logits [n, classes]."""
-
-
-def one_pass(
-    supernet: ElasticNetwork,
-    architecture: Architecture,
-    images: Tensor,
-    loss: Callable[[Outputs], Tensor],
-    autocast: Callable[[], AbstractContextManager[None]],
-    backpropagate: Callable[[Tensor], None],
-) -> tuple[Tensor, Outputs]:
-    """Add the gradients of one subnet on one batch; returns its loss, on the device, and its outputs.
-
-    Args:
-        images: [n, 3, r, r], normalised.
-        loss: of a network's outputs.
-        autocast, backpropagate: as the accelerator does them.
-    """
-    with autocast():
-        outputs = supernet(images, architecture)
-    cost = loss(outputs)
-    backpropagate(cost)
-    return cost.detach(), outputs
 
 
 def classification_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:

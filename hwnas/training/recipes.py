@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -66,9 +66,15 @@ def _random(phase: Phase, config: TrainingConfig, step: int, rng: np.random.Gene
     """Those of a step, or some of the pool of the ``pool_steps`` steps that it belongs to."""
     if not config.subnet_pool:
         return phase.draw(rng, config.random_subnets)
-    pool = phase.draw(np.random.default_rng((config.seed, step // config.pool_steps, _POOL)), config.subnet_pool)
+    pool = _pool(phase, config.subnet_pool, (config.seed, step // config.pool_steps))
     chosen = rng.choice(len(pool), min(config.random_subnets, len(pool)), replace=False)
     return [pool[index] for index in chosen]
+
+
+@lru_cache(maxsize=4)
+def _pool(phase: Phase, size: int, seed: tuple[int, int]) -> list[Architecture]:
+    """Kept, for it serves many steps."""
+    return phase.draw(np.random.default_rng((*seed, _POOL)), size)
 
 
 _POOL = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +25,30 @@ _IMAGENET = (1000, "n01440764", "n15075141")
 """Number of classes, the first and the last, by their WordNet numbers, which ascend."""
 
 
+class Ask(Protocol):
+    """Who gives the answers that others learn from: logits [n, classes] of images [n, 1 or 3, h, w] between 0 and 1."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether all it does is done on the device, so that a recording of it answers as it does."""
+
+    @property
+    def held_out_top1(self) -> float | None:
+        """In 0..1, of a network whose classifier was fitted (:mod:`hwnas.training.probe`)."""
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Teacher:
-    """A network with the resolution and the normalisation of its input.
-
-    ``held_out_top1``: in 0..1, of one whose classifier was fitted (:mod:`hwnas.training.probe`).
-    """
+    """A network with the resolution and the normalisation of its input; see :class:`Ask`."""
 
     network: nn.Module
     resolution: int
     mean: Triple
     std: Triple
     held_out_top1: float | None = None
+    replayable: ClassVar[bool] = True
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -35,15 +35,14 @@ from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.graphs import Record, ReplayedStep, cuda_graphs, own_stream
 from hwnas.training.history import extend_history, restart_history
 from hwnas.training.layout import layout_for
-from hwnas.training.losses import Ask
 from hwnas.training.optimization import make_optimizer, phase_rate
 from hwnas.training.probe import Probe, external_teacher
 from hwnas.training.processes import share_batch_norms
 from hwnas.training.recipes import Phase, phases, subnets
 from hwnas.training.state import STATE_FILE, Progress, State, read_progress
-from hwnas.training.step import EagerStep, Step
+from hwnas.training.step import EagerStep, Run, Step
 from hwnas.training.tasks import task_of
-from hwnas.training.teachers import Teacher
+from hwnas.training.teachers import Ask, Teacher
 from hwnas.training.tensor_file import weights_digest
 
 METRICS_STEPS = 50
@@ -241,17 +240,15 @@ class Trainer:
         return default_workers(self.accelerator.device, here, self.config.batch_size // processes * image_bytes)
 
     def _make_step(self) -> Step:
-        state, task, dataset, config = self.state, self.task, self.dataset, self.config
+        run = Run(self.state, self.task, self.dataset, self.config)
         if self._record_steps is not None:
-            return ReplayedStep(state, task, dataset, config, self.accelerator.autocast, self._record_steps)
-        return EagerStep(state, task, dataset, config, self.accelerator, self.optimizer)
+            return ReplayedStep(run, self.accelerator.autocast, self._record_steps)
+        return EagerStep(run, self.accelerator, self.optimizer)
 
     def _can_replay(self) -> bool:
         """Whether CUDA graphs do a step: nothing in it waits for the CPU."""
-        alone = self.accelerator.num_processes == 1
-        return (
-            self.accelerator.device.type == "cuda" and alone and self.config.precision != "fp16" and self.task.distils
-        )
+        alone_on_gpu = self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1
+        return alone_on_gpu and self.config.precision != "fp16" and self.task.distils
 
     def _begin(self, phase: Phase) -> None:
         """Keep the full network if it is to teach; sort channels: what belongs to the old order starts anew."""
@@ -292,7 +289,7 @@ class Trainer:
 
     def _of_teacher(self) -> dict[str, float]:
         """How good the teacher is, where it was fitted and that is known."""
-        top1 = getattr(self.teacher, "held_out_top1", None)
+        top1 = None if self.teacher is None else self.teacher.held_out_top1
         return {} if top1 is None or math.isnan(top1) else {"held_out_top1_teacher": top1}
 
     # --- files --------------------------------------------------------------------------------------------
