@@ -51,7 +51,7 @@ class Bench:
         self.dataset: Dataset = load_dataset(data or self.record.dataset.name, root=root)
         self.space: Space = get_space(self.record.space, self.dataset.num_classes)
         self.supernet: ElasticNetwork = open_supernet(directory, self.space, self.dataset)
-        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        self.device = this_device()
 
     @property
     def passes(self) -> float:
@@ -100,6 +100,11 @@ class Bench:
     def test_top1(self, network: ElasticNetwork, architecture: Architecture) -> float:
         """In 0..1; to be read once, when nothing is left to choose."""
         return validation_top1(network, architecture, judged_by_test(self.dataset), self.device)
+
+
+def this_device() -> torch.device:
+    """What trainings are done on here."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def image_passes(config: TrainingConfig) -> float:

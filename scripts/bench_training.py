@@ -45,8 +45,6 @@ from hwnas.training.optimization import make_optimizer
 
 SPACE, NETWORK = "mobilenet_v3/imagenet-w1.0", "ofa_mbv3_d234_e346_k357_w1.0"
 ARITHMETIC = ("conv", "mm", "batch_norm")
-
-
 WARM_UP = 3
 """Rounds: the first loads kernels, the second records."""
 
@@ -54,67 +52,73 @@ WARM_UP = 3
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
     if not arguments.returned_memory:
         keep_freed_memory()
     with own_stream(torch.device(arguments.device)):
-        show(measured(arguments), arguments)
+        peers = Peers(arguments)
+        rng = np.random.default_rng(arguments.seed)
+        drawn = peers.space.decode(peers.space.sample(rng, arguments.subnets))
+        show([row(peers, architecture, arguments) for architecture in drawn], arguments)
 
 
-def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each subnet."""
-    device = torch.device(arguments.device)
-    on_gpu = device.type == "cuda"
-    torch.manual_seed(0)
-    space = get_space(SPACE, arguments.classes)
-    config = TrainingConfig()
-    theirs = published(NETWORK, n_classes=arguments.classes, dropout_rate=0).train().to(device)
-    their_optimizer = torch.optim.SGD(
-        theirs.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay, nesterov=True
-    )
-    ours = ElasticNetwork(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    our_optimizer = make_optimizer(ours, config, replayed=on_gpu)
-    if on_gpu:
-        for parameter in ours.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-    images = torch.randn(arguments.batch, 3, arguments.pixels, arguments.pixels, device=device)
-    labels = torch.arange(arguments.batch, device=device) % arguments.classes
-    drawn = space.decode(space.sample(np.random.default_rng(arguments.seed), arguments.subnets))
-    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
-    rows = []
-    for architecture in drawn:
+class Peers:
+    """Both networks, their optimizers and the batch that both learn from."""
 
-        def their_step(architecture: Architecture = architecture) -> None:
-            activate(theirs, space, architecture)
-            with autocast():
-                logits = theirs(images)
-            step(logits, labels, their_optimizer, to_none=True)
-
-        def eager_step(architecture: Architecture = architecture) -> None:
-            with autocast():
-                logits = ours(images.contiguous(memory_format=torch.channels_last), architecture)
-            step(logits, labels, our_optimizer, to_none=not on_gpu)
-
-        steps = [their_step, eager_step]
-        if on_gpu:
-            recordings = Recordings(cuda_graphs(), kept=1)
-            steps.append(partial(recordings.run, architecture.id, eager_step))
-        ofa_seconds, eager_seconds, *replayed = fastest(steps, arguments.rounds, device)
-        hwnas_seconds = replayed[0] if replayed else eager_seconds
-        compiled = {}
-        if arguments.compile:
-            compiled = compiling(ours, architecture, images, labels, our_optimizer, eager_step, arguments, device)
-        rows.append(
-            {
-                "subnet": architecture.id,
-                "ofa_images_per_second": arguments.batch / ofa_seconds,
-                "hwnas_images_per_second": arguments.batch / hwnas_seconds,
-                "speedup": ofa_seconds / hwnas_seconds,
-                "eager": ofa_seconds / eager_seconds,
-                "arithmetic": arithmetic(eager_step, device),
-                **compiled,
-            }
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.device = device = torch.device(arguments.device)
+        self.on_gpu = device.type == "cuda"
+        self.space = get_space(SPACE, arguments.classes)
+        config = TrainingConfig()
+        self.theirs = published(NETWORK, n_classes=arguments.classes, dropout_rate=0).train().to(device)
+        self.their_optimizer = torch.optim.SGD(
+            self.theirs.parameters(),
+            config.learning_rate,
+            config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=True,
         )
-    return rows
+        self.ours = ElasticNetwork(self.space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.our_optimizer = make_optimizer(self.ours, config, replayed=self.on_gpu)
+        if self.on_gpu:
+            for parameter in self.ours.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+        self.images = torch.randn(arguments.batch, 3, arguments.pixels, arguments.pixels, device=device)
+        self.labels = torch.arange(arguments.batch, device=device) % arguments.classes
+        self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
+
+    def their_step(self, architecture: Architecture) -> None:
+        activate(self.theirs, self.space, architecture)
+        with self.autocast():
+            logits = self.theirs(self.images)
+        step(logits, self.labels, self.their_optimizer, to_none=True)
+
+    def our_step(self, architecture: Architecture) -> None:
+        self.our_step_by(lambda images: self.ours(images, architecture))
+
+    def our_step_by(self, forward: Callable[[Tensor], Tensor]) -> None:
+        with self.autocast():
+            logits = forward(self.images.contiguous(memory_format=torch.channels_last))
+        step(logits, self.labels, self.our_optimizer, to_none=not self.on_gpu)
+
+
+def row(peers: Peers, architecture: Architecture, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One subnet's figures."""
+    eager_step = partial(peers.our_step, architecture)
+    steps = [partial(peers.their_step, architecture), eager_step]
+    if peers.on_gpu:
+        steps.append(partial(Recordings(cuda_graphs(), kept=1).run, architecture.id, eager_step))
+    ofa_seconds, eager_seconds, *replayed = fastest(steps, arguments.rounds, peers.device)
+    hwnas_seconds = replayed[0] if replayed else eager_seconds
+    return {
+        "subnet": architecture.id,
+        "ofa_images_per_second": arguments.batch / ofa_seconds,
+        "hwnas_images_per_second": arguments.batch / hwnas_seconds,
+        "speedup": ofa_seconds / hwnas_seconds,
+        "eager": ofa_seconds / eager_seconds,
+        "arithmetic": arithmetic(eager_step, peers.device),
+        **(compiling(peers, architecture, eager_step, arguments) if arguments.compile else {}),
+    }
 
 
 def parse() -> argparse.Namespace:
@@ -154,30 +158,15 @@ def fastest(steps: list[Callable[[], None]], rounds: int, device: torch.device) 
 
 
 def compiling(
-    network: ElasticNetwork,
-    architecture: Architecture,
-    images: Tensor,
-    labels: Tensor,
-    optimizer: torch.optim.Optimizer,
-    eager_step: Callable[[], None],
-    arguments: argparse.Namespace,
-    device: torch.device,
+    peers: Peers, architecture: Architecture, eager_step: Callable[[], None], arguments: argparse.Namespace
 ) -> dict[str, float]:
     """What a subnet compiled for its shapes gains over the same eagerly, both in turn."""
-    forward = torch.compile(lambda x: network(x, architecture), dynamic=False, mode=arguments.compile)
-
-    def compiled_step() -> None:
-        step(
-            forward(images.contiguous(memory_format=torch.channels_last)),
-            labels,
-            optimizer,
-            to_none=device.type != "cuda",
-        )
-
+    forward = torch.compile(lambda x: peers.ours(x, architecture), dynamic=False, mode=arguments.compile)
+    compiled_step = partial(peers.our_step_by, forward)
     begun = time.perf_counter()
     compiled_step()
     seconds = time.perf_counter() - begun
-    eager, compiled = fastest([eager_step, compiled_step], arguments.rounds, device)
+    eager, compiled = fastest([eager_step, compiled_step], arguments.rounds, peers.device)
     return {"compiling_seconds": seconds - compiled, "compiled_speedup": eager / compiled}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from alone import this_device
 from torch import Tensor
 
 from hwnas.errors import DivergedError
@@ -145,7 +146,7 @@ def go_on(family: Sequence[Training], deadline: float, progress: Progress) -> No
     """
     if not family:
         return
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = this_device()
     keep_freed_memory()
     with own_stream(device), memory_explained(family[0].config, processes=1):
         members = _members(family, device, progress)
