@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-VERSION = 1
+VERSION = 2
 CHUNK_BYTES = 4 << 20
 """Largest piece of a blob or of an array in one message, before base64."""
 MAX_LINE_BYTES = 64 << 20

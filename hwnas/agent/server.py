@@ -20,7 +20,7 @@ from .board import describe_board
 from .canary import CANARY_SHA256, canary_model, canary_sha256
 from .engines import EngineStore
 from .fingerprint import probe
-from .inference import infer
+from .inference import infer_outputs
 from .knobs import MeasuringProtocol
 from .measuring import Canary, Measurement, learn_fast_state, prepared_canary, seeded_inputs, timer_overhead_ns
 from .mlperf import run_scenario
@@ -243,8 +243,12 @@ class Agent:
         return {"restored": self._settings.restore() + self._settings.restore_left(ENDS_WITHIN_S)}
 
     def _infer(self, fields: Fields) -> Message:
-        engine = self._engines.open(fields.text("engine"))
-        return {"output": arrays.pack(infer(engine, arrays.unpack(fields.record("input"))))}
+        """The outputs that are named."""
+        engine, names = self._engines.open(fields.text("engine")), fields.items("outputs")
+        if not names or not all(isinstance(name, str) for name in names):
+            raise AgentError(ErrorKind.BAD_REQUEST, "field 'outputs' must be names of outputs")
+        found = infer_outputs(engine, arrays.unpack(fields.record("input")), names)
+        return {"outputs": {name: arrays.pack(array) for name, array in found.items()}}
 
     def _peak_memory(self, fields: Fields) -> Message:
         identity = fields.text("engine")

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from hwnas.devices.board import BoardRecord
 from hwnas.devices.dialogue import SHORT_S, Dialogue, Reply
 from hwnas.devices.errors import AgentLostError, RefusedError, TooHotError
 from hwnas.devices.fingerprint import Fingerprint
+from hwnas.devices.inference import inferred
 from hwnas.devices.local import LocalConnection
 from hwnas.devices.measurement import Measurement
 from hwnas.devices.records import Built, CompileOptions, Engine, MeasureOptions, PeakMemory
@@ -29,7 +29,7 @@ from hwnas.devices.scenario import ScenarioResult, patience_s
 from hwnas.devices.settings import ChangedSettings, DeviceSettings
 from hwnas.devices.target import Ssh, Target
 from hwnas.errors import DeviceError, UserError
-from hwnas.progress import Progress, Silent, unheard
+from hwnas.progress import Progress, unheard
 from hwnas.questions import answering
 
 if TYPE_CHECKING:
@@ -300,42 +300,18 @@ class Device:
     def infer(
         self, engine: Engine, images: NDArray[Any], progress: Progress | None = None, timeout_s: float = 600.0
     ) -> NDArray[Any]:
-        """The engine's first output [N, ...] for ``images`` [N, ...], which pass through its static batch in turn.
+        """The engine's first output [N, ...]; arguments as of :meth:`infer_all`."""
+        first = engine.outputs[0]
+        return inferred(self._request, engine, [first], images, progress, timeout_s)[first.name]
 
-        ``timeout_s`` is for each piece of a few MiB.
+    def infer_all(
+        self, engine: Engine, images: NDArray[Any], progress: Progress | None = None, timeout_s: float = 600.0
+    ) -> dict[str, NDArray[Any]]:
+        """The engine's outputs by name, each [N, ...], for ``images`` [N, ...].
+
+        They pass through the static batch in turn; ``timeout_s`` is for each piece of a few MiB.
         """
-        import numpy as np
-
-        from hwnas.agent import arrays
-
-        def output(reply: Reply, images: int) -> NDArray[Any]:
-            array = arrays.unpack(Fields(reply).record("output"))
-            expected = engine.outputs[0]
-            if array.shape != (images, *expected.shape[1:]) or array.dtype != expected.dtype:
-                raise ValueError("another output than the engine has")
-            return array
-
-        progress = progress or Silent()
-        batch = engine.inputs[0].shape[0]
-        fitting = protocol.CHUNK_BYTES // max(engine.inputs[0].nbytes, engine.outputs[0].nbytes)
-        piece = max(1, fitting) * batch
-        progress.start("inference on the device", len(images), unit="images")
-        outputs = []
-        for first in range(0, max(1, len(images)), piece):
-            part = images[first : first + piece]
-            outputs.append(
-                self._request(
-                    "infer",
-                    "running an engine",
-                    timeout_s,
-                    partial(output, images=len(part)),
-                    engine=engine.id,
-                    input=arrays.pack(part),
-                )
-            )
-            progress.advance(min(piece, len(images) - first))
-        progress.finish()
-        return np.concatenate(outputs)
+        return inferred(self._request, engine, engine.outputs, images, progress, timeout_s)
 
     def peak_memory(self, engine: Engine, timeout_s: float = 600.0) -> PeakMemory:
         """Peak resident memory of a fresh process on the device that loads and runs the engine.

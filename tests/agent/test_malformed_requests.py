@@ -86,7 +86,11 @@ def requests(engine: str) -> list[dict[str, Any]]:
         "time-loading": {"engine": engine},
         "learn-fast-state": {**COMPILING, "seconds": 1e-3, "canary": "small"},
         "scenario": {"engine": engine, "knobs": {**scenario, "distinct_samples": 1, "generator": "hwnas"}},
-        "infer": {"engine": engine, "input": arrays.pack(np.zeros((2, 3, 4, 4), np.float32))},
+        "infer": {
+            "engine": engine,
+            "input": arrays.pack(np.zeros((2, 3, 4, 4), np.float32)),
+            "outputs": ["logits"],
+        },
         "peak-memory": {"engine": NO_ENGINE},
         "release": {"engine": NO_ENGINE, "sha256": hashlib.sha256(b"another").hexdigest()},
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hwnas.agent import protocol
 from hwnas.agent.canary import canary_onnx
 from hwnas.agent.protocol import ErrorKind
 
@@ -117,7 +118,7 @@ def test_chatter_of_native_code_goes_to_stderr(agents: list[Running], tmp_path: 
         "sys.exit(server.main(sys.argv[1:]))\n"
     )
     agent = start(agents, tmp_path / "home", script=chatty)
-    assert agent.result("hello")["protocol"] == 1
+    assert agent.result("hello")["protocol"] == protocol.VERSION
     _, words = agent.process.communicate(timeout=ENDS_WITHIN_S)
     assert b"native noise" in words
     assert b"python noise" in words

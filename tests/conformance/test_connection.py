@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from hwnas.agent import protocol
 from hwnas.devices import AgentLostError, AgentProcess, AgentTimeoutError, Connection
 from hwnas.devices.device import CONNECTIONS
 from hwnas.devices.local import LocalConnection
@@ -59,7 +60,7 @@ def test_every_registered_connection_is_tested_here() -> None:
 
 def test_a_line_is_answered_by_a_line(agent: AgentProcess) -> None:
     assert agent.alive
-    assert ask(agent, "hello")["result"]["protocol"] == 1
+    assert ask(agent, "hello")["result"]["protocol"] == protocol.VERSION
     assert ask(agent, "nonsense")["ok"] is False
     assert agent.alive
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hwnas.agent import server
+from hwnas.agent import protocol, server
 from hwnas.agent.__main__ import main
 
 ANSWERS: dict[str, bytes] = {
@@ -40,7 +40,7 @@ def lie(arguments: list[str] | None = None) -> int:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         greeting = request["request"] == "hello"
-        version = 99 if fault == "version" else 1
+        version = 99 if fault == "version" else protocol.VERSION
         result: dict[str, Any] = {"protocol": version} if greeting else {"identity": {}, "context": {}}
         proper = json.dumps({"id": request["id"], "ok": True, "result": result}).encode() + b"\n"
         if fault == "flood":

@@ -66,6 +66,27 @@ def classifier(weight: NDArray[np.float32], batch: int = 1, side: int = 8) -> by
     return content
 
 
+def two_outputs(batch: int = 1, side: int = 8, shared: str = "") -> bytes:
+    """What doubles and what averages; or, with the name of one, averages over the batch."""
+    nodes = [helper.make_node("Add", ["image", "image"], ["doubled"])]
+    shape = [batch, 3, side, side]
+    if shared:
+        nodes.append(helper.make_node("ReduceMean", ["image"], [shared], axes=[0]))
+        second = helper.make_tensor_value_info(shared, TensorProto.FLOAT, [1, *shape[1:]])
+    else:
+        nodes.append(helper.make_node("GlobalAveragePool", ["image"], ["pooled"]))
+        second = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [batch, 3, 1, 1])
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("doubled", TensorProto.FLOAT, shape), second],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def test_the_fingerprint_tells_configurations_apart(device: Device) -> None:
     one, two = (device.fingerprint(CompileOptions(threads=threads)) for threads in (1, 2))
     assert one.identity8 != two.identity8
@@ -140,6 +161,33 @@ def test_images_beyond_one_message_pass_in_pieces(device: Device) -> None:
     logits = device.infer(device.compile(classifier(weight, side=side)), images, Steps())
     assert len(steps) == 3
     np.testing.assert_allclose(logits, images.mean((2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 5), (4, 6), (4, 0)])
+def test_inference_gives_every_output_by_its_name(device: Device, batch: int, count: int) -> None:
+    images = np.random.default_rng(1).standard_normal((count, 3, 8, 8)).astype(np.float32)
+    engine = device.compile(two_outputs(batch))
+    found = device.infer_all(engine, images)
+    assert list(found) == [tensor.name for tensor in engine.outputs] == ["doubled", "pooled"]
+    np.testing.assert_allclose(found["doubled"], 2 * images, rtol=1e-6)
+    np.testing.assert_allclose(found["pooled"], images.mean((2, 3), keepdims=True), atol=1e-6)
+    np.testing.assert_array_equal(device.infer(engine, images), found["doubled"])
+
+
+def test_several_outputs_pass_in_pieces_that_fit_a_message(device: Device) -> None:
+    side = 64
+    count = CHUNK_BYTES // (3 * side * side * 4) + 1
+    images = np.random.default_rng(0).standard_normal((count, 3, side, side)).astype(np.float32)
+    found = device.infer_all(device.compile(two_outputs(side=side)), images)
+    np.testing.assert_allclose(found["doubled"], 2 * images, rtol=1e-6)
+
+
+def test_an_output_that_is_not_of_the_batch_is_refused(device: Device) -> None:
+    engine = device.compile(two_outputs(batch=4, shared="mean"))
+    images = np.ones((4, 3, 8, 8), np.float32)
+    assert device.infer(engine, images).shape == (4, 3, 8, 8)  # the first one is
+    with pytest.raises(RefusedError, match=r"output 'mean' is \[1, 3, 8, 8\], not one of 4 for each batch"):
+        device.infer_all(engine, images)
 
 
 def test_images_of_another_shape_are_refused(device: Device) -> None:
