@@ -11,6 +11,8 @@ from hwnas.cli.bench_like import LikeOptions, measure_like, with_trtexec_options
 from hwnas.cli.console import JsonOption, bars, command, milliseconds, out, percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from hwnas.classification import Classification
+    from hwnas.detection.scores import DetectionScores
     from hwnas.export import BenchmarkResult
 
 
@@ -72,12 +74,12 @@ def bench(
 
 
 def _one(model: Path, target: str, data: str | None, data_root: Path | None, json: bool) -> None:
-    from hwnas.data import load_dataset
     from hwnas.devices import load_target, open_device
     from hwnas.export import benchmark, input_resolution
+    from hwnas.pipeline.model_data import load_for_model
 
-    dataset = None if data is None else load_dataset(data, root=data_root)
-    with open_device(load_target(target)) as device, bars() as progress:
+    with bars() as progress, open_device(load_target(target)) as device:
+        dataset = None if data is None else load_for_model(model, data, root=data_root, progress=progress)
         result = benchmark(
             device,
             model.stem,
@@ -107,16 +109,29 @@ def _print(title: str, result: BenchmarkResult) -> None:
     ]
     print_table(title, ["", "p50", "p90", "p99", "images", "samples"], rows)
     accuracy = percent(result.top1) if result.top1 is not None else f"not measured ({result.top1_missing})"
+    metric = "Top-1" if result.metric == "top-1" else result.metric
     out.print(
-        f"Top-1 on the test split: {accuracy}; build {result.build_s:.2f} s; ONNX {result.onnx_bytes / 2**20:.2f} MiB; "
-        f"peak memory {result.peak_memory_mib:.0f} MiB, {result.engine_memory_mib:.0f} of them the engine's.",
+        f"{metric} on the test split: {accuracy}; build {result.build_s:.2f} s; ONNX {result.onnx_bytes / 2**20:.2f} "
+        f"MiB; peak memory {result.peak_memory_mib:.0f} MiB, {result.engine_memory_mib:.0f} of them the engine's.",
         soft_wrap=True,
     )
     if result.classification:
-        found = result.classification
-        top5 = "" if found.top5 is None else f"Top-5 {percent(found.top5)}; "
-        out.print(
-            f"{top5}macro averages of precision {percent(found.precision)}, recall {percent(found.recall)}, "
-            f"F1 {percent(found.f1)}; calibration error {percent(found.calibration_error)}.",
-            soft_wrap=True,
-        )
+        out.print(_classified(result.classification), soft_wrap=True)
+    if result.detection:
+        out.print(_detected(result.detection), soft_wrap=True)
+
+
+def _classified(found: Classification) -> str:
+    top5 = "" if found.top5 is None else f"Top-5 {percent(found.top5)}; "
+    return (
+        f"{top5}macro averages of precision {percent(found.precision)}, recall {percent(found.recall)}, "
+        f"F1 {percent(found.f1)}; calibration error {percent(found.calibration_error)}."
+    )
+
+
+def _detected(found: DetectionScores) -> str:
+    return (
+        f"At overlap 0.5 {percent(found.map50)}, at 0.75 {percent(found.map75)}; of small objects "
+        f"{percent(found.small)}, medium {percent(found.medium)}, large {percent(found.large)}; "
+        f"recall {percent(found.recall)}."
+    )

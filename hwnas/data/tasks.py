@@ -45,12 +45,34 @@ def load_for(
     Raises:
         UserError: it is for another task, or cannot be opened.
     """
-    path = Path(source).expanduser()
     if space.task == "detection":
-        if root is not None or download:
-            raise UserError("A detection data set is a folder; leave out the data root and the download.")
-        return load_detection(path, most=space.resolutions[-1], progress=progress)
-    if is_coco(path):
+        return _load_boxes(source, space.resolutions[-1], root, download, progress)
+    if is_coco(Path(source).expanduser()):
         detectors = f"{space.family}{SUFFIX}/{space.preset}"
         raise UserError(f"{source} holds pictures with boxes; use the space of a detector, such as {detectors}.")
     return load_dataset(source, root=root, download=download, progress=progress)
+
+
+def load_any(
+    source: str | Path, most: int, *, root: Path | None = None, progress: Progress | None = None
+) -> AnyDataset:
+    """Open a data set of whichever task it is for.
+
+    Args:
+        source, root: as of :func:`hwnas.data.load_dataset`, or a detection data set's folder.
+        most: pixels of the side that pictures with boxes are stored with at most.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    if is_coco(Path(source).expanduser()):
+        return _load_boxes(source, most, root, False, progress)
+    return load_dataset(source, root=root, progress=progress)
+
+
+def _load_boxes(
+    source: str | Path, most: int, root: Path | None, download: bool, progress: Progress | None
+) -> DetectionDataset:
+    if root is not None or download:
+        raise UserError("A detection data set is a folder; leave out the data root and the download.")
+    return load_detection(Path(source).expanduser(), most=most, progress=progress)

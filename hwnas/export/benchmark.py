@@ -8,23 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-import torch
 from pydantic import model_validator
 
 from hwnas.classification import Classification
-from hwnas.data import Dataset, to_input
+from hwnas.data.detection import DetectionDataset
+from hwnas.data.tasks import AnyDataset
+from hwnas.detection.scores import DetectionScores
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, HwnasError, UserError
-from hwnas.export.classes import require_classes
 from hwnas.export.engine_figures import EngineFigures, Timing, all_ns, gated_ns
+from hwnas.export.engine_scores import classification, detection, metric_of, require_fit
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
-from hwnas.supernet.metrics import ClassificationMeter
+from hwnas.spaces.space import Metric
 
 P99_SAMPLES = 662
 """Fewest samples that state a p99 (MLPerf's early-stopping rule, see :mod:`hwnas.agent.judging`)."""
-IMAGES_AT_ONCE = 500
 
 
 class BenchmarkResult(EngineFigures, Document):
@@ -33,9 +32,11 @@ class BenchmarkResult(EngineFigures, Document):
     Attributes:
         resolution: side of its images in pixels.
         identity8: of the device's fingerprint at the time.
-        top1: share of ``top1_images`` test images that the compiled engine classifies rightly, or None for the reason
-            in ``top1_missing``.
-        classification: everything else that these answers tell; None where ``top1`` is, and in older files.
+        metric: what ``top1`` is.
+        top1: share of ``top1_images`` test images that the compiled engine classifies rightly, or the mean average
+            precision of a detector's engine on them; None for the reason in ``top1_missing``.
+        classification, detection: everything else that these answers tell, of the one or the other task; None where
+            ``top1`` is, and in older files.
         fast_state_ms: of the canary, by which ``gated`` was judged; None if nothing was gated.
     """
 
@@ -45,7 +46,9 @@ class BenchmarkResult(EngineFigures, Document):
     top1_images: int
     top1_missing: str | None
     fast_state_ms: float | None
+    metric: Metric = "top-1"
     classification: Classification | None = None
+    detection: DetectionScores | None = None
 
     def judged(self, fast_state_ms: float) -> BenchmarkResult:
         """The same samples judged by another fast state; figures that are compared are judged by the same."""
@@ -80,7 +83,7 @@ def benchmark(
     device: Device,
     name: str,
     model_path: Path,
-    dataset: Dataset | None,
+    dataset: AnyDataset | None,
     resolution: int,
     *,
     top1_missing: str | None = None,
@@ -92,7 +95,7 @@ def benchmark(
     Args:
         device: where.
         name: what reports call the model.
-        model_path: ONNX, static input [b, 3, resolution, resolution], logits [b, classes].
+        model_path: ONNX, static input [b, 3, resolution, resolution], logits [b, classes] or a detector's outputs.
         dataset: whose test split the accuracy is of; None for a network that is not trained.
         top1_missing: with no data set, why there is no accuracy.
         progress: told of samples, then of images.
@@ -100,8 +103,8 @@ def benchmark(
     Raises:
         ValueError: neither ``dataset`` nor ``top1_missing`` is given, or both are.
         BadFileError: there is no such model.
-        UserError: the model's input or number of classes does not fit, or it is no classifier.
-        DeviceError: the device failed, refused the model, or gave logits that are not finite.
+        UserError: the model's input or number of classes does not fit, or it is for another task than the data set.
+        DeviceError: the device failed, refused the model, or gave answers that are not finite.
     """
     if (dataset is None) == (top1_missing is None):
         raise ValueError("a benchmark takes either a data set or the reason why accuracy is not measured")
@@ -113,16 +116,23 @@ def benchmark(
         _check_fit(engine, model_path, resolution, dataset)
         measurements = _time(device, engine, name, options, progress)
         figures = EngineFigures.of(device, name, len(content), engine, measurements)
-        answers = None if dataset is None else _classification(device, engine, name, dataset, resolution, progress)
+        classified, detected = None, None
+        if isinstance(dataset, DetectionDataset):
+            detected = detection(device, engine, name, dataset, resolution, progress)
+        elif dataset is not None:
+            classified = classification(device, engine, name, dataset, resolution, progress)
+        scored = classified or detected
         return BenchmarkResult(
             **dict(figures),
             resolution=resolution,
             identity8=fingerprint.identity8,
-            top1=answers.top1 if answers else None,
-            top1_images=answers.images if answers else 0,
+            metric=metric_of(engine),
+            top1=classified.top1 if classified else detected.map if detected else None,
+            top1_images=scored.images if scored else 0,
             top1_missing=top1_missing,
             fast_state_ms=measurements[-1].fast_state_ms,
-            classification=answers,
+            classification=classified,
+            detection=detected,
         )
 
 
@@ -140,14 +150,14 @@ def compiled(device: Device, content: bytes, options: CompileOptions) -> Iterato
     device.release(engine)
 
 
-def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: Dataset | None) -> None:
+def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: AnyDataset | None) -> None:
     shape = engine.inputs[0].shape
     if shape[1:] != (3, resolution, resolution):
         raise UserError(
             f"Model {model_path} takes {list(shape[1:])}, not images of {resolution} pixels; export it again."
         )
     if dataset is not None:
-        require_classes(f"Model {model_path}", [output.shape for output in engine.outputs], dataset)
+        require_fit(engine, f"Model {model_path}", dataset)
 
 
 def _time(
@@ -176,25 +186,3 @@ def _time(
         progress.advance(min(counted, wanted) - min(before, wanted))
     progress.finish()
     return measurements
-
-
-def _classification(
-    device: Device, engine: Engine, name: str, dataset: Dataset, resolution: int, progress: Progress
-) -> Classification:
-    """How the compiled engine classifies the test split."""
-    test = dataset.test
-    meter = ClassificationMeter(dataset.class_names)
-    progress.start(f"accuracy of {name}", len(test), unit="images")
-    pieces = (torch.split(tensor, IMAGES_AT_ONCE) for tensor in (test.pixels, test.labels))
-    for pixels, labels in zip(*pieces, strict=True):
-        images = to_input(pixels, resolution, dataset.mean, dataset.std)
-        logits = device.infer(engine, images.numpy())
-        if not np.isfinite(logits).all():
-            raise DeviceError(
-                f"the engine of {name} on '{device.target.name}' gives logits that are not finite; its precision "
-                f"({engine.options.precision}) does not suit the network."
-            )
-        meter.update(torch.from_numpy(logits), labels)
-        progress.advance(len(labels))
-    progress.finish()
-    return meter.result("test")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Literal
 
 import onnx.parser
 import torch
@@ -14,12 +13,12 @@ from torch import Tensor, nn
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.boxes import decode
+from hwnas.detection.forms import Form
 from hwnas.detection.suppression import Suppression
 from hwnas.export.errors import ExportError
 from hwnas.graphs import IR_VERSION, OPSET
 
-Detections = Literal["maps", "boxes", "nms"]
-"""What a model gives: the network's own feature maps, decoded boxes, or what is left of these after NMS."""
+Detections = Form
 
 
 def with_detections(model: ModelProto, form: Detections, rule: Suppression | None = None) -> ModelProto:
@@ -143,6 +142,7 @@ def _suppression(count: int, classes: int, rule: Suppression) -> ModelProto:
 def _appended(model: ModelProto, further: ModelProto, stage: str) -> ModelProto:
     """A model whose outputs, in their order, are the further one's inputs; ``stage`` tells inner names apart."""
     further.ir_version = model.ir_version
+    del further.graph.value_info[:]  # that of an output would have the output renamed, too
     inner = compose.add_prefix(further, f"{stage}.", rename_inputs=False, rename_outputs=False)
     wires = [(one.name, other.name) for one, other in zip(model.graph.output, inner.graph.input, strict=True)]
     merged: ModelProto = compose.merge_models(model, inner, io_map=wires, producer_name=model.producer_name)

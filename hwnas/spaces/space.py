@@ -26,6 +26,7 @@ Genomes = npt.NDArray[np.int8]
 INACTIVE = -1
 NORM_EPS = 1e-5
 Task = Literal["classification", "detection"]
+Metric = Literal["top-1", "mAP"]
 Reads = Callable[[Mapping[str, int]], Sequence[str]]
 
 
@@ -105,7 +106,7 @@ class Space:
         return f"{self.family}/{self.preset}"
 
     @property
-    def metric(self) -> str:
+    def metric(self) -> Metric:
         """What says how good a network is, as people write it."""
         return "top-1" if self.task == "classification" else "mAP"
 

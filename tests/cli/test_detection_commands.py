@@ -42,6 +42,10 @@ def test_a_detector_is_trained_and_exported_with_and_without_nms(pictures: Path,
         code, output = hwnas("export", "smallest", *space, "--supernet", run, "--out", path, "--detections", form)
         assert code == 0, output
         assert len(onnx.load(path).graph.output) == outputs
+    code, output = hwnas("bench", tmp_path / "boxes.onnx", "--data", pictures)
+    assert code == 0, output
+    assert "mAP on the test split: " in output and "At overlap 0.5 " in output
+    assert "Top-1" not in output
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.data.tasks import load_for, require_task
+from hwnas.data import Dataset
+from hwnas.data.tasks import load_any, load_for, require_task
 from hwnas.errors import UserError
 from hwnas.spaces import get_space
 from tests.rectangles import make_set, write_split
@@ -36,3 +37,11 @@ def test_data_of_another_task_is_refused_with_what_to_take(tmp_path: Path) -> No
         require_task(get_space("mobilenet_v3/small"), load_for(DETECTORS, root))
     with pytest.raises(UserError, match=r"There is no folder .*nowhere; a detection data set is a folder"):
         load_for(DETECTORS, tmp_path / "nowhere")
+
+
+def test_data_of_any_task_is_told_by_its_folder(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "set")
+    assert load_any(root, 32).train.pixels.shape[2:] == (32, 32)
+    with pytest.raises(UserError, match="leave out the data root"):
+        load_any(root, 32, root=tmp_path)
+    assert isinstance(load_any("fashion-mnist", 32), Dataset)

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from hwnas.agent.knobs import WarmUp
 from hwnas.data import Dataset, ImageSet, to_input
+from hwnas.data.detection import DetectionDataset
 from hwnas.devices import CompileOptions, Device, Measurement, MeasureOptions, load_target, open_device
 from hwnas.errors import BadFileError, DeviceError, UserError
 from hwnas.export import BenchmarkOptions, BenchmarkResult, Timing, benchmark, export_onnx
-from hwnas.export.benchmark import IMAGES_AT_ONCE
+from hwnas.export.engine_scores import IMAGES_AT_ONCE
 from hwnas.progress import Silent
 from hwnas.spaces import get_space
 from hwnas.supernet import PlainNetwork, recalibrate
@@ -149,6 +150,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_on_the_device(device: D
         benchmark(device, "x", model, three, SIDE)
     with pytest.raises(UserError, match=r"takes \[3, 24, 24\], not images of 32 pixels"):
         benchmark(device, "x", model, None, 32, top1_missing="random")
+    with pytest.raises(UserError, match="gives logits, and data set boxes holds pictures with boxes"):
+        benchmark(device, "x", model, DetectionDataset("boxes", tuple("abcd"), (0.5,) * 3, (0.5,) * 3, "0", {}), SIDE)
     with pytest.raises(BadFileError, match=r"missing\.onnx does not exist"):
         benchmark(device, "x", model.with_name("missing.onnx"), None, SIDE, top1_missing="random")
 
@@ -172,7 +175,10 @@ class FakeDevice:
         return SimpleNamespace(identity8="01234567")
 
     def compile(self, onnx: bytes, options: CompileOptions) -> Any:
-        tensors = [SimpleNamespace(shape=(1, 3, SIDE, SIDE)), SimpleNamespace(shape=(1, CLASSES))]
+        tensors = [
+            SimpleNamespace(name="image", shape=(1, 3, SIDE, SIDE)),
+            SimpleNamespace(name="logits", shape=(1, CLASSES)),
+        ]
         figures = {"size_bytes": 1, "build_s": 1.0, "load_s": 1.0, "onnx_sha256": "0" * 64}
         return SimpleNamespace(id="e", inputs=tensors[:1], outputs=tensors[1:], options=options, **figures)
 
@@ -200,8 +206,8 @@ class FakeDevice:
     def peak_memory(self, engine: Any) -> Any:
         return SimpleNamespace(peak_bytes=2**21, engine_mib=1.0)
 
-    def infer(self, engine: Any, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.full((len(images), CLASSES), self.logits, np.float32)
+    def infer_all(self, engine: Any, images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        return {"logits": np.full((len(images), CLASSES), self.logits, np.float32)}
 
     def release(self, engine: Any) -> None:
         self.released.append(engine.id)

@@ -103,6 +103,8 @@ def exported(
     assert model.parity < 1e-4
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["k"] == "v"
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["boxes", "scores", "labels"][: 2 if form == "boxes" else 3]
     outputs = session.run(None, {"input": x[:1].numpy()})
     assert [list(output.shape) for output in outputs] == [output.shape for output in session.get_outputs()]
     return [np.asarray(output) for output in outputs]
