@@ -203,6 +203,37 @@ def tiny_bundle(
     return TinyBundle(manifest, files, keys or (make_key(),))
 
 
+def tiny_detector(*keys: Ed25519PrivateKey, version: int = 1, wrong: str | None = None) -> TinyBundle:
+    """A bundle as of a detector: two outputs, each with golden answers of its own, and no labelled samples.
+
+    Args:
+        wrong: the output whose golden answers are not what the model gives.
+    """
+    images = np.random.default_rng(version).standard_normal((4, *SHAPE[1:])).astype(np.float32)
+    weights = {"boxes": _weights(version, 1)[0][:, :4], "scores": 10 * _weights(version + 1, 1)[0]}
+    files = {
+        "labels.json": canonical({"schema": 1, "labels": [f"class{number}" for number in range(CLASSES)]}),
+        "preprocessing.json": canonical({"schema": 2, "resize": {"fit": "letterbox"}}),
+        "models/m0/model.onnx": _heads(weights),
+        "models/m0/golden-inputs.npy": _npy(images),
+    }
+    record = _model_record("m0", "models/m0", {})
+    record["outputs"], golden = [], []
+    for name, matrix in weights.items():
+        outputs = images.reshape(len(images), -1) @ matrix
+        path = f"models/m0/golden-{name}.npy"
+        files[path] = _npy(outputs + np.float32(name == wrong))
+        golden.append({"values": path, "absolute": 1e-3 if name == "boxes" else 1e-2, "relative": 1e-2})
+        record["outputs"].append({"name": name, "dtype": "float32", "shape": [SHAPE[0], matrix.shape[1]]})
+    record["golden"] = {"inputs": "models/m0/golden-inputs.npy", "outputs": golden}
+    described = {
+        path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for path, content in files.items()
+    }
+    manifest = tiny_bundle(version=version, real=False).manifest
+    changes = {"schema": 2, "files": described, "models": [record], "samples": None}
+    return TinyBundle({**manifest, **changes}, files, keys or (make_key(),))
+
+
 def _model_record(model: str, directory: str, budget: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": model,
@@ -220,6 +251,26 @@ def _model_record(model: str, directory: str, budget: dict[str, Any]) -> dict[st
         "expected_ms": 0.1,
         "budget": {"statistic": "p99", "latency_ms": 1000.0, "memory_mib": 4096.0, **budget},
     }
+
+
+def _heads(weights: Mapping[str, np.ndarray]) -> bytes:
+    """A model of one layer for each output."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [helper.make_node("Flatten", ["input"], ["values"])]
+    nodes += [helper.make_node("MatMul", ["values", f"to_{name}"], [name]) for name in weights]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, SHAPE)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, (SHAPE[0], matrix.shape[1]))
+            for name, matrix in weights.items()
+        ],
+        [numpy_helper.from_array(matrix, f"to_{name}") for name, matrix in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def _npy(array: np.ndarray) -> bytes:

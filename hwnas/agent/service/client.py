@@ -7,12 +7,13 @@ import http.client
 import json
 import socket
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from ..arrays import Array
 from ..protocol import AgentError, ErrorKind
 from .address import Address, parse_address
-from .npy import read_npy, write_npy
+from .npy import CONTENT_TYPE_OF_SEVERAL, read_npz, write_npy
 from .pause import MOST_S
 from .record import find_service
 
@@ -40,10 +41,10 @@ class ServiceClient:
         status, content = self._ask("GET", "/health" + query)
         return _record(200 if status == 503 else status, content)
 
-    def infer(self, images: Array) -> Array:
-        """The answer for ``images`` [N, ...]; raises as :meth:`health`."""
-        status, content = self._ask("POST", "/infer", write_npy(images))
-        return read_npy(content) if status == 200 else _refused(status, content)
+    def infer(self, images: Array) -> Dict[str, Array]:
+        """The outputs for ``images`` [N, ...] by name; raises as :meth:`health`."""
+        status, content = self._ask("POST", "/infer", write_npy(images), {"Accept": CONTENT_TYPE_OF_SEVERAL})
+        return read_npz(content) if status == 200 else _refused(status, content)
 
     def set_budget(self, latency_ms: Optional[float]) -> Dict[str, Any]:
         """Have it keep a budget; gives what it serves then.  Raises as :meth:`health`."""
@@ -60,13 +61,15 @@ class ServiceClient:
             with contextlib.suppress(AgentError):  # a service that died meanwhile was not paused to the end
                 pause.held = not _record(*self._ask("POST", "/resume"))["expired"]
 
-    def _ask(self, method: str, path: str, body: bytes = b"") -> Tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Tuple[int, bytes]:
         record = find_service(self._root)
         if record is None:
             raise AgentError(ErrorKind.BUSY, "no service lives in %s" % self._root)
         connection = connection_to(parse_address(record["address"]), self._timeout_s)
         try:
-            connection.request(method, path, body, {"Authorization": "Bearer " + record["token"]})
+            connection.request(method, path, body, {"Authorization": "Bearer " + record["token"], **headers})
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 from ..arrays import Array
-from ..inference import infer
+from ..inference import infer_outputs
 from ..slots.slot_files import SlotFiles
 from .expected import Exclusive
 from .loading import close_models, load_models
@@ -37,9 +37,11 @@ class LoadedSlot:
             raise
         self.expected_ms = [loaded.expected.ms for loaded in self.models]
 
-    def infer(self, place: int, images: Array) -> "Future[Array]":
-        """The first output of a model for ``images`` [N, ...], to be."""
-        return self.do(lambda: infer(self.models[place].engine, images))
+    def infer(self, place: int, images: Array) -> "Future[Dict[str, Array]]":
+        """The outputs of a model for ``images`` [N, ...] by name, to be: those that its golden answers vouch for."""
+        model, engine, _ = self.models[place]
+        names = [output.name for output in model.golden.outputs]
+        return self.do(lambda: infer_outputs(engine, images, names))
 
     def do(self, job: Callable[[], T]) -> "Future[T]":
         """Have a job done behind all others."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import List, NamedTuple
 
-from ..arrays import Array
-from ..inference import agrees, infer
 from ..protocol import AgentError, ErrorKind
 from ..runtimes import Engine
 from ..slots.building import Builder, build_engines
 from ..slots.disk import Disk
+from ..slots.golden import differences
 from ..slots.manifest import Model
 from ..slots.slot_files import SlotFiles
 from .expected import Exclusive, Expected, measure_expected
@@ -49,7 +48,8 @@ def close_models(loaded: List[LoadedModel]) -> None:
 def _load(files: SlotFiles, model: Model, exclusive: Exclusive) -> LoadedModel:
     engine = files.engine(model).load()
     try:
-        batch = _require_golden(engine, files, model)
+        _require_golden(engine, files, model)
+        batch = files.array(model.golden.inputs)[: engine.inputs[0].shape[0]]
         expected = measure_expected(engine, batch, model.budget.statistic, exclusive)
     except BaseException:
         engine.close()
@@ -57,10 +57,7 @@ def _load(files: SlotFiles, model: Model, exclusive: Exclusive) -> LoadedModel:
     return LoadedModel(model, engine, expected)
 
 
-def _require_golden(engine: Engine, files: SlotFiles, model: Model) -> Array:
-    """Refuse an engine whose answers to the golden inputs are others; gives its first batch of them."""
-    golden = model.golden
-    inputs, outputs = files.array(golden.inputs), files.array(golden.outputs)
-    if not agrees(infer(engine, inputs), outputs, golden.absolute, golden.relative):
+def _require_golden(engine: Engine, files: SlotFiles, model: Model) -> None:
+    """Refuse an engine whose answers to the golden inputs are others."""
+    if not all(output.ok for output in differences(engine, files, model)):
         raise AgentError(ErrorKind.UNHEALTHY, "model %s answers its golden inputs wrongly" % model.id)
-    return inputs[: engine.inputs[0].shape[0]]

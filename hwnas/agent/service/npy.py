@@ -1,8 +1,10 @@
-"""Arrays as ``.npy``, the format that ``numpy.save`` writes; nothing is allocated that a body does not hold."""
+"""Arrays as ``.npy`` and ``.npz``, as ``numpy.save`` and ``savez`` write them; a body holds all that is allocated."""
 
 from __future__ import annotations
 
 import io
+import zipfile
+from typing import Dict, Mapping
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -10,7 +12,8 @@ from numpy.lib import format as npy_format
 from ..arrays import Array
 from ..protocol import AgentError, ErrorKind
 
-CONTENT_TYPE = "application/x-npy"
+CONTENT_TYPE, CONTENT_TYPE_OF_SEVERAL = "application/x-npy", "application/x-npz"
+_SUFFIX = ".npy"
 _LONGEST_HEADER = 4096
 _READERS = {
     (1, 0): (2, npy_format.read_array_header_1_0),
@@ -65,6 +68,21 @@ def write_npy(array: Array) -> bytes:
     """The array as a ``.npy`` file of version 1.0."""
     stream = io.BytesIO()
     npy_format.write_array(stream, array, version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def read_npz(content: bytes) -> Dict[str, Array]:
+    """The arrays of :func:`write_npz` by name."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name[: -len(_SUFFIX)]: read_npy(archive.read(name)) for name in archive.namelist()}
+
+
+def write_npz(arrays: Mapping[str, Array]) -> bytes:
+    """Arrays by name, as ``numpy.load`` reads them; ``savez`` would not take one called ``file``."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(zipfile.ZipInfo(name + _SUFFIX), write_npy(array))
     return stream.getvalue()
 
 

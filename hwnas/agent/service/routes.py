@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from .. import protocol
 from ..protocol import AgentError, ErrorKind, Fields
-from . import metrics, npy
+from . import answers, metrics, npy
 from .admission import Admission
 from .metrics import Metric, Metrics, Sample
 from .pause import MOST_S
@@ -105,12 +105,12 @@ class Routes:
         return methods[request.command]
 
     def _infer(self, request: Request) -> Reply:
-        size = request.size(self.most_bytes)
+        form, size = answers.accepted(request.header("Accept")), request.size(self.most_bytes)
         with self._admission.entered(size):
             answer = self._service.infer(npy.read_npy(request.body(size)))
-            content = npy.write_npy(answer.output)
+            content_type, content = answers.body(answer.outputs, form)
         headers = {"Hwnas-Slot": answer.digest, "Hwnas-Model": answer.model}
-        return Reply(HTTPStatus.OK, npy.CONTENT_TYPE, content, headers)
+        return Reply(HTTPStatus.OK, content_type, content, headers)
 
     def _health(self, request: Request) -> Reply:
         state = {**self._service.state(), "p99_ms": self._metrics.p99_ms(), "waiting": self._admission.waiting}

@@ -34,7 +34,7 @@ class Serving(NamedTuple):
 class Answer(NamedTuple):
     """Of a request."""
 
-    output: Array
+    outputs: Dict[str, Array]
     digest: str
     model: str
 

@@ -9,14 +9,15 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from ..inference import agrees, infer
+from ..inference import infer
 from ..judging import LEAST_SAMPLES, order_statistic
 from ..knobs import MeasuringProtocol
 from ..memory import StoredEngine, measure_peak
-from ..protocol import AgentError
+from ..protocol import AgentError, ErrorKind
 from ..runtimes import Engine
 from ..sensors import Clocks
 from . import manifest
+from .golden import differences
 from .manifest import Budget, Model
 from .slot_files import BuiltEngine, SlotFiles
 
@@ -49,20 +50,21 @@ class Check:
 
 def golden(engine: Engine, files: SlotFiles, model: Model) -> Check:
     """Whether the golden outputs come of the golden inputs."""
-    limits = model.golden
-    expected = files.array(limits.outputs)
     try:
-        found = infer(engine, files.array(limits.inputs))
+        found = differences(engine, files, model)
     except AgentError as error:
+        if error.kind == ErrorKind.BAD_BUNDLE:
+            raise
         return Check("golden", model.id, False, None, None, "", "it does not compute: %s" % error.message)
-    ok = agrees(found, expected, limits.absolute, limits.relative)
-    differs = float(np.max(np.abs(found - expected))) if found.shape == expected.shape and found.size else math.inf
-    says = "golden outputs differ by %.3g at most; %g and %g of each output are allowed" % (
-        differs,
+    worst = max(found, key=lambda each: (not each.ok, each.largest / (each.expected.absolute or 1.0)))
+    limits = worst.expected
+    says = "golden outputs differ by %.3g at most%s; %g and %g of each output are allowed" % (
+        worst.largest,
+        "" if len(found) == 1 else ", in '%s'" % limits.name,
         limits.absolute,
         limits.relative,
     )
-    return Check("golden", model.id, ok, _finite(differs), limits.absolute, "", says)
+    return Check("golden", model.id, worst.ok, _finite(worst.largest), limits.absolute, "", says)
 
 
 def accuracy(engine: Engine, files: SlotFiles, model: Model, samples: manifest.Samples) -> Check:

@@ -15,6 +15,8 @@ from .reading import NAME, SHA256, Record
 ENVELOPE = "manifest.dsse.json"
 """The member of an archive, and the file of a slot, that carries the manifest."""
 MOST_ENVELOPE_BYTES = 1 << 20
+SCHEMAS = (1, 2)
+"""Of manifests.  The second has golden answers of all outputs, the first of a model's first one."""
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _BUILT = "built/"
@@ -42,13 +44,22 @@ class Prebuilt:
 
 
 @dataclass(frozen=True)
-class Golden:
-    """Inputs and what comes of them, up to ``absolute + relative · |output|``."""
+class GoldenOutput:
+    """What one output must be, up to ``absolute + relative · |values|``."""
 
-    inputs: str
-    outputs: str
+    name: str
+    values: str
     absolute: float
     relative: float
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and what comes of them."""
+
+    inputs: str
+    outputs: Tuple[GoldenOutput, ...]
+    """All of the model's in its order; in a manifest of schema 1 the first alone."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +136,16 @@ def read_manifest(payload: bytes) -> Manifest:
 
 
 def _manifest(record: Record, digest: str) -> Manifest:
+    schema = record.require_kind("bundle", SCHEMAS)
     record.exactly(
         *("schema", "kind", "name", "version", "files", "runtime", "models", "samples", "labels", "preprocessing"),
         unread=("checked", "provenance"),
     )
-    record.require_kind("bundle")
     version = record.integer("version", least=1)
     if version > _MOST_VERSION:
         raise AgentError(ErrorKind.BAD_BUNDLE, "field 'version' must be at most %d" % _MOST_VERSION)
     files = _files(record.record("files"))
-    models = tuple(_model(model, files) for model in record.children("models"))
+    models = tuple(_model(model, files, schema) for model in record.children("models"))
     if not models or len({model.id for model in models}) < len(models):
         raise AgentError(ErrorKind.BAD_BUNDLE, "field 'models' must be one or more models with an id of its own each")
     runtime, options = _options(record.child("runtime"))
@@ -173,12 +184,11 @@ def _file_entry(record: Record) -> FileEntry:
     return FileEntry(record.integer("bytes"), record.matching("sha256", SHA256))
 
 
-def _model(record: Record, files: Dict[str, FileEntry]) -> Model:
+def _model(record: Record, files: Dict[str, FileEntry], schema: int) -> Model:
     record.exactly("id", "onnx", "input", "outputs", "engines", "golden", "accuracy", "expected_ms", "budget")
     outputs = tuple(_tensor(output) for output in record.children("outputs"))
     if not outputs:
         raise AgentError(ErrorKind.BAD_BUNDLE, "a model must have an output")
-    golden = record.child("golden").exactly("inputs", "outputs", "absolute", "relative")
     budget = record.child("budget").exactly("statistic", "latency_ms", "memory_mib")
     return Model(
         id=record.matching("id", NAME),
@@ -186,18 +196,33 @@ def _model(record: Record, files: Dict[str, FileEntry]) -> Model:
         input=_tensor(record.child("input")),
         outputs=outputs,
         engines=tuple(_prebuilt(engine, files) for engine in record.children("engines")),
-        golden=Golden(
-            golden.file("inputs", files),
-            golden.file("outputs", files),
-            golden.number("absolute"),
-            golden.number("relative"),
-        ),
+        golden=_golden(record.child("golden"), files, outputs, schema),
         accuracy=record.limit("accuracy"),
         expected_ms=record.limit("expected_ms"),
         budget=Budget(
             budget.one_of("statistic", ("p50", "p99")), budget.limit("latency_ms"), budget.limit("memory_mib")
         ),
     )
+
+
+def _golden(record: Record, files: Dict[str, FileEntry], outputs: Tuple[TensorInfo, ...], schema: int) -> Golden:
+    if schema == 1:
+        record.exactly("inputs", "outputs", "absolute", "relative")
+        return Golden(record.file("inputs", files), (_golden_output(record, "outputs", files, outputs[0]),))
+    entries = record.exactly("inputs", "outputs").children("outputs")
+    if len(entries) != len(outputs):
+        raise AgentError(
+            ErrorKind.BAD_BUNDLE, "a model of %d outputs has golden ones of %d" % (len(outputs), len(entries))
+        )
+    golden = (
+        _golden_output(entry.exactly("values", "absolute", "relative"), "values", files, output)
+        for entry, output in zip(entries, outputs)
+    )
+    return Golden(record.file("inputs", files), tuple(golden))
+
+
+def _golden_output(record: Record, values: str, files: Dict[str, FileEntry], output: TensorInfo) -> GoldenOutput:
+    return GoldenOutput(output.name, record.file(values, files), record.number("absolute"), record.number("relative"))
 
 
 def _prebuilt(record: Record, files: Dict[str, FileEntry]) -> Prebuilt:

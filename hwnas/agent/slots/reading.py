@@ -29,12 +29,16 @@ class Record(Fields):
             raise AgentError(ErrorKind.BAD_BUNDLE, "field '%s' of '%s' %s" % (odd[0][:40], self._where, verb))
         return self
 
-    def require_kind(self, kind: str) -> None:
-        """Refuse what is something else, or of another schema."""
-        if self.integer("schema") != 1 or self.text("kind") != kind:
+    def require_kind(self, kind: str, schemas: Tuple[int, ...] = (1,)) -> int:
+        """Refuse what is something else, or of another schema; gives the schema."""
+        schema = self.integer("schema")
+        if schema not in schemas or self.text("kind") != kind:
+            known = " or ".join(map(str, schemas))
             raise AgentError(
-                ErrorKind.BAD_BUNDLE, "schema and kind must be 1 and '%s'; a newer agent may know others" % kind
+                ErrorKind.BAD_BUNDLE,
+                "schema and kind must be %s and '%s'; a newer agent may know others" % (known, kind),
             )
+        return schema
 
     def child(self, name: str) -> "Record":
         """A nested record."""

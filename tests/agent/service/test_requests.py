@@ -33,7 +33,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
         made.when(ready=True)
         yield made
         np.testing.assert_allclose(
-            made.client.infer(golden(ONE, "slow")[0]), golden(ONE, "slow")[1], rtol=1e-2, atol=1e-3
+            made.client.infer(golden(ONE, "slow")[0])["logits"], golden(ONE, "slow")[1], rtol=1e-2, atol=1e-3
         )
         assert process.poll() is None
 

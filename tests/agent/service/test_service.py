@@ -35,7 +35,7 @@ class FakeSlot:
         self.retired = False
         self._thread = ThreadPoolExecutor(1)
 
-    def infer(self, place: int, images: np.ndarray) -> Future[np.ndarray]:
+    def infer(self, place: int, images: np.ndarray) -> Future[dict[str, np.ndarray]]:
         assert not self.retired, "a request for a slot that is gone"
         return self._thread.submit(self._compute, images)
 
@@ -49,10 +49,10 @@ class FakeSlot:
     def join(self) -> None:
         self._thread.shutdown()
 
-    def _compute(self, images: np.ndarray) -> np.ndarray:
+    def _compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
         if self.number == 9:
             raise AgentError(ErrorKind.DEVICE_FAULT, "CUDA's cudaMemcpy failed with cudaErrorIllegalAddress")
-        return images + self.number
+        return {"sum": images + self.number}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_no_request_meets_a_slot_that_is_gone(service: Service) -> None:
     def ask() -> None:
         while not stop.is_set():
             answer = service.infer(IMAGES)
-            found.append((float(answer.output[0, 0]), answer.digest[0]))
+            found.append((float(answer.outputs["sum"][0, 0]), answer.digest[0]))
 
     with ThreadPoolExecutor(3) as clients:
         asked = [clients.submit(ask) for _ in range(3)]

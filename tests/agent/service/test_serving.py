@@ -106,7 +106,7 @@ def test_a_killed_service_is_followed_by_one_that_knows_its_budget(board: Board)
         assert path.stat().st_mode & 0o777 == 0o660
         assert state["budget_ms"] == pytest.approx(3 * fast)
         inputs, outputs = golden(ONE, state["model"])
-        np.testing.assert_allclose(board.client.infer(inputs), outputs, rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(board.client.infer(inputs)["logits"], outputs, rtol=1e-2, atol=1e-3)
         assert end(process) == 0
     assert not path.exists()
     assert not (board.root / "service.json").exists()
@@ -121,7 +121,7 @@ def test_a_service_that_is_ended_answers_what_it_has_taken(board: Board) -> None
     with board.serving() as process:
         board.when(model="slow")
         board.ask("POST", "/quiesce", b'{"seconds": 2.0}', board.bearer)
-        threads = [threading.Thread(target=lambda: found.append(board.client.infer(many))) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: found.append(board.client.infer(many)["logits"])) for _ in range(4)]
         for thread in threads:
             thread.start()
         until(lambda: board.client.health()["waiting"] + len(found) == 4)

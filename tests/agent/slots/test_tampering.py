@@ -30,6 +30,7 @@ from tests.deploy.bundles import (
     packed,
     signed,
     tiny_bundle,
+    tiny_detector,
 )
 from tests.deploy.fakes import board, deliver, send
 
@@ -288,7 +289,8 @@ ENTRY = {"bytes": 1, "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        ("schema", 2, "schema"),
+        ("schema", 3, "schema and kind must be 1 or 2 and 'bundle'; a newer agent may know others"),
+        ("schema", 2, "'absolute' of 'manifest.models[0].golden' is unknown"),
         ("schema", True, "schema"),
         ("kind", "channel", "kind"),
         ("name", "../x", "name"),
@@ -324,9 +326,29 @@ ENTRY = {"bytes": 1, "sha256": "0" * 64}
 )
 def test_a_manifest_that_says_something_else_than_it_may(slots: Slots, path: str, value: object, told: str) -> None:
     """Signed all the same: the one who signs may err."""
-    manifest = json.loads(GOOD.payload)
+    assert_refused(slots, GOOD, path, value, told)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("schema", 1, "field 'absolute' of 'manifest.models[0].golden' is missing"),
+        ("models/0/golden/outputs", [], "a model of 2 outputs has golden ones of 0"),
+        ("models/0/golden/outputs", "x", "'outputs' must be a list"),
+        ("models/0/golden/outputs/0/values", "none.npy", "'values' must be a file of the bundle"),
+        ("models/0/golden/outputs/1/relative", -1, "relative"),
+        ("models/0/golden/outputs/1/surprise", 1, "surprise"),
+    ],
+)
+def test_golden_answers_are_of_every_output(slots: Slots, path: str, value: object, told: str) -> None:
+    assert_refused(slots, tiny_detector(version=2), path, value, told)
+
+
+def assert_refused(slots: Slots, bundle: TinyBundle, path: str, value: object, told: str) -> None:
+    """The bundle is, if its manifest says ``value`` at ``path``."""
+    manifest = json.loads(bundle.payload)
     _set(path, value)(manifest)
-    said = refusal(slots, TinyBundle(manifest, GOOD.files, GOOD.keys).archive)
+    said = refusal(slots, TinyBundle(manifest, bundle.files, bundle.keys).archive)
     assert "the manifest: " in said
     assert told in said
 

@@ -1,0 +1,41 @@
+"""Whether an engine gives the golden outputs for the golden inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import List, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..inference import agrees, infer_outputs
+from ..runtimes import Engine
+from .manifest import GoldenOutput, Model
+from .slot_files import SlotFiles
+
+
+class Difference(NamedTuple):
+    """Of one output from what it must be."""
+
+    expected: GoldenOutput
+    ok: bool
+    largest: float
+    """Of any number; infinite where shapes differ or an output is not finite."""
+
+
+def differences(engine: Engine, files: SlotFiles, model: Model) -> List[Difference]:
+    """Those of all outputs that have golden ones.
+
+    Raises:
+        AgentError: it does not compute, or a file of the slot has changed.
+    """
+    golden = model.golden
+    found = infer_outputs(engine, files.array(golden.inputs), [output.name for output in golden.outputs])
+    return [_difference(found[output.name], files.array(output.values), output) for output in golden.outputs]
+
+
+def _difference(found: Array, values: Array, output: GoldenOutput) -> Difference:
+    ok = agrees(found, values, output.absolute, output.relative)
+    comparable = found.shape == values.shape and found.size
+    largest = float(np.max(np.abs(found - values))) if comparable else math.inf
+    return Difference(output, ok, largest if math.isfinite(largest) else math.inf)
