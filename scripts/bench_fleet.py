@@ -36,7 +36,7 @@ from hwnas.deploy.fleet import FailureLimit, Rollout, Stages
 from hwnas.deploy.fleet.boards import GroupFleet
 from hwnas.deploy.fleet.group import Group
 from hwnas.deploy.fleet.journal import Journal, RolloutInputs
-from hwnas.deploy.golden import Answers
+from hwnas.deploy.golden import Answers, Expected
 from hwnas.deploy.manifest import Labels, Limits, Preprocessing, Provenance, TensorEntry
 from hwnas.deploy.signing import PublicKey
 from hwnas.devices import Device, Target, load_target
@@ -158,7 +158,7 @@ class SimulatedFleet:
     def _bundle(self, version: int) -> Bundle:
         """A small network; what it would compute is of no account here."""
         shape = (1, 3, 32, 32)
-        answers = Answers(np.zeros(shape, np.float32), np.ones((1, 10), np.float32), absolute=1e-3)
+        answers = Answers(np.zeros(shape, np.float32), (Expected(np.ones((1, 10), np.float32), absolute=1e-3),))
         model = BundledModel(
             id=f"net{version}",
             onnx=canary_onnx("small"),

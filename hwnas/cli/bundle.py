@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,12 @@ def make(
         Path | None, typer.Option(help="Of ONNX files: latency table that the budget was checked against.")
     ] = None,
     memory: Annotated[float | None, typer.Option(min=0, help="Most memory of a model on the board, MiB.")] = None,
-    golden: Annotated[int, typer.Option(min=1, help="Inputs whose outputs are compared on the board.")] = 8,
+    golden: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Inputs whose outputs are compared on the board; default: 8, or as many as have 32 MiB of them."
+        ),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Labelled images; default: 256, or as many as 16 MiB hold.")
     ] = None,
@@ -142,6 +148,11 @@ def _limits(budget: Limits) -> str:
     return ", ".join(told) or "no limits"
 
 
+def _ends(values: Sequence[float]) -> tuple[float, ...]:
+    """The least and the greatest, or the one that there is."""
+    return tuple(sorted({min(values), max(values)}))
+
+
 def _print(bundle: Bundle) -> None:
     manifest = bundle.manifest
     out.print(
@@ -153,14 +164,14 @@ def _print(bundle: Bundle) -> None:
             model.id,
             percent(model.accuracy),
             milliseconds(model.expected_ms),
-            f"{model.golden.absolute:g}",
+            " to ".join(f"{tolerance:g}" for tolerance in _ends(model.golden.tolerances)),
             str(len(model.engines)),
         ]
         for model in manifest.models
     ]
     print_table(
         f"{manifest.runtime['runtime']}, {manifest.runtime['precision']}",
-        ["model", "accuracy", "expected", "tolerance", "engines"],
+        ["model", manifest.provenance.metric, "expected", "tolerance", "engines"],
         rows,
     )
     for limits in dict.fromkeys(_limits(model.budget) for model in manifest.models):

@@ -21,6 +21,8 @@ from hwnas.deploy.manifest import (
     EngineEntry,
     EngineFingerprint,
     Golden,
+    GoldenOutput,
+    GoldenOutputs,
     Labels,
     Limits,
     Manifest,
@@ -105,6 +107,7 @@ class BundleContent:
         )
         try:
             return Manifest(
+                schema_version=2 if any(len(model.golden.outputs) > 1 for model in ordered) else 1,
                 name=self.name,
                 version=version,
                 files={name: file_entry(content) for name, content in self.files.items()},
@@ -137,16 +140,24 @@ def _entry(model: BundledModel) -> ModelEntry:
             )
             for number, engine in enumerate(model.engines)
         ),
-        golden=Golden(
-            inputs=own.golden_inputs,
-            outputs=own.golden_outputs,
-            absolute=model.golden.absolute,
-            relative=model.golden.relative,
-        ),
+        golden=_golden(model.golden, own),
         accuracy=model.accuracy,
         expected_ms=model.expected_ms,
         budget=model.limits,
     )
+
+
+def _golden(answers: Answers, own: _Paths) -> Golden | GoldenOutputs:
+    """In the older form where that says all, so that older agents read it."""
+    paths = own.golden_outputs(len(answers.outputs))
+    entries = tuple(
+        GoldenOutput(values=path, absolute=output.absolute, relative=output.relative)
+        for path, output in zip(paths, answers.outputs, strict=True)
+    )
+    if len(entries) > 1:
+        return GoldenOutputs(inputs=own.golden_inputs, outputs=entries)
+    (only,) = entries
+    return Golden(inputs=own.golden_inputs, outputs=only.values, absolute=only.absolute, relative=only.relative)
 
 
 @dataclass(frozen=True)
@@ -163,9 +174,9 @@ class _Paths:
     def golden_inputs(self) -> str:
         return f"models/{self.id}/golden-inputs.npy"
 
-    @property
-    def golden_outputs(self) -> str:
-        return f"models/{self.id}/golden-outputs.npy"
+    def golden_outputs(self, count: int) -> list[str]:
+        numbers = [""] if count == 1 else [f"-{number}" for number in range(count)]
+        return [f"models/{self.id}/golden-outputs{number}.npy" for number in numbers]
 
     def engine(self, number: int) -> str:
         return f"models/{self.id}/engines/{number}.engine"
@@ -177,7 +188,8 @@ def _files(content: BundleContent) -> dict[str, bytes]:
         own = _Paths(model.id)
         files[own.onnx] = model.onnx
         files[own.golden_inputs] = _npy(model.golden.inputs)
-        files[own.golden_outputs] = _npy(model.golden.outputs)
+        paths = own.golden_outputs(len(model.golden.outputs))
+        files |= {path: _npy(output.values) for path, output in zip(paths, model.golden.outputs, strict=True)}
         files |= {own.engine(number): engine.content for number, engine in enumerate(model.engines)}
     if content.samples is not None:
         files |= {SAMPLE_IMAGES: _npy(content.samples.images), SAMPLE_LABELS: _npy(content.samples.labels)}

@@ -155,7 +155,8 @@ def write_triton(bundle: Bundle, directory: Path, engine: int | None = None) -> 
             raise UserError(f"{at} is there already; Triton takes a version for what it was first.")
         source, file = _triton_model(model, engine)
         labels = read_model(bundle.path / manifest.labels, Labels, what="labels").labels
-        config = _triton_config(name, model, manifest.runtime, labelled=bool(labels), plan=engine is not None)
+        labelled = bool(labels) and len(model.outputs) == 1  # of several, labels are of no whole output
+        config = _triton_config(name, model, manifest.runtime, labelled=labelled, plan=engine is not None)
         with explain_os_errors(at):
             at.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(at.parent / "config.pbtxt", config)

@@ -39,29 +39,35 @@ def tolerated_share(runtime: str, precision: str) -> float:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Golden inputs [n, ...], the outputs float32 [n, ...] that they must give, and how far from these is near enough.
+class Expected:
+    """What an output must be, float32 [n, ...], and how far from it is near enough.
 
-    An output is right where ``|output - golden| <= absolute + relative·|golden|``.
+    It is right where ``|output - values| <= absolute + relative·|values|``.
     """
 
-    inputs: Array
-    outputs: Array
+    values: Array
     absolute: float
     relative: float = 0.0
 
     @classmethod
-    def of(cls, inputs: Array, outputs: Array, share: float) -> Answers:
-        """With a tolerance of a ``share`` of the outputs' root mean square.
+    def of(cls, values: Array, share: float) -> Expected:
+        """With a tolerance of a ``share`` of the values' root mean square.
 
         Raises:
-            UserError: an output is not finite, or all are 0, so that nothing could be told from them.
+            UserError: a value is not finite, or all are 0, so that nothing could be told from them.
         """
-        size = float(np.sqrt(np.mean(np.square(outputs, dtype=np.float64))))
+        size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
         if not (np.isfinite(size) and size > 0):
             raise UserError("The model's outputs are not finite, or all 0; check its weights and its inputs.")
-        absolute = float(f"{share * size:.{_DIGITS}g}")
-        return cls(inputs, np.asarray(outputs, dtype=np.float32), absolute)
+        return cls(np.asarray(values, dtype=np.float32), float(f"{share * size:.{_DIGITS}g}"))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Golden inputs [n, ...], and what each output of a model must be for them, in its order."""
+
+    inputs: Array
+    outputs: tuple[Expected, ...]
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,14 @@ def accuracy(outputs: Array, labels: npt.NDArray[np.int64]) -> float:
     return float(np.mean(outputs.argmax(axis=-1) == labels))
 
 
-def least_accuracy(answers: Answers, labels: npt.NDArray[np.int64]) -> float:
+def least_accuracy(logits: Expected, labels: npt.NDArray[np.int64]) -> float:
     """The accuracy that remains where every answer that two right engines may disagree about is lost.
 
     Two outputs that each move by the largest difference that was measured, half of the tolerance, change places where
     they lie no further apart than the tolerance.
     """
     rows = np.arange(len(labels))
-    right = answers.outputs[rows, labels]
-    others = answers.outputs.copy()
+    right = logits.values[rows, labels]
+    others = logits.values.copy()
     others[rows, labels] = -np.inf
-    return float(np.mean(right - others.max(axis=-1) > answers.absolute))
+    return float(np.mean(right - others.max(axis=-1) > logits.absolute))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from hwnas.devices import Fingerprint
 from hwnas.files import Document
+from hwnas.spaces.space import Metric
 
 MANIFEST_FILE = "manifest.dsse.json"
 LABELS_FILE, PREPROCESSING_FILE, UNIT_FILE = "labels.json", "preprocessing.json", "hwnas-serve.service"
@@ -73,12 +74,47 @@ class EngineEntry(_Part):
 
 
 class Golden(_Part):
-    """Inputs, and the outputs that an engine must give for them: each within absolute + relative·|golden|."""
+    """Inputs, and what the first output must be for them: each number within absolute + relative·|golden|."""
 
     inputs: MemberPath
     outputs: MemberPath
     absolute: Tolerance
     relative: Tolerance
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Of the inputs and the outputs."""
+        return (self.inputs, self.outputs)
+
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """The absolute ones of all outputs."""
+        return (self.absolute,)
+
+
+class GoldenOutput(_Part):
+    """What one of several outputs must be: each number within absolute + relative·|golden|."""
+
+    values: MemberPath
+    absolute: Tolerance
+    relative: Tolerance
+
+
+class GoldenOutputs(_Part):
+    """Inputs, and what each output must be for them, in the model's order."""
+
+    inputs: MemberPath
+    outputs: tuple[GoldenOutput, ...] = Field(min_length=1)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Of the inputs and all outputs."""
+        return (self.inputs, *(output.values for output in self.outputs))
+
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """The absolute ones of all outputs."""
+        return tuple(output.absolute for output in self.outputs)
 
 
 class Limits(_Part):
@@ -98,9 +134,9 @@ class ModelEntry(_Part):
     input: TensorEntry
     outputs: tuple[TensorEntry, ...] = Field(min_length=1)
     engines: tuple[EngineEntry, ...] = ()
-    golden: Golden
+    golden: Golden | GoldenOutputs
     accuracy: Share | None
-    """As promised."""
+    """As promised; of the bundle's metric."""
     expected_ms: Positive | None
     """The budget's statistic of the latency, on the target that the bundle was checked for."""
     budget: Limits
@@ -108,7 +144,13 @@ class ModelEntry(_Part):
     @property
     def files(self) -> tuple[str, ...]:
         """All that belong to it."""
-        return (self.onnx, self.golden.inputs, self.golden.outputs, *(engine.file for engine in self.engines))
+        return (self.onnx, *self.golden.files, *(engine.file for engine in self.engines))
+
+    @model_validator(mode="after")
+    def _every_output_has_golden_answers(self) -> Self:
+        if isinstance(self.golden, GoldenOutputs) and len(self.golden.outputs) != len(self.outputs):
+            raise ValueError(f"{len(self.outputs)} outputs have golden answers of {len(self.golden.outputs)}")
+        return self
 
 
 class SamplesEntry(_Part):
@@ -139,6 +181,8 @@ class Provenance(_Part):
     git_revision: str | None
     """Of the checkout that hwnas ran from; ``None``: it was installed."""
     hwnas: str
+    metric: Metric = Field(default="top-1", exclude_if=lambda metric: metric == "top-1")
+    """What the models' accuracies are; written down where it is another than in bundles that do not say it."""
     accuracy_of: str | None = None
     """What the models' accuracies are of."""
     inputs_of: str | None = None
@@ -146,8 +190,12 @@ class Provenance(_Part):
 
 
 class Manifest(Document):
-    """The payload of a bundle's envelope; its SHA-256 is the bundle's digest and the name of its slot."""
+    """The payload of a bundle's envelope; its SHA-256 is the bundle's digest and the name of its slot.
 
+    In schema 1 golden answers are of each model's first output, in schema 2 of all.
+    """
+
+    schema_version: Literal[1, 2] = Field(default=1, alias="schema")  # type: ignore[assignment]
     kind: Literal["bundle"] = "bundle"
     name: Name
     version: Version
@@ -175,6 +223,14 @@ class Manifest(Document):
             raise ValueError(f"{missing[0]} is named and not among the files")
         if MANIFEST_FILE in self.files:
             raise ValueError(f"{MANIFEST_FILE} cannot be among the files that it describes")
+        return self
+
+    @model_validator(mode="after")
+    def _golden_answers_are_of_the_schema(self) -> Self:
+        form = Golden if self.schema_version == 1 else GoldenOutputs
+        other = next((model.id for model in self.models if not isinstance(model.golden, form)), None)
+        if other is not None:
+            raise ValueError(f"golden answers of model {other} are not as in schema {self.schema_version}")
         return self
 
     @model_validator(mode="after")
@@ -206,7 +262,7 @@ class Labels(Document):
 
 
 class Resize(_Part):
-    """To what size pictures are brought."""
+    """To what size pictures are brought, whatever their shape."""
 
     height: int = Field(ge=1)
     width: int = Field(ge=1)
@@ -214,15 +270,35 @@ class Resize(_Part):
     antialias: Literal[True] = True
 
 
-class Preprocessing(Document):
-    """``preprocessing.json``: from a picture to the input: resized, times ``scale``, less ``mean``, through ``std``."""
+class Letterbox(Resize):
+    """Pictures keep their shape: scaled until the longer side fits, from the upper left corner on.
 
+    What is left at the right and at the bottom is of the grey ``fill``, 0 to 255.
+    """
+
+    fit: Literal["letterbox"] = "letterbox"
+    fill: int = Field(ge=0, le=255)
+
+
+class Preprocessing(Document):
+    """``preprocessing.json``: from a picture to the input: resized, times ``scale``, less ``mean``, through ``std``.
+
+    Of schema 2 where pictures keep their shape, so that whoever knows the first alone does not squash them.
+    """
+
+    schema_version: Literal[1, 2] = Field(default=1, alias="schema")  # type: ignore[assignment]
     layout: Literal["NCHW"] = "NCHW"
     colour: Literal["RGB"] = "RGB"
     scale: float = 1 / 255
     mean: tuple[float, float, float] | None
     std: tuple[float, float, float] | None
-    resize: Resize | None
+    resize: Letterbox | Resize | None
+
+    @model_validator(mode="after")
+    def _resize_is_of_the_schema(self) -> Self:
+        if isinstance(self.resize, Letterbox) != (self.schema_version == 2):
+            raise ValueError(f"resize is not as in schema {self.schema_version}")
+        return self
 
 
 def file_entry(content: bytes) -> FileEntry:

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from onnx import ModelProto
+from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import Triple
@@ -55,5 +56,10 @@ def _triple(text: str | None, default: Triple) -> Triple:
 
 def spread(images: ImageSet, count: int) -> ImageSet:
     """At most ``count`` images at equal distances, since some data sets are sorted by class."""
-    rows = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
+    rows = spread_rows(len(images), count)
     return ImageSet(images.pixels[rows], images.labels[rows])
+
+
+def spread_rows(total: int, count: int) -> Tensor:
+    """At most ``count`` of so many rows at equal distances, int64."""
+    return torch.linspace(0, total - 1, min(count, total)).round().long()

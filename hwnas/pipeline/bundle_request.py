@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from hwnas.data import Dataset, load_dataset
+from hwnas.data.tasks import AnyDataset
 from hwnas.deploy.content import BundleContent
 from hwnas.deploy.manifest import NAME_PATTERN, Limits
 from hwnas.devices import RuntimeChoice, load_target
@@ -20,6 +20,7 @@ from hwnas.files import describe, read_bytes
 from hwnas.pipeline.bundled_network import BundledNetwork, network_id
 from hwnas.pipeline.bundled_run import FinishedRun, checked_by
 from hwnas.pipeline.bundling import BundleOptions, bundle_content
+from hwnas.pipeline.model_data import load_for_model
 from hwnas.progress import Progress
 
 
@@ -38,7 +39,7 @@ class LooseModels:
     target: str
     choice: RuntimeChoice
     limits: Limits
-    dataset: Dataset | None = None
+    dataset: AnyDataset | None = None
     table: Path | None = None
 
     def content(
@@ -118,6 +119,6 @@ class BundleRequest:
             raise UserError("--pareto chooses among the networks of a run; give several ONNX files instead.")
         if self.target is None:
             raise UserError("An ONNX file does not say what it is for; give --target.")
-        dataset = None if self.data is None else load_dataset(self.data, root=self.data_root)
+        dataset = None if self.data is None else load_for_model(self.sources[0], self.data, root=self.data_root)
         limits = Limits(statistic=self.statistic or "p99", latency_ms=self.budget_ms, memory_mib=self.memory_mib)
         return LooseModels(self.sources, self.target, self.choice, limits, dataset, self.table)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 
-from hwnas.data import Dataset
 from hwnas.deploy.manifest import Limits, TensorEntry
+from hwnas.detection.forms import Form, form_of
 from hwnas.errors import BadFileError, UserError
-from hwnas.export.classes import require_classes
 from hwnas.export.metadata import PREFIX
-from hwnas.export.scoring import Sample, hits, logits
-from hwnas.progress import Progress
+from hwnas.export.scoring import session
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,43 @@ class BundledNetwork:
 
     @property
     def outputs(self) -> tuple[TensorEntry, ...]:
-        """Its outputs, which are static as well."""
+        """Its outputs, which are static as well, and of each input of a batch.
+
+        Raises:
+            UserError: one is not.
+        """
         outputs = [_tensor(value) for value in self.model.graph.output]
         if None in outputs:
             raise UserError(f"model {self.id} has an output of unknown shape; export it with static shapes.")
+        batch = self.input.shape[0]
+        for output in outputs:
+            assert output is not None
+            if output.shape[0] != batch:
+                raise UserError(
+                    f"model {self.id} has an output {output.name} of {list(output.shape)}, not one of each of its "
+                    f"{batch} input(s); leave it out of the model."
+                )
         return tuple(output for output in outputs if output is not None)
+
+    @cached_property
+    def detections(self) -> Form | None:
+        """The form in which it gives detections; ``None``: it is no detector."""
+        return form_of([output.name for output in self.outputs])
+
+    def run(self, inputs: Array) -> dict[str, Array]:
+        """Its outputs by name, [n, ...], for inputs [n, ...], by ONNX Runtime on one thread of this machine."""
+        entry, names = self.input, [output.name for output in self.outputs]
+        batch = entry.shape[0]
+        padded = np.concatenate([inputs, np.zeros((-len(inputs) % batch, *inputs.shape[1:]), inputs.dtype)])
+        pieces = [
+            self._session.run(names, {entry.name: padded[row : row + batch]}) for row in range(0, len(padded), batch)
+        ]
+        columns = zip(names, zip(*pieces, strict=True), strict=True)
+        return {name: np.concatenate(column)[: len(inputs)] for name, column in columns}
+
+    @cached_property
+    def _session(self) -> Any:
+        return session(self.model)
 
     @property
     def fed_like(self) -> tuple[Any, ...]:
@@ -78,34 +112,6 @@ def network_id(text: str) -> str:
     """A name for a model that a bundle takes: of an architecture's id or a file's stem."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64].rstrip("-")
     return plain or "model"
-
-
-def validation_sample(network: BundledNetwork, dataset: Dataset) -> Sample:
-    """A data set's validation images as a network takes them.
-
-    Raises:
-        UserError: it takes no pictures, has another number of classes, or is no classifier.
-    """
-    shape = network.input.shape
-    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-        raise UserError(f"model {network.id} takes {list(shape)}, not pictures [batch, 3, r, r]; leave --data out.")
-    require_classes(f"Model {network.id}", [output.shape for output in network.outputs], dataset)
-    mean, std = network.says("mean") or dataset.mean, network.says("std") or dataset.std
-    return Sample("validation", dataset.validation, tuple(mean), tuple(std))
-
-
-def scored(network: BundledNetwork, dataset: Dataset, progress: Progress) -> BundledNetwork:
-    """The network with its accuracy, on a data set's validation images where it is not known yet.
-
-    Raises:
-        UserError: as :func:`validation_sample`.
-        ExportError: what it answers is not finite.
-    """
-    if network.accuracy is not None:
-        return network
-    sample = validation_sample(network, dataset)
-    found = hits(logits(network.model, sample, progress, f"accuracy of {network.id}"), sample)
-    return replace(network, accuracy=float(found.mean()))
 
 
 def _tensor(value: ValueInfoProto) -> TensorEntry | None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from hwnas.data import Dataset, load_dataset
+from hwnas.data.tasks import AnyDataset, load_for
 from hwnas.deploy.content import BundleContent
 from hwnas.deploy.manifest import Checked, Limits
 from hwnas.devices import CompileOptions, RuntimeChoice, load_target
@@ -50,10 +50,10 @@ class FinishedRun:
         self._steps = Steps(directory)
 
     @cached_property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> AnyDataset:
         """The data set that it was for."""
         root = Path(self.config.data_root) if self.config.data_root else None
-        return load_dataset(self.config.dataset, root=root)
+        return load_for(get_space(self.config.space), self.config.dataset, root=root)
 
     @cached_property
     def space(self) -> Space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,31 +16,33 @@ import numpy.typing as npt
 import hwnas
 from hwnas.agent.runtimes import model_format
 from hwnas.data import Dataset
+from hwnas.data.decoding import FILL
+from hwnas.data.tasks import AnyDataset
 from hwnas.deploy.content import BundleContent, BundledModel, PrebuiltEngine
-from hwnas.deploy.golden import Answers, LabelledSamples, accuracy, least_accuracy, tolerated_share
+from hwnas.deploy.golden import Answers, Expected, LabelledSamples, accuracy, least_accuracy, tolerated_share
 from hwnas.deploy.manifest import (
     UNIT_FILE,
     Checked,
     Labels,
+    Letterbox,
     Preprocessing,
     Provenance,
     Resize,
 )
 from hwnas.devices import CompileOptions, load_target
 from hwnas.errors import UserError
-from hwnas.export.samples import spread
-from hwnas.export.scoring import session
-from hwnas.pipeline.bundled_network import BundledNetwork, scored, validation_sample
+from hwnas.pipeline.bundled_data import scored, validation_pictures
+from hwnas.pipeline.bundled_network import BundledNetwork
 from hwnas.pipeline.prebuilding import prebuilt_engines
 from hwnas.progress import Progress, Silent
 
 Array = npt.NDArray[Any]
 
-MOST_SAMPLES = 256
-MOST_SAMPLE_BYTES = 16 << 20
+MOST_SAMPLES, MOST_SAMPLE_BYTES = 256, 16 << 20
 """Of all labelled samples together, unless their number is given."""
+MOST_GOLDEN, MOST_GOLDEN_BYTES = 8, 32 << 20
+"""Likewise, of a model's golden outputs; a large detector's maps are many."""
 _NOISE_SEED = 0
-_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,15 @@ class BundleOptions:
     """How a bundle is made.
 
     Attributes:
-        golden: inputs whose outputs are compared on the board; more where they do not fill a batch.
+        golden: inputs whose outputs are compared on the board, more where they do not fill a batch; ``None``: 8, or as
+            many as have outputs that fit in 32 MiB.
         samples: labelled inputs; ``None``: 256, or as many as fit in 16 MiB.
         least_accuracy: on these; ``None``: see :func:`hwnas.deploy.golden.least_accuracy`.
         tolerance: share of the outputs' root mean square; ``None``: that of the runtime and the precision.
         prebuild: targets on which engines are built beforehand.
     """
 
-    golden: int = 8
+    golden: int | None = None
     samples: int | None = None
     least_accuracy: float | None = None
     tolerance: float | None = None
@@ -66,7 +69,7 @@ def bundle_content(
     name: str,
     networks: Sequence[BundledNetwork],
     compile_options: CompileOptions,
-    dataset: Dataset | None,
+    dataset: AnyDataset | None,
     provenance: Mapping[str, Any],
     checked: Checked | None = None,
     options: BundleOptions | None = None,
@@ -78,13 +81,14 @@ def bundle_content(
         name: of the bundle.
         networks: of one input and the same classes.
         compile_options: how boards build and run them.
-        dataset: whose validation images are the inputs, and tell an accuracy that is not known; ``None``: noise, and
-            no labelled samples.
+        dataset: whose validation images are the inputs, and tell an accuracy that is not known; ``None``: noise.
+            Labelled samples are of classifiers alone, since a board cannot tell a mean average precision.
         provenance: what is known of it; see :class:`hwnas.deploy.manifest.Provenance`.
 
     Raises:
-        UserError: a model has no static input, other inputs than the others, or does not fit the data set; the
-            runtime does not take ONNX; or a target is unknown.
+        UserError: a model has no static input, other inputs than the others, does not fit the data set, or gives what
+            cannot be compared; samples are asked for where there are no classes; the runtime does not take ONNX; or a
+            target is unknown.
         DeviceError: an engine could not be built.
     """
     options, progress = options or BundleOptions(), progress or Silent()
@@ -98,19 +102,29 @@ def bundle_content(
             "The models of a bundle must take the same input and give the same outputs, so that the service can change "
             "between them; choose architectures of one resolution."
         )
+    _require_comparable(first)
+    labelled = isinstance(dataset, Dataset)
+    if not labelled and (options.samples, options.least_accuracy) != (None, None):
+        raise UserError(
+            "Labelled samples are of classifiers and their data; leave out --samples and --least-accuracy. A detector "
+            "is compared with golden answers alone."
+        )
     targets = [load_target(name) for name in options.prebuild]
     if dataset is not None:
         networks = [scored(network, dataset, progress) for network in networks]
     share = options.tolerance
     if share is None:
         share = tolerated_share(compile_options.runtime, compile_options.precision)
-    labelled = None if dataset is None else _labelled(first, dataset, options.samples)
-    inputs = _golden_inputs(first, labelled, options.golden)
+    count = options.golden or _golden_count(first)
+    pictures = None
+    if dataset is not None:
+        pictures = validation_pictures(first, dataset, (options.samples or _sample_count(first)) if labelled else count)
+    inputs = _golden_inputs(first, None if pictures is None else pictures.inputs, count)
     golden = _answers(networks, inputs, share, "golden answers", progress)
     samples = None
-    if labelled is not None:
-        told = _answers(networks, labelled[0], share, "labelled samples", progress)
-        samples = _samples(*labelled, told, options.least_accuracy)
+    if pictures is not None and pictures.labels is not None:
+        told = _answers(networks, pictures.inputs, share, "labelled samples", progress)
+        samples = _samples(pictures.inputs, pictures.labels, told, options.least_accuracy)
     engines = prebuilt_engines(networks, compile_options, targets, progress)
     return BundleContent(
         name=name,
@@ -120,6 +134,7 @@ def bundle_content(
         preprocessing=_preprocessing(first, dataset),
         provenance=Provenance(
             **{"space": None, "supernet_sha256": None, "architectures": {}, **provenance},
+            metric="top-1" if first.detections is None else "mAP",
             git_revision=git_revision(),
             hwnas=hwnas.__version__,
             inputs_of=f"noise of seed {_NOISE_SEED}" if dataset is None else f"validation images of {dataset.name}",
@@ -147,40 +162,35 @@ def git_revision() -> str | None:
     return told.stdout.strip() or None
 
 
-def _labelled(network: BundledNetwork, dataset: Dataset, count: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Inputs and their classes, spread evenly over the validation images."""
+def _require_comparable(network: BundledNetwork) -> None:
+    if network.detections == "nms":
+        raise UserError(
+            f"Model {network.id} gives detections after NMS, whose rows change places where scores tie, so that no "
+            "board could compare them with golden answers; export it with --detections boxes, or maps."
+        )
+
+
+def _sample_count(network: BundledNetwork) -> int:
     entry = network.input
-    if count is None:
-        each = math.prod(entry.shape[1:]) * np.dtype(entry.dtype).itemsize
-        count = max(1, min(MOST_SAMPLES, MOST_SAMPLE_BYTES // each))
-    sample = validation_sample(network, dataset)
-    sample = replace(sample, images=spread(sample.images, count))
-    inputs = [batch.numpy() for batch in sample.batches(entry.shape[2], _AT_ONCE)]
-    return np.concatenate(inputs).astype(entry.dtype), sample.images.labels.numpy()
+    each = math.prod(entry.shape[1:]) * np.dtype(entry.dtype).itemsize
+    return max(1, min(MOST_SAMPLES, MOST_SAMPLE_BYTES // each))
 
 
-def _golden_inputs(network: BundledNetwork, labelled: tuple[Array, Array] | None, count: int) -> Array:
-    """Whole batches of at least ``count`` inputs: the first labelled ones, in turns, or noise."""
+def _golden_count(network: BundledNetwork) -> int:
+    each = sum(math.prod(output.shape[1:]) for output in network.outputs) * np.dtype(np.float32).itemsize
+    return max(1, min(MOST_GOLDEN, MOST_GOLDEN_BYTES // each))
+
+
+def _golden_inputs(network: BundledNetwork, pictures: Array | None, count: int) -> Array:
+    """Whole batches of at least ``count`` inputs: the first pictures, in turns, or noise."""
     entry = network.input
     batch = entry.shape[0]
     whole = math.ceil(count / batch) * batch
-    if labelled is not None:
-        return np.resize(labelled[0], (whole, *entry.shape[1:])) if whole > len(labelled[0]) else labelled[0][:whole]
+    if pictures is not None:
+        return np.resize(pictures, (whole, *entry.shape[1:])) if whole > len(pictures) else pictures[:whole]
     if not np.issubdtype(np.dtype(entry.dtype), np.floating):
         raise UserError(f"model {network.id} takes {entry.dtype}, for which noise means nothing; give --data.")
     return np.random.default_rng(_NOISE_SEED).standard_normal((whole, *entry.shape[1:])).astype(entry.dtype)
-
-
-def _outputs(network: BundledNetwork, inputs: Array) -> Array:
-    """The first output, float32 [n, ...], by ONNX Runtime on one thread of this machine."""
-    opened, entry = session(network.model), network.input
-    batch = entry.shape[0]
-    padded = np.concatenate([inputs, np.zeros((-len(inputs) % batch, *inputs.shape[1:]), inputs.dtype)])
-    found = [
-        opened.run([network.outputs[0].name], {entry.name: padded[row : row + batch]})[0]
-        for row in range(0, len(padded), batch)
-    ]
-    return np.concatenate(found)[: len(inputs)].astype(np.float32)
 
 
 def _answers(
@@ -190,7 +200,8 @@ def _answers(
     answers = {}
     progress.start(what, len(networks), unit="models")
     for network in networks:
-        answers[network.id] = Answers.of(inputs, _outputs(network, inputs), share)
+        found = network.run(inputs).values()
+        answers[network.id] = Answers(inputs, tuple(Expected.of(values, share) for values in found))
         progress.advance(note=network.id)
     progress.finish()
     return answers
@@ -213,10 +224,11 @@ def _model(network: BundledNetwork, golden: Answers, engines: Sequence[PrebuiltE
 def _samples(
     images: Array, labels: npt.NDArray[np.int64], answers: Mapping[str, Answers], least: float | None
 ) -> LabelledSamples:
+    logits = {name: each.outputs[0] for name, each in answers.items()}
     if least is None:
-        least = min(least_accuracy(each, labels) for each in answers.values())
-    for name, each in answers.items():
-        found = accuracy(each.outputs, labels)
+        least = min(least_accuracy(each, labels) for each in logits.values())
+    for name, each in logits.items():
+        found = accuracy(each.values, labels)
         if found < least:
             raise UserError(
                 f"model {name} classifies {found:.1%} of the {len(labels)} samples rightly, less than the "
@@ -225,14 +237,21 @@ def _samples(
     return LabelledSamples(images, labels, least)
 
 
-def _preprocessing(network: BundledNetwork, dataset: Dataset | None) -> Preprocessing:
-    shape = network.input.shape
-    pictures = len(shape) == 4 and shape[1] == 3
+def _preprocessing(network: BundledNetwork, dataset: AnyDataset | None) -> Preprocessing:
+    letterboxed = network.detections is not None
     return Preprocessing(
+        schema_version=2 if letterboxed else 1,
         mean=network.says("mean") or (dataset.mean if dataset else None),
         std=network.says("std") or (dataset.std if dataset else None),
-        resize=Resize(height=shape[2], width=shape[3]) if pictures else None,
+        resize=_resize(network.input.shape, letterboxed),
     )
+
+
+def _resize(shape: Sequence[int], letterboxed: bool) -> Resize | None:
+    if len(shape) != 4 or shape[1] != 3:
+        return None
+    height, width = shape[2:]
+    return Letterbox(height=height, width=width, fill=FILL) if letterboxed else Resize(height=height, width=width)
 
 
 def _unit() -> bytes:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hwnas.deploy.bundle import Bundle, write_bundle
 from hwnas.deploy.content import BundleContent, BundledModel, PrebuiltEngine
-from hwnas.deploy.golden import Answers, LabelledSamples
+from hwnas.deploy.golden import Answers, Expected, LabelledSamples
 from hwnas.deploy.manifest import Checked, Labels, Limits, Preprocessing, Provenance, Resize, TensorEntry
 from hwnas.deploy.signing import PublicKey
 
@@ -28,7 +28,7 @@ def model(name: str = "m0", accuracy: float | None = 0.9, *, engine: str | None 
         onnx=b"onnx of " + name.encode(),
         input=TensorEntry(name="input", dtype="float32", shape=(1, 3, 4, 4)),
         outputs=(TensorEntry(name="logits", dtype="float32", shape=(1, 10)),),
-        golden=Answers.of(inputs, outputs, 0.02),
+        golden=Answers(inputs, (Expected.of(outputs, 0.02),)),
         limits=Limits(statistic="p99", latency_ms=5.0, memory_mib=64.0),
         accuracy=accuracy,
         expected_ms=1.25,

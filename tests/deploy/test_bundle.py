@@ -22,7 +22,7 @@ from hwnas.deploy.archive import gzipped, write_tar
 from hwnas.deploy.bundle import Bundle, archive_path, next_version, write_bundle
 from hwnas.deploy.canonical import canonical
 from hwnas.deploy.errors import BadBundleError, UntrustedError
-from hwnas.deploy.golden import Answers, accuracy, least_accuracy, tolerated_share
+from hwnas.deploy.golden import Expected, accuracy, least_accuracy, tolerated_share
 from hwnas.deploy.manifest import MANIFEST_FILE, Manifest
 from hwnas.deploy.signing import BUNDLE_TYPE, CHANNEL_TYPE, sign
 from hwnas.deploy.verification import verify_bundle
@@ -391,15 +391,15 @@ def test_engines_that_differ_by_half_the_tolerance_keep_the_least_accuracy(
     outputs: np.ndarray, share: float, noise: float, data: st.DataObject
 ) -> None:
     labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=7, max_size=7)))
-    answers = Answers.of(np.zeros((7, 1)), outputs, share)
-    least = least_accuracy(answers, labels)
+    expected = Expected.of(outputs, share)
+    least = least_accuracy(expected, labels)
     assert least <= accuracy(outputs, labels)
     signs = np.array(data.draw(st.lists(st.sampled_from([-1, 1]), min_size=28, max_size=28))).reshape(7, 4)
-    moved = outputs.astype(np.float64) + signs * noise * answers.absolute * (1 - 1e-6)
+    moved = outputs.astype(np.float64) + signs * noise * expected.absolute * (1 - 1e-6)
     assert accuracy(moved, labels) >= least
 
 
 @pytest.mark.parametrize("outputs", [np.zeros((2, 3)), np.array([[np.nan, 1.0]]), np.array([[np.inf, 1.0]])])
 def test_outputs_from_which_nothing_can_be_told_are_refused(outputs: np.ndarray) -> None:
     with pytest.raises(UserError, match="not finite, or all 0"):
-        Answers.of(np.zeros((2, 1)), outputs, 0.1)
+        Expected.of(outputs, 0.1)

@@ -17,7 +17,7 @@ from hwnas.agent.slots.manifest import read_manifest
 from hwnas.cli.console import Bars
 from hwnas.data import Dataset, load_dataset
 from hwnas.deploy.keys import KeyStore
-from hwnas.deploy.manifest import Limits, Manifest
+from hwnas.deploy.manifest import Golden, Limits, Manifest
 from hwnas.deploy.verification import verify_bundle
 from hwnas.devices import CompileOptions
 from hwnas.errors import BadFileError, UserError
@@ -203,6 +203,7 @@ def test_golden_answers_and_samples_are_what_the_bundled_model_gives_to_real_pic
     made = told("bundle", run, "--out", tmp_path, "--golden", "5", "--samples", "40")
     path, manifest = Path(made["path"]), Manifest.model_validate(made["manifest"])
     (model,) = manifest.models
+    assert isinstance(model.golden, Golden)
     inputs, golden, images, labels = arrays(
         path, model.golden.inputs, model.golden.outputs, "samples/images.npy", "samples/labels.npy"
     )
@@ -301,11 +302,12 @@ def test_golden_inputs_fill_whole_batches(loose: Path, dataset: Dataset) -> None
         "x", [network(loose, 3)], CompileOptions(), dataset, {}, options=BundleOptions(golden=4, samples=5)
     )
     (model,) = content.models
-    assert model.golden.inputs.shape[0] == model.golden.outputs.shape[0] == 6
+    (logits,) = model.golden.outputs
+    assert len(model.golden.inputs) == len(logits.values) == 6
     assert content.samples is not None
     np.testing.assert_array_equal(model.golden.inputs[:5], content.samples.images)
     np.testing.assert_array_equal(model.golden.inputs[5], content.samples.images[0])
-    np.testing.assert_allclose(model.golden.outputs[5], model.golden.outputs[0], atol=1e-4)
+    np.testing.assert_allclose(logits.values[5], logits.values[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
