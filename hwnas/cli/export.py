@@ -34,7 +34,6 @@ def export(
     form = check_detections(detections)
     import torch
 
-    from hwnas.data import load_dataset
     from hwnas.data.tasks import load_for
     from hwnas.pipeline.networks import export_network, export_subnet, open_supernet, read_architecture
     from hwnas.pipeline.training import require_supernet
@@ -45,7 +44,8 @@ def export(
     if holds_network(Path(architecture)):
         network, record = load_network(Path(architecture))
         chosen = record.identity
-        model = export_network(network, record, load_dataset(data, root=data_root), output, detections=form)
+        dataset = load_for(get_space(record.space), data, root=data_root)
+        model = export_network(network, record, dataset, output, detections=form)
     else:
         dataset = load_for(get_space(space), data, root=data_root)
         searched = get_space(space, dataset.num_classes)

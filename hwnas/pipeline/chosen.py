@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hwnas.data import Dataset, load_dataset
+from hwnas.data.tasks import AnyDataset, load_for
 from hwnas.errors import UserError
 from hwnas.files import read_model
 from hwnas.pipeline.config import CONFIG_FILE, RunConfig
@@ -28,7 +28,7 @@ class Chosen:
     space: Space
     architecture: Architecture
     supernet_directory: Path
-    dataset: Dataset
+    dataset: AnyDataset
 
     @cached_property
     def supernet(self) -> ElasticNetwork:
@@ -63,8 +63,9 @@ def choose(
     """
     directory = Path(text)
     if not directory.is_dir():
-        dataset = load_dataset(data or DEFAULT_DATA, root=data_root, progress=progress)
-        searched = get_space(space or DEFAULT_SPACE, dataset.num_classes)
+        named = space or DEFAULT_SPACE
+        dataset = load_for(get_space(named), data or DEFAULT_DATA, root=data_root, progress=progress)
+        searched = get_space(named, dataset.num_classes)
         architecture = without_precision(read_architecture(searched, text))
         return Chosen(searched, architecture, supernet or require_supernet(searched.name, dataset), dataset)
     if not (directory / WINNER_FILE).exists():
@@ -72,8 +73,9 @@ def choose(
     run = read_model(directory / CONFIG_FILE, RunConfig, what="run configuration")
     winner = read_model(directory / WINNER_FILE, WinnerDocument, what="winner")
     root = data_root or (Path(run.data_root) if run.data_root else None)
-    dataset = load_dataset(data or run.dataset, root=root, progress=progress)
-    searched = get_space(space or run.space, dataset.num_classes)
+    named = space or run.space
+    dataset = load_for(get_space(named), data or run.dataset, root=root, progress=progress)
+    searched = get_space(named, dataset.num_classes)
     trained = directory / "supernet"
     own = Path(run.supernet) if run.supernet else trained if trained.is_dir() else None
     weights = supernet or own or require_supernet(searched.name, dataset)

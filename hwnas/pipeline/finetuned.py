@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from hwnas.errors import HwnasError
 from hwnas.files import Document
@@ -41,8 +41,19 @@ class Timed(BaseModel):
         )
 
 
+class TriedRate(Document):
+    """What a short training came to at a learning rate; a step's file, and a part of the result."""
+
+    learning_rate: float
+    epochs: float
+    score_validation: float | None
+    """In 0..1; None where the training diverged."""
+    diverged: str | None = None
+    """In words."""
+
+
 class NetworkFigures(BaseModel):
-    """A network as it was measured; accuracies in 0..1."""
+    """A network as it was measured; scores are by the result's metric, in 0..1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,8 +61,8 @@ class NetworkFigures(BaseModel):
     id: str
     macs: int
     params: int
-    top1_validation: float
-    top1_test: float
+    score_validation: float = Field(validation_alias=AliasChoices("score_validation", "top1_validation"))
+    score_test: float = Field(validation_alias=AliasChoices("score_test", "top1_test"))
     latency: Timed
 
 
@@ -62,6 +73,12 @@ class FineTuningResult(Document):
     architecture: str
     """Id of the one that was chosen."""
     dataset: str
+    metric: str = "top-1"
+    """What scores are: top-1, or mAP of detectors."""
+    learning_rate: float | None = None
+    """At which it was trained; None in files of old."""
+    rates: tuple[TriedRate, ...] = ()
+    """Learning rates that were tried before; none where one was set."""
     target: str
     statistic: Percentile
     basis: Literal["gated", "ungated"]
@@ -99,7 +116,15 @@ class FineTuningResult(Document):
         """What the figures do not say of themselves."""
         before, after = self.of("extracted"), self.of("fine-tuned")
         said = []
-        if after.top1_validation == before.top1_validation:
+        if self.metric == "mAP":
+            said.append("It learned from the boxes alone: detectors are not distilled.")
+        if self.rates:
+            tried = ", ".join(map(self._tried, self.rates))
+            said.append(
+                f"Learning rate {self.learning_rate:g}, the best of those tried for {self.rates[0].epochs:.2g} epochs "
+                f"each by the validation images: {tried}."
+            )
+        if after.score_validation == before.score_validation:
             said.append("Fine-tuning did not help by the validation images; the network is as it was.")
         if self.limit_ms is not None and self.kept:
             interval = self.of("pruned").latency.interval_ms
@@ -111,3 +136,7 @@ class FineTuningResult(Document):
         if self.unpruned_missing is not None:
             said.append(f"No unpruned subnet stands beside it: {self.unpruned_missing}")
         return said
+
+    def _tried(self, rate: TriedRate) -> str:
+        reached = "diverged" if rate.score_validation is None else f"{100 * rate.score_validation:.2f} %"
+        return f"{rate.learning_rate:g}: {reached}"

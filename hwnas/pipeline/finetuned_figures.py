@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hwnas.data import Dataset
+from hwnas.data.tasks import AnyDataset
 from hwnas.pipeline.finetuned import Made, NetworkFigures, Timed
 from hwnas.pipeline.network_steps import Stage
 from hwnas.pipeline.networks import export_network
 from hwnas.pipeline.pruning import Pruner
 from hwnas.search import ExportedCandidate
 from hwnas.search.finalists import PROMISE_BUILDS
-from hwnas.training.validation import network_top1
+from hwnas.training.validation import network_score
 
 
-def figures_of(stages: Sequence[Stage], pruner: Pruner, dataset: Dataset, directory: Path) -> list[NetworkFigures]:
+def figures_of(stages: Sequence[Stage], pruner: Pruner, dataset: AnyDataset, directory: Path) -> list[NetworkFigures]:
     """Accuracy and latency of each network, all measured in one sitting; the test images are read here alone.
 
     They are exported into ``directory`` in the precision of the target and measured on builds that had no part in any
@@ -26,7 +26,7 @@ def figures_of(stages: Sequence[Stage], pruner: Pruner, dataset: Dataset, direct
     for stage, (network, record) in zip(stages, loaded, strict=True):
         path = model_path(directory, stage.made)
         export_network(network, record, dataset, path, options.precision, options.remainder)
-        candidates.append(ExportedCandidate(record.identity, path.read_bytes(), record.top1_validation))
+        candidates.append(ExportedCandidate(record.identity, path.read_bytes(), record.score_validation))
     apart = replace(pruner, journal=directory / "promises.jsonl")
     measured = apart.measure(candidates, builds=promise_builds(pruner))
     return [
@@ -35,8 +35,8 @@ def figures_of(stages: Sequence[Stage], pruner: Pruner, dataset: Dataset, direct
             id=finalist.architecture.id,
             macs=sum(block.macs for block in record.network.blocks),
             params=sum(block.params for block in record.network.blocks),
-            top1_validation=record.top1_validation,
-            top1_test=network_top1(network, record.resolution, dataset, dataset.test),
+            score_validation=record.score_validation,
+            score_test=network_score(network, dataset, dataset.test),
             latency=Timed.of(finalist, gated=pruner.device.target.shared),
         )
         for stage, (network, record), finalist in zip(stages, loaded, measured, strict=True)

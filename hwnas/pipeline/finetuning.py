@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 from hwnas.devices import CompileOptions, Device, informed
 from hwnas.files import locked, read_model, require_same, sha256_of, write_atomic, write_json
 from hwnas.pipeline.chosen import Chosen
-from hwnas.pipeline.finetuned import FineTuningResult
+from hwnas.pipeline.finetuned import FineTuningResult, TriedRate
 from hwnas.pipeline.finetuned_figures import figures_of, model_path, promise_builds
-from hwnas.pipeline.finetuning_options import FineTuningConfig, Pruning
-from hwnas.pipeline.network_steps import NetworkSteps, ScoredNetwork, Stage, top1_validation
+from hwnas.pipeline.finetuning_options import FineTuningConfig, Pruning, TrainingPlan
+from hwnas.pipeline.finetuning_rates import best_rate, short
+from hwnas.pipeline.network_steps import NetworkSteps, ScoredNetwork, Stage
 from hwnas.pipeline.pruning import Pruner, Savings
 from hwnas.pipeline.steps import Steps
 from hwnas.pipeline.unpruned import nearest_unpruned
@@ -30,8 +32,8 @@ from hwnas.spaces import Architecture
 from hwnas.supernet import save_network
 from hwnas.supernet.checkpoint import WEIGHTS_FILE
 from hwnas.supernet.pruning import MULTIPLE, Layout, channel_importance, narrowed
-from hwnas.training import TrainingConfig
-from hwnas.training.validation import inputs, recalibrated
+from hwnas.training.tasks import task_of
+from hwnas.training.validation import recalibrated
 
 MODEL_FILE = "model.onnx"
 
@@ -43,20 +45,20 @@ class FineTuning:
         directory: of the results; at the end ``network.safetensors`` with ``network.json``, ``model.onnx`` and
             ``result.json``.
         chosen: what is fine-tuned.
-        config: of :func:`training_settings`.
+        plan: of :func:`training_plan`.
         device: on which latencies are measured.
         pruning: None: the widths stay.
         statistic: of the latency, that is measured and limited.
         builds: fresh ones of each network that is measured for the result.
         tables: directory of latency tables, for an unpruned subnet beside the pruned network.
-        options: how models are compiled and run; by default as the target says.
+        options: how models are compiled and run; by default as the target says, but detectors in FP32.
     """
 
     def __init__(
         self,
         directory: Path,
         chosen: Chosen,
-        config: TrainingConfig,
+        plan: TrainingPlan,
         device: Device,
         pruning: Pruning | None = None,
         *,
@@ -66,14 +68,16 @@ class FineTuning:
         options: CompileOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.directory, self.chosen, self.config, self.pruning = directory, chosen, config, pruning
+        self.directory, self.chosen, self.plan, self.pruning = directory, chosen, plan, pruning
         self.tables = tables
         self.progress = progress or Silent()
         self.steps = Steps(directory)
         self.networks = NetworkSteps(chosen, self.steps, self.progress)
         journal = directory / "journal.jsonl"
         multiple = pruning.multiple if pruning else MULTIPLE
-        asked = options or device.default_options()
+        detects = chosen.space.task == "detection"
+        usual = device.default_options()
+        asked = options or (replace(usual, precision="fp32") if detects else usual)
         informed_options = informed(asked, device.fingerprint(asked))
         self.pruner = Pruner(
             device, chosen.space, informed_options, statistic, journal, self.progress, builds, multiple
@@ -94,17 +98,26 @@ class FineTuning:
             DivergedError: a training diverged.
             DeviceError: the device failed.
         """
-        self.chosen.supernet  # noqa: B018 - what does not fit is refused before anything is written
+        self._require_fitting()
         with locked(self.directory):
             self._freeze()
             extracted = Stage("extracted", self.directory / "extracted")
             self.networks.extracted(extracted, self.chosen.architecture)
             savings = self._savings(extracted)
+            rates = self._tried(extracted)
+            rate = best_rate(rates) if rates else self.plan.config.learning_rate
             tuned = Stage("fine-tuned", self.directory / "fine-tuned")
-            stages = [extracted, self.networks.trained(tuned, extracted, self.config)]
+            config = self.plan.config.model_copy(update={"learning_rate": rate})
+            stages = [extracted, self.networks.trained(tuned, extracted, config)]
             if savings is not None:
-                stages.append(self._pruned(stages[-1], savings))
-            return self._result(stages, savings)
+                stages.append(self._pruned(stages[-1], savings, rate))
+            return self._result(stages, savings, rate, rates)
+
+    def _require_fitting(self) -> None:
+        """What does not fit is refused before anything is written."""
+        chosen = self.chosen
+        task_of(chosen.space, chosen.dataset, self.plan.config)
+        chosen.supernet  # noqa: B018 - it is opened
 
     def _freeze(self) -> None:
         path = self.directory / "config.json"
@@ -114,7 +127,8 @@ class FineTuning:
             architecture=chosen.architecture.to_json(),
             supernet_sha256=sha256_of(chosen.supernet_directory / WEIGHTS_FILE),
             dataset_fingerprint=chosen.dataset.fingerprint,
-            training=self.config,
+            training=self.plan.config,
+            rates=self.plan.rates,
         )
         if path.exists():
             found = read_model(path, FineTuningConfig, what="fine-tuning configuration")
@@ -123,11 +137,17 @@ class FineTuning:
 
     # --- networks -----------------------------------------------------------------------------------------
 
-    def _pruned(self, before: Stage, savings: Savings) -> Stage:
+    def _tried(self, extracted: Stage) -> list[TriedRate]:
+        """What each learning rate comes to that is to be tried."""
+        config, images = self.plan.config, len(self.chosen.dataset.train)
+        return [self.networks.tried(extracted, short(config, rate, images)) for rate in self.plan.rates]
+
+    def _pruned(self, before: Stage, savings: Savings, rate: float) -> Stage:
         """The network with fewer channels, by rounds of pruning and fine-tuning."""
         assert self.pruning is not None
         pruning = self.pruning
-        limits, config = savings.limits_ms(pruning.rounds), pruning.training
+        limits = savings.limits_ms(pruning.rounds)
+        config = pruning.training.model_copy(update={"learning_rate": rate})
         directory = self.directory / f"pruned-{_digest([limits, config.model_dump(mode='json'), self._measuring])[:8]}"
         stage = before
         for number, limit_ms in enumerate(limits, start=1):
@@ -137,15 +157,16 @@ class FineTuning:
 
     def _narrowed(self, before: Stage, directory: Path, savings: Savings, limit_ms: float) -> Stage:
         dataset, resolution = self.chosen.dataset, self.chosen.architecture.resolution
+        task = task_of(self.chosen.space, dataset, self.plan.config)
 
         def make() -> ScoredNetwork:
             network, record = before.load()
-            layout = Layout(record.network)
-            importance = channel_importance(network, layout, inputs(dataset, dataset.recalibration, resolution))
+            layout = Layout(record.network, record.sharing)
+            importance = channel_importance(network, layout, task.losses(network, resolution))
             widths = self.pruner.choose(layout, importance, savings, limit_ms)
             narrow = narrowed(network, layout, widths, importance)
             narrow = recalibrated(narrow, resolution, dataset, self.chosen.supernet.recalibration)
-            return ScoredNetwork(narrow, record.training, top1_validation(narrow, dataset))
+            return ScoredNetwork(narrow, record.training, self.networks.score(narrow))
 
         given = {"network": before.sha256, "limit_ms": limit_ms, "savings": savings.model_dump(mode="json")}
         return self.networks.network(Stage("pruned", directory), given | self._measuring, make)
@@ -164,18 +185,21 @@ class FineTuning:
         if self.pruning is None:
             return None
         limit, path = self.pruning.limit, self.directory / "savings.json"
-        network = extracted.load()[0].network
+        record = extracted.load()[1]
+        layout = Layout(record.network, record.sharing)
         self.steps.do(
             "savings",
             {"network": extracted.sha256, "ms": limit.ms, "share": limit.share, **self._measuring},
             lambda: [path],
-            lambda: write_json(path, self.pruner.savings(network, limit)),
+            lambda: write_json(path, self.pruner.savings(layout, limit)),
         )
         savings = read_model(path, Savings, what="measured savings")
         savings.require_feasible(self.pruner.statistic)
         return savings
 
-    def _result(self, stages: Sequence[Stage], savings: Savings | None) -> FineTuningResult:
+    def _result(
+        self, stages: Sequence[Stage], savings: Savings | None, rate: float, rates: Sequence[TriedRate]
+    ) -> FineTuningResult:
         last = stages[-1]
 
         def write() -> None:
@@ -196,6 +220,9 @@ class FineTuning:
                 space=chosen.space.name,
                 architecture=chosen.architecture.id,
                 dataset=chosen.dataset.name,
+                metric=chosen.space.metric,
+                learning_rate=rate,
+                rates=tuple(rates),
                 target=pruner.device.target.name,
                 statistic=pruner.statistic,
                 basis="gated" if pruner.device.target.shared else "ungated",

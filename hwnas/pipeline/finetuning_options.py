@@ -7,17 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import BaseModel, ConfigDict
+
 from hwnas.errors import UserError
 from hwnas.files import Document
+from hwnas.pipeline.finetuning_rates import FACTORS
 from hwnas.pipeline.pruning import Limit
 from hwnas.pipeline.training import training_config
+from hwnas.spaces import Task
 from hwnas.supernet import load_record
 from hwnas.supernet.pruning import MULTIPLE
 from hwnas.training import TrainingConfig
 from hwnas.training.alone import FIXED, alone
 
-GENTLER = 0.2
-"""Of the supernet's learning rate: the weights need not be found, only fitted."""
+
+class TrainingPlan(BaseModel):
+    """How a subnet is trained further."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: TrainingConfig
+    """At the learning rate that was set, or at the supernet's."""
+    rates: tuple[float, ...] = ()
+    """Learning rates that are tried first; none where one was set."""
 
 
 class FineTuningConfig(Document):
@@ -28,6 +40,7 @@ class FineTuningConfig(Document):
     supernet_sha256: str
     dataset_fingerprint: str
     training: TrainingConfig
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Pruning:
     Attributes:
         limit: of the latency, to be kept as measured.
         rounds: in which the limit is come to, with fine-tuning after each.
-        training: of each of these.
+        training: of each of these, at the learning rate of the fine-tuning before them.
         multiple: of which widths become.
     """
 
@@ -60,11 +73,14 @@ class Pruning:
         return cls(limit, rounds, training_config(alone(training.model_dump(), epochs)), multiple)
 
 
-def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]) -> TrainingConfig:
-    """How a subnet is trained alone: as its supernet was, and taught by its largest subnet, at a gentler rate that
-    falls from the first step on.
+def training_plan(supernet: Path, task: Task, epochs: float, settings: Mapping[str, Any]) -> TrainingPlan:
+    """How a subnet is trained alone: as its supernet was, at a rate that falls from the first step on.
+
+    A classifier is taught by the supernet's largest subnet.
 
     Args:
+        supernet: directory of the trained weights.
+        task: of its space.
         settings: that are to be otherwise.
 
     Raises:
@@ -75,5 +91,8 @@ def training_settings(supernet: Path, epochs: float, settings: Mapping[str, Any]
     if unfitting:
         raise UserError(f"A fine-tuning has no setting {', '.join(sorted(unfitting))}; leave it out of --config.")
     base = training_config(load_record(supernet).training.get("config", {}))
-    gentler = {"learning_rate": GENTLER * base.learning_rate, "warmup_epochs": 0.0, "teacher": str(supernet)}
-    return training_config(alone(base.model_dump() | gentler | dict(settings), epochs))
+    teacher = str(supernet) if task == "classification" else None
+    further = {"warmup_epochs": 0.0, "teacher": teacher} | dict(settings)
+    config = training_config(alone(base.model_dump() | further, epochs))
+    rates = () if "learning_rate" in settings else tuple(factor * base.learning_rate for factor in FACTORS)
+    return TrainingPlan(config=config, rates=rates)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from hwnas.data import Dataset
-from hwnas.files import sha256_of
+from hwnas.errors import DivergedError
+from hwnas.files import read_model, sha256_of, write_json
 from hwnas.pipeline.chosen import Chosen
-from hwnas.pipeline.finetuned import Made
+from hwnas.pipeline.finetuned import Made, TriedRate
 from hwnas.pipeline.networks import ready_subnet
 from hwnas.pipeline.steps import Steps
 from hwnas.progress import Progress
@@ -22,21 +22,21 @@ from hwnas.supernet.network_file import NETWORK_FILE, NETWORK_RECORD
 from hwnas.training import TrainingConfig
 from hwnas.training.alone import train_alone
 from hwnas.training.trainer import dataset_record
-from hwnas.training.validation import network_top1
+from hwnas.training.validation import network_score
 
 
 @dataclass(frozen=True)
 class ScoredNetwork:
-    """A network and its accuracy.
+    """A network and how good it is.
 
     Attributes:
         training: how it was trained alone, if it was.
-        top1_validation: in 0..1.
+        score: on the validation images, by the space's metric, in 0..1.
     """
 
     network: PlainNetwork
     training: dict[str, Any] | None
-    top1_validation: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,38 @@ class NetworkSteps:
 
         def make() -> ScoredNetwork:
             network = ready_subnet(chosen.supernet, architecture, chosen.dataset)
-            return ScoredNetwork(network, None, top1_validation(network, chosen.dataset))
+            return ScoredNetwork(network, None, self.score(network))
 
         return self.network(stage, {"architecture": architecture.to_json()}, make, architecture)
+
+    def tried(self, before: Stage, config: TrainingConfig) -> TriedRate:
+        """What the network comes to by a short training at a learning rate."""
+        rate, epochs = config.learning_rate, config.epochs
+        directory = self.steps.directory / "rates" / f"{rate:g}"
+        path = directory / "tried.json"
+
+        def attempt() -> None:
+            try:
+                score = self.score(self._trained(directory, *before.load(), config))
+                write_json(path, TriedRate(learning_rate=rate, epochs=epochs, score_validation=score))
+            except DivergedError as error:
+                told = TriedRate(learning_rate=rate, epochs=epochs, score_validation=None, diverged=str(error))
+                write_json(path, told)
+
+        inputs = {"network": before.sha256, "config": config.model_dump(mode="json")}
+        self.steps.do(f"rates/{rate:g}", inputs, lambda: [path], attempt)
+        return read_model(path, TriedRate, what="learning rate that was tried")
 
     def trained(self, stage: Stage, before: Stage, config: TrainingConfig) -> Stage:
         """The network trained further alone, or as it was where the validation images say that it was better."""
         network, record = before.load()
 
         def make() -> ScoredNetwork:
-            dataset = self.chosen.dataset
-            trained = train_alone(stage.directory, record.single_space, dataset, config, self.progress, network)
-            top1 = top1_validation(trained, dataset)
-            if top1 < record.top1_validation:
-                return ScoredNetwork(network, record.training, record.top1_validation)
-            return ScoredNetwork(trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}, top1)
+            trained = self._trained(stage.directory, network, record, config)
+            score = self.score(trained)
+            if score < record.score_validation:
+                return ScoredNetwork(network, record.training, record.score_validation)
+            return ScoredNetwork(trained, {"config": config.model_dump(mode="json"), "torch": torch.__version__}, score)
 
         inputs = {"network": before.sha256, "config": config.model_dump(mode="json")}
         known = None if record.architecture is None else record.identity
@@ -117,10 +134,12 @@ class NetworkSteps:
                 architecture=None if architecture is None else architecture.to_json(),
                 network=made.network.network,
                 norm_eps=made.network.norm_eps,
+                task=chosen.space.task,
+                sharing=chosen.space.sharing(architecture or chosen.architecture),
                 weights_sha256="",
                 dataset=dataset_record(chosen.dataset),
                 training=made.training,
-                top1_validation=made.top1_validation,
+                score_validation=made.score,
             )
             save_network(stage.directory, made.network, record)
 
@@ -128,7 +147,11 @@ class NetworkSteps:
         self.steps.do(name, inputs, lambda: stage.files, write)
         return stage
 
+    def score(self, network: PlainNetwork) -> float:
+        """How good a network is on the validation images, in 0..1."""
+        return network_score(network, self.chosen.dataset, self.chosen.dataset.validation)
 
-def top1_validation(network: PlainNetwork, dataset: Dataset) -> float:
-    """Share of the validation images that a network gets right, in 0..1."""
-    return network_top1(network, network.specs[0].in_height, dataset, dataset.validation)
+    def _trained(
+        self, directory: Path, network: PlainNetwork, record: NetworkRecord, config: TrainingConfig
+    ) -> PlainNetwork:
+        return train_alone(directory, record.single_space, self.chosen.dataset, config, self.progress, network)

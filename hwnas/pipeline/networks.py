@@ -25,6 +25,7 @@ from hwnas.supernet import (
     ElasticNetwork,
     NetworkRecord,
     PlainNetwork,
+    load_record,
     load_supernet,
 )
 from hwnas.training.validation import recalibrated
@@ -40,7 +41,7 @@ def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> Elastic
         UserError: it is of another space, or was trained on other classes, or the data is for another task.
     """
     require_task(space, dataset)
-    supernet, record = load_supernet(directory)
+    record = load_record(directory)
     if record.space != space.name:
         raise UserError(f"The supernet in {directory} is of space {record.space}, not {space.name}; give another.")
     if record.dataset.class_names != dataset.class_names:
@@ -48,7 +49,7 @@ def open_supernet(directory: Path, space: Space, dataset: AnyDataset) -> Elastic
             f"The supernet in {directory} was trained on {record.dataset.name}, whose classes are not those of "
             f"{dataset.name}; train one for this data with `hwnas train`."
         )
-    return supernet
+    return load_supernet(directory, space)[0]
 
 
 def ready_subnet(supernet: ElasticNetwork, architecture: Architecture, dataset: AnyDataset) -> PlainNetwork:
@@ -78,9 +79,7 @@ def export_subnet(
         UserError: detections are wanted of a classifier, or a detector in another precision than FP32.
     """
     plain, chosen = without_precision(architecture), precision_of(architecture) or precision
-    if isinstance(dataset, DetectionDataset) and chosen != "fp32":
-        raise UserError(f"Detectors are exported in fp32, not in {chosen}; leave out the precision.")
-    _require_detector(dataset, detections)
+    _require_form(dataset, chosen, detections)
     network = ready_subnet(supernet, plain, dataset)
     return _export(network, plain.resolution, plain, dataset, path, chosen, remainder, detections)
 
@@ -88,7 +87,7 @@ def export_subnet(
 def export_network(
     network: PlainNetwork,
     record: NetworkRecord,
-    dataset: Dataset,
+    dataset: AnyDataset,
     path: Path,
     precision: str = "fp32",
     remainder: Remainder = "fp32",
@@ -97,16 +96,18 @@ def export_network(
     """Write a network of :func:`hwnas.supernet.load_network` as ONNX, as :func:`export_subnet` does.
 
     Raises:
-        UserError: it knows other classes than the data set has, or detections are wanted, which no such network gives.
+        UserError: it knows other classes than the data set has, or is for another task; or as of
+            :func:`export_subnet`.
         ParityError, ExportError: as of :func:`export_subnet`.
     """
-    _require_detector(dataset, detections)
+    _require_form(dataset, precision, detections)
+    require_task(record.single_space, dataset)
     if record.dataset.class_names != dataset.class_names:
         raise UserError(
             f"The network was trained on {record.dataset.name}, whose classes are not those of {dataset.name}; give "
             "the data that it was trained on."
         )
-    return _export(network, record.resolution, record.identity, dataset, path, precision, remainder)
+    return _export(network, record.resolution, record.identity, dataset, path, precision, remainder, detections)
 
 
 def export_yardstick(
@@ -118,7 +119,10 @@ def export_yardstick(
     return _export(network, resolution, None, dataset, path, precision, remainder)
 
 
-def _require_detector(dataset: AnyDataset, detections: Detections) -> None:
+def _require_form(dataset: AnyDataset, precision: str, detections: Detections) -> None:
+    """What cannot be exported is refused before anything is computed."""
+    if isinstance(dataset, DetectionDataset) and precision != "fp32":
+        raise UserError(f"Detectors are exported in fp32, not in {precision}; leave out the precision.")
     if isinstance(dataset, Dataset) and detections != "maps":
         raise UserError(f"A classifier detects nothing; leave out --detections {detections}.")
 

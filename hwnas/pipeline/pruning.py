@@ -14,7 +14,6 @@ from hwnas.errors import InfeasibleBudgetError, UserError
 from hwnas.files import Document
 from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.search import Percentile
-from hwnas.spaces import Network
 from hwnas.supernet.pruning import Layout, Widths, narrower, narrowest, pruning_path
 
 MARGIN = 0.01
@@ -99,9 +98,8 @@ class Pruner(Stopwatch):
     builds: int
     multiple: int
 
-    def savings(self, network: Network, limit: Limit) -> Savings:
+    def savings(self, layout: Layout, limit: Limit) -> Savings:
         """What narrower groups of a network save."""
-        layout = Layout(network)
         widths = tuple(group.width for group in layout.groups)
         halved = [narrower(layout, widths, number, width // 2, self.multiple) for number, width in enumerate(widths)]
         chosen = [widths, narrowest(layout, self.multiple), *(each or widths for each in halved)]

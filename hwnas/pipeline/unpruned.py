@@ -9,10 +9,10 @@ import numpy as np
 from hwnas.errors import UserError
 from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.latency import find_and_open_table
-from hwnas.pipeline.network_steps import top1_validation
 from hwnas.pipeline.networks import ready_subnet
 from hwnas.pipeline.pruning import Pruner
 from hwnas.spaces import Architecture
+from hwnas.training.validation import network_score
 
 SAMPLE = 10_000
 EVALUATED = 8
@@ -39,7 +39,7 @@ def nearest_unpruned(pruner: Pruner, chosen: Chosen, tables: Path, limit_ms: flo
     scores = []
     for architecture in nearest:
         network = ready_subnet(chosen.supernet, architecture, dataset)
-        scores.append(top1_validation(network, dataset))
+        scores.append(network_score(network, dataset, dataset.validation))
         pruner.progress.advance(note=f"{100 * scores[-1]:.2f} %")
     pruner.progress.finish()
     return nearest[int(np.argmax(scores))]

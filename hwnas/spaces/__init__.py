@@ -6,7 +6,7 @@ from hwnas.spaces.network import Network
 from hwnas.spaces.precision import bytes_per_weight, precision_of, precisions_of, with_precisions, without_precision
 from hwnas.spaces.registry import get_space, space_names
 from hwnas.spaces.single import single_space
-from hwnas.spaces.space import Choice, Genomes, Slot, Space
+from hwnas.spaces.space import Choice, Genomes, Slot, Space, Task
 
 __all__ = [
     "Architecture",
@@ -16,6 +16,7 @@ __all__ = [
     "Network",
     "Slot",
     "Space",
+    "Task",
     "bytes_per_weight",
     "get_space",
     "make_divisible",

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 
 from hwnas.spaces.block import BlockSpec
 from hwnas.spaces.network import Network
-from hwnas.spaces.space import NORM_EPS, Choice, Slot, Space
+from hwnas.spaces.space import NORM_EPS, Choice, Slot, Space, Task
 
 
-def single_space(origin: str, network: Network, norm_eps: float = NORM_EPS) -> Space:
+def single_space(
+    origin: str,
+    network: Network,
+    norm_eps: float = NORM_EPS,
+    *,
+    task: Task = "classification",
+    num_classes: int | None = None,
+    sharing: Mapping[int, int] | None = None,
+) -> Space:
     """The space whose one architecture is a network.
 
     Its name is that of the space that the network comes from and a digest of it, so that what is known of one network
@@ -19,12 +28,14 @@ def single_space(origin: str, network: Network, norm_eps: float = NORM_EPS) -> S
     Args:
         origin: name of that space, such as ``mobilenet_v3/small``.
         network: whose first block alone reads the images.
-        norm_eps: see :class:`hwnas.spaces.Space`.
+        norm_eps, task: see :class:`hwnas.spaces.Space`.
+        num_classes: of a network whose last block does not tell.
+        sharing: as of :meth:`hwnas.spaces.Space.sharing`.
     """
     family, _, preset = origin.partition("/")
     described = "|".join(block.key for block in network.blocks) + repr((network.sources, network.outputs))
     digest = hashlib.sha256(described.encode()).hexdigest()[:8]
-    outputs = {number: name for name, number in network.outputs}
+    outputs, shared = {number: name for name, number in network.outputs}, sharing or {}
     slots = [
         Slot(
             _label(number),
@@ -32,11 +43,13 @@ def single_space(origin: str, network: Network, norm_eps: float = NORM_EPS) -> S
             partial(_fixed, block),
             partial(_read, sources) if number else None,
             outputs.get(number),
+            _label(shared[number]) if number in shared else None,
         )
         for number, (block, sources) in enumerate(zip(network.blocks, network.sources, strict=True))
     ]
     resolution = Choice("resolution", (network.blocks[0].in_height,))
-    return Space(family, f"{preset}@{digest}", network.blocks[-1].out_channels, [resolution], slots, norm_eps)
+    classes = num_classes or network.blocks[-1].out_channels
+    return Space(family, f"{preset}@{digest}", classes, [resolution], slots, norm_eps, task)
 
 
 def _label(number: int) -> str:

@@ -186,6 +186,15 @@ class Space:
         ends = {slot.output: slot.label for slot in self.slots if slot.output} or {NETWORK_OUTPUT: before}
         return Network(tuple(blocks), tuple(sources), tuple((name, given[label]) for name, label in ends.items()))
 
+    def sharing(self, architecture: Architecture) -> dict[int, int]:
+        """The blocks of an architecture that share convolutions: number of each, and of the block whose they are.
+
+        See :attr:`Slot.shares`.
+        """
+        there = [slot for slot, block in zip(self.slots, self.slot_blocks(architecture), strict=True) if block]
+        number = {slot.label: n for n, slot in enumerate(there)}
+        return {n: number[slot.shares] for n, slot in enumerate(there) if slot.shares is not None}
+
     # --- arrays of architectures ----------------------------------------------------------------------
 
     def encode(self, architectures: Sequence[Architecture]) -> Genomes:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import AliasChoices, Field
 
 from hwnas.files import Document, read_model, write_json
-from hwnas.spaces import Architecture, Network, Space, single_space
+from hwnas.spaces import Architecture, Network, Space, Task, single_space
 from hwnas.supernet.checkpoint import DatasetRecord, fill, write_weights
 from hwnas.supernet.plain import PlainNetwork
 
@@ -26,12 +27,15 @@ class NetworkRecord(Document):
     network: Network
     """Its blocks and how they are connected."""
     norm_eps: float
+    task: Task = "classification"
+    sharing: dict[int, int] = Field(default_factory=dict)
+    """As of :meth:`hwnas.spaces.Space.sharing`; it holds while the network is trained further."""
     weights_sha256: str
     dataset: DatasetRecord
     training: dict[str, Any] | None
     """Configuration of its training alone, None where it has the supernet's weights."""
-    top1_validation: float
-    """In 0..1."""
+    score_validation: float = Field(validation_alias=AliasChoices("score_validation", "top1_validation"))
+    """Top-1, or a detector's mean average precision, in 0..1."""
 
     @property
     def identity(self) -> Architecture:
@@ -43,7 +47,10 @@ class NetworkRecord(Document):
     @property
     def single_space(self) -> Space:
         """The space of this network alone."""
-        return single_space(self.space, self.network, self.norm_eps)
+        classes = len(self.dataset.class_names)
+        return single_space(
+            self.space, self.network, self.norm_eps, task=self.task, num_classes=classes, sharing=self.sharing
+        )
 
     @property
     def resolution(self) -> int:

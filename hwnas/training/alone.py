@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hwnas.data import Dataset
+from hwnas.data.tasks import AnyDataset
 from hwnas.progress import Progress
 from hwnas.spaces import Space
 from hwnas.supernet import PlainNetwork, load_supernet
@@ -32,7 +32,7 @@ def alone(settings: Mapping[str, Any], epochs: float) -> dict[str, Any]:
 def train_alone(
     directory: Path,
     space: Space,
-    dataset: Dataset,
+    dataset: AnyDataset,
     config: TrainingConfig,
     progress: Progress | None = None,
     beginning: PlainNetwork | None = None,

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import CPU
-from hwnas.data.detection import DetectionDataset
+from hwnas.data.detection import DetectionDataset, DetectionSet
 from hwnas.data.recalibration import recalibration_pixels
 from hwnas.data.tasks import AnyDataset
-from hwnas.detection.scoring import PICTURES_AT_ONCE
+from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 
@@ -41,6 +41,18 @@ def recalibrated(
     size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else EVALUATION_BATCH
     recalibrate(network, dataset.inputs(recalibration_pixels(dataset, changes), resolution, size, device))
     return network
+
+
+def network_score(
+    network: PlainNetwork, dataset: AnyDataset, split: ImageSet | DetectionSet, device: torch.device = CPU
+) -> float:
+    """How good a network on a device, in evaluation mode, is on a split: top-1 or mean average precision, in 0..1."""
+    resolution = network.specs[0].in_height
+    if isinstance(split, DetectionSet):
+        pictures = dataset.inputs(split.pixels, resolution, PICTURES_AT_ONCE, device)
+        return scores(network, resolution, pictures, split).map
+    assert isinstance(dataset, Dataset)
+    return network_top1(network, resolution, dataset, split, device)
 
 
 def network_top1(

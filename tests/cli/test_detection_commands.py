@@ -58,7 +58,11 @@ def test_a_detector_is_trained_and_exported_with_and_without_nms(pictures: Path,
             "There is no folder fashion-mnist",
         ),
         (["export", "largest", "--detections", "all"], "--detections is maps, boxes or nms, not 'all'"),
-        (["finetune", "largest", "--space", "mobilenet_v3-bifpn/small"], "`hwnas finetune` takes classifiers alone"),
+        (["finetune", "largest", "--space", "mobilenet_v3-bifpn/small"], "There is no folder fashion-mnist"),
+        (
+            ["finetune", "largest", "--space", "mobilenet_v3/small", "--data", "SET"],
+            "such as mobilenet_v3-bifpn/small.",
+        ),
     ],
 )
 def test_data_of_the_other_task_and_unknown_forms_are_refused(

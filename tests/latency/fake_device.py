@@ -126,7 +126,7 @@ def true_time_ns(serialized: bytes) -> float:
     total += BORDER_NS_PER_ELEMENT * (elements[graph.input[0].name] + elements[graph.output[0].name])
     for node in graph.node:
         total += NODE_NS + NS_PER_ELEMENT * elements[node.output[0]]
-        if len(node.input) > 1 and node.input[1] in weights and node.op_type != "Clip":
+        if len(node.input) > 1 and node.input[1] in weights and node.op_type in ("Conv", "Gemm"):
             shape = weights[node.input[1]].dims
             pixels = elements[node.output[0]] / shape[0]
             total += NS_PER_MAC * pixels * float(np.prod(shape))

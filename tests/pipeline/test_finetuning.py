@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from hwnas.pipeline.config import RunConfig, freeze_config
 from hwnas.pipeline.documents import WinnerDocument
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuning import FineTuning
-from hwnas.pipeline.finetuning_options import Pruning, training_settings
+from hwnas.pipeline.finetuning_options import Pruning, training_plan
 from hwnas.pipeline.networks import export_network, read_architecture
 from hwnas.pipeline.pruning import Limit, Savings
 from hwnas.pipeline.run import Run
@@ -35,8 +33,9 @@ from hwnas.report import Latency
 from hwnas.report import Measurement as Promise
 from hwnas.spaces import Architecture, get_space
 from hwnas.supernet import load_network, shipped_supernets
-from tests.forked import begun, finished
+from tests.forked import finished
 from tests.latency.fake_device import FakeDevice
+from tests.pipeline.stopping import killed_at
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import toy
@@ -67,11 +66,11 @@ def fine_tuning(
     progress: Silent | None = None,
     **settings: object,
 ) -> FineTuning:
-    config = training_settings(supernet, 1, SETTINGS | settings)
-    pruning = None if prune is None else Pruning.of(Limit.parse(prune), 2, config, None)
+    plan = training_plan(supernet, SPACE.task, 1, SETTINGS | settings)
+    pruning = None if prune is None else Pruning.of(Limit.parse(prune), 2, plan.config, None)
     what, measured_on = chosen(supernet, dataset), device or FakeDevice()
     tables = directory / "no tables"
-    return FineTuning(directory, what, config, measured_on, pruning, tables=tables, progress=progress)  # type: ignore[arg-type]
+    return FineTuning(directory, what, plan, measured_on, pruning, tables=tables, progress=progress)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def test_a_pruned_network_keeps_its_limit_on_fresh_builds(pruned: tuple[Path, Fi
     assert before.id == tuned.id == chosen(directory).architecture.id != after.id
     assert (before.macs, before.params) == (tuned.macs, tuned.params)
     assert after.macs < tuned.macs and after.params < tuned.params
-    assert tuned.top1_validation >= before.top1_validation
+    assert tuned.score_validation >= before.score_validation
     promises, probes = (
         [line["onnx_sha256"] for line in read_json_lines(directory / name)]
         for name in ("promises.jsonl", "journal.jsonl")
@@ -165,42 +164,17 @@ def test_a_damaged_network_is_refused(pruned: tuple[Path, FineTuningResult], tmp
         load_network(tmp_path)
 
 
-class Stopping(Silent):
-    """Goes no further at the n-th advance of a task's n-th time; says so by a file."""
-
-    def __init__(self, place: tuple[str, int, int], mark: Path) -> None:
-        self.place, self.mark = place, mark
-        self.task, self.times, self.advances = "", 0, 0
-
-    def start(self, description: str, total: float, done: float = 0.0, unit: str = "") -> None:
-        self.task, self.advances = description, 0
-        self.times += description == self.place[0]
-
-    def advance(self, amount: float = 1.0, note: str = "") -> None:
-        self.advances += 1
-        if (self.task, self.times, self.advances) == self.place:
-            self.mark.touch()
-            signal.pause()
-
-
-def prune_toy(directory: Path, supernet: Path, stop: tuple[str, int, int] = ("", 0, 0)) -> None:
+def prune_toy(directory: Path, supernet: Path, progress: Silent | None = None) -> None:
     torch.set_num_threads(1)
-    fine_tuning(directory, supernet, "25%", progress=Stopping(stop, directory / "stopped")).execute()
+    fine_tuning(directory, supernet, "25%", progress=progress).execute()
 
 
 def test_killed_and_gone_on_with_it_ends_with_the_same_bits(
     pruned: tuple[Path, FineTuningResult], supernet: Path, tmp_path: Path
 ) -> None:
-    mark = tmp_path / "stopped"
     # In the fine-tuning, behind its first state, and among the measurements of a round's widths.
-    for stop in (("training", 1, 5), ("Measuring the finalists", 3, 1)):
-        process = begun(prune_toy, tmp_path, supernet, stop)
-        while process.is_alive() and not mark.exists():
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, f"it ended before {stop}"
-        mark.unlink()
+    for place in (("training", 1, 5), ("Measuring the finalists", 3, 1)):
+        killed_at(place, prune_toy, tmp_path, supernet)
     finished(prune_toy, tmp_path, supernet)
     for name in ("network.safetensors", "model.onnx"):
         assert sha256_of(tmp_path / name) == sha256_of(pruned[0] / name)
@@ -221,7 +195,7 @@ def test_what_makes_it_worse_is_not_taken(supernet: Path, tmp_path: Path) -> Non
     """Validation images decide; a rate that destroys the weights does not diverge."""
     result = fine_tuning(tmp_path, supernet, learning_rate=5000.0, gradient_clip=1.0).execute()
     before, after = result.of("extracted"), result.of("fine-tuned")
-    assert after.top1_validation == before.top1_validation
+    assert after.score_validation == before.score_validation
     assert "Fine-tuning did not help" in " ".join(result.remarks())
     assert load_network(tmp_path)[1].training is None
 
@@ -301,7 +275,7 @@ def test_training_settings_out_of_range_are_refused(
     supernet: Path, epochs: float, settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        training_settings(supernet, epochs, settings)
+        training_plan(supernet, SPACE.task, epochs, settings)
 
 
 def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from hwnas.files import sha256_of
 from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.finetuning import FineTuning
-from hwnas.pipeline.finetuning_options import Pruning, training_settings
+from hwnas.pipeline.finetuning_options import Pruning, training_plan
 from hwnas.pipeline.networks import export_network
 from hwnas.pipeline.pruning import Limit
 from hwnas.spaces import get_space
@@ -29,10 +29,10 @@ def test_a_network_is_pruned_to_its_limit_and_serves_every_further_step(name: st
     space, data = get_space(name, len(toy.CLASSES)), toy.dataset()
     supernet, out = tmp_path / "supernet", tmp_path / "narrow"
     Trainer(supernet, space, data, toy.config(epochs=1)).run()
-    config = training_settings(supernet, 1, {"learning_rate": 0.05})
-    pruning = Pruning.of(Limit.parse("10%"), 1, config, None)
+    plan = training_plan(supernet, space.task, 1, {"learning_rate": 0.05})
+    pruning = Pruning.of(Limit.parse("10%"), 1, plan.config, None)
     chosen = Chosen(space, space.smallest, supernet, data)
-    result = FineTuning(out, chosen, config, FakeDevice(), pruning, tables=tmp_path).execute()  # type: ignore[arg-type]
+    result = FineTuning(out, chosen, plan, FakeDevice(), pruning, tables=tmp_path).execute()  # type: ignore[arg-type]
     before, tuned, after = (result.of(made) for made in ("extracted", "fine-tuned", "pruned"))
     assert result.limit_ms == pytest.approx(0.9 * before.latency.figure_ms, rel=0.02)
     assert result.kept and after.latency.figure_ms <= result.limit_ms

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from hwnas.graphs import network_graph
 from hwnas.spaces import BlockSpec, Network, Space, get_space
@@ -90,7 +91,7 @@ def test_a_path_ends_below_the_narrowest_blocks_of_the_space_and_every_network_o
 def test_nothing_is_pruned_at_the_full_widths(network: PlainNetwork) -> None:
     layout = Layout(network.network)
     images, labels = batch(network)
-    importance = channel_importance(network, layout, [(images, labels)])
+    importance = channel_importance(network, layout, [cross_entropy(network(images), labels)])
     same = narrowed(network, layout, [group.width for group in layout.groups], importance)
     torch.testing.assert_close(same(images), network(images))
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -117,7 +118,7 @@ def test_channels_that_nothing_reads_are_the_least_important_and_go_without_a_tr
                     with torch.no_grad():
                         layer.weight[:, ignored] = 0
         expected = network(images).detach()
-        importance = channel_importance(network, layout, [(images, labels)])
+        importance = channel_importance(network, layout, [cross_entropy(network(images), labels)])
         # The squeeze of an attention becomes narrower with its block; all it has is kept where that is not the matter.
         result = narrowed(network, layout, widths, importance)
         if not any(
@@ -132,7 +133,7 @@ def test_importance_foretells_what_a_channel_is_worth() -> None:
     network = network_of(get_space("mobilenet_v3/small", CLASSES)).double()
     layout = Layout(network.network)
     images, labels = (tensor.double() if tensor.is_floating_point() else tensor for tensor in batch(network))
-    importance = channel_importance(network, layout, [(images, labels)])
+    importance = channel_importance(network, layout, [cross_entropy(network(images), labels)])
     modules = dict(network.named_modules())
     stream = layout.set_of[3, "out"]
     assert layout.set_of[2, "out"] == stream
@@ -142,7 +143,7 @@ def test_importance_foretells_what_a_channel_is_worth() -> None:
         with torch.no_grad():
             for layer in layers:
                 layer.weight[:, channel] *= gate
-            found = torch.nn.functional.cross_entropy(network(images), labels).item()
+            found = cross_entropy(network(images), labels).item()
             for layer in layers:
                 layer.weight[:, channel] /= gate
         return found

@@ -1,4 +1,4 @@
-"""Channels of networks of every family: fires, and cells that add and concatenate, as well as chains."""
+"""Channels of networks of every family: fires, cells that add and concatenate, and detectors, as well as chains."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
-from hwnas.errors import UserError
 from hwnas.export import export_onnx
 from hwnas.spaces import BlockSpec, Network, Space, get_space
-from hwnas.supernet import PlainNetwork
+from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.supernet.pruning import MULTIPLE, Layout, Widths, channel_importance, narrowed, narrowest, pruning_path
 
 CLASSES = 3
 FAMILIES = ("mobilenet_v3", "proxyless", "resnet", "fire", "fire-bypass", "nasnet")
+DETECTORS = ("mobilenet_v3-bifpn", "fire-bifpn", "nasnet-bifpn")
 
 
 @cache
 def space_of(family: str) -> Space:
+    if family in DETECTORS:
+        return get_space(f"{family}/small", CLASSES)
     name, _, variant = family.partition("-")
     return get_space(f"{name}/small{variant and f'-{variant}'}", CLASSES)
 
@@ -77,15 +80,22 @@ def silenced(plain: PlainNetwork, layout: Layout, widths: Widths, rng: np.random
     return important
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def outputs_of(plain: PlainNetwork, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    with torch.no_grad():
+        found = plain(images)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize("family", (*FAMILIES, *DETECTORS))
 @given(seed=st.integers(0, 2**31))
 @settings(max_examples=8, deadline=None)
 def test_what_nothing_listens_to_goes_without_a_trace(family: str, seed: int) -> None:
     """Any architecture, narrowed to anywhere on a path: all its widths at once."""
     rng, space = np.random.default_rng(seed), space_of(family)
     torch.manual_seed(seed)
-    network = space.network(space.decode(space.sample(rng, 1))[0])
-    layout = Layout(network)
+    (architecture,) = space.decode(space.sample(rng, 1))
+    network = space.network(architecture)
+    layout = Layout(network, space.sharing(architecture))
     importance = {number: torch.rand(group.width) for group in layout.groups for number in group.sets}
     path = pruning_path(layout, importance, rng.uniform(0.5, 2, len(layout.groups)).tolist())
     assert path[0] == tuple(group.width for group in layout.groups)
@@ -93,11 +103,10 @@ def test_what_nothing_listens_to_goes_without_a_trace(family: str, seed: int) ->
     widths = path[rng.integers(1, len(path))]
     plain, images = untrained(network), images_of(network)
     important = silenced(plain, layout, widths, rng)
-    with torch.no_grad():
-        expected = plain(images)
-        found = narrowed(plain, layout, widths, important)(images)
-    assert isinstance(expected, torch.Tensor) and expected.std() > 0
-    torch.testing.assert_close(found / expected.std(), expected / expected.std(), rtol=1e-3, atol=1e-3)
+    narrow = narrowed(plain, layout, widths, important)
+    for expected, found in zip(outputs_of(plain, images), outputs_of(narrow, images), strict=True):
+        assert expected.std() > 0
+        torch.testing.assert_close(found / expected.std(), expected / expected.std(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -127,7 +136,7 @@ def test_a_narrow_network_is_exported_as_it_computes(family: str, tmp_path: Path
     layout = Layout(network)
     plain = untrained(network)
     images = images_of(network)
-    importance = channel_importance(plain, layout, [(images, torch.arange(2))])
+    importance = channel_importance(plain, layout, [cross_entropy(plain(images), torch.arange(2))])
     narrow = narrowed(plain, layout, narrowest(layout), importance)
     model = export_onnx(narrow, images.shape[-1], tmp_path / "narrow.onnx", metadata={}, images=images)
     assert model.parity is not None and narrow.network != network
@@ -218,7 +227,7 @@ def test_importance_is_the_slope_of_the_loss_as_a_channel_closes(network: Networ
     torch.manual_seed(0)
     plain, layout = untrained(network).double(), Layout(network)
     images, labels = images_of(network, CLASSES).double(), torch.arange(CLASSES)
-    importance = channel_importance(plain, layout, [(images, labels)])
+    importance = channel_importance(plain, layout, [cross_entropy(plain(images), labels)])
 
     @torch.no_grad()
     def loss(number: int, channel: int, gate: float) -> float:
@@ -226,7 +235,7 @@ def test_importance_is_the_slope_of_the_loss_as_a_channel_closes(network: Networ
         before = [weight.clone() for weight in weights]
         for weight, open_weight in zip(weights, before, strict=True):
             weight.copy_(gate * open_weight)
-        found = torch.nn.functional.cross_entropy(plain(images), labels).item()
+        found = cross_entropy(plain(images), labels).item()
         for weight, open_weight in zip(weights, before, strict=True):
             weight.copy_(open_weight)
         return found
@@ -243,7 +252,21 @@ def test_importance_is_the_slope_of_the_loss_as_a_channel_closes(network: Networ
         assert expected.max() > 1e-9
 
 
-def test_detectors_are_refused() -> None:
-    space = get_space("mobilenet_v3-bifpn/small", CLASSES)
-    with pytest.raises(UserError, match=r"Blocks of kind fuse_coarser.* cannot be pruned"):
-        Layout(space.network(space.smallest))
+def test_what_levels_share_loses_the_same_channels() -> None:
+    torch.manual_seed(0)
+    space = space_of("mobilenet_v3-bifpn")
+    architecture, sharing = space.largest, space.sharing(space.largest)
+    plain = ElasticNetwork(space).extract(architecture).eval()
+    layout = Layout(plain.network, sharing)
+    losses = (sum(each.square().mean() for each in plain(images)) for images in [images_of(plain.network)])
+    narrow = narrowed(plain, layout, narrowest(layout), channel_importance(plain, layout, losses))
+    towers = [(number, other) for number, other in sharing.items() if number != other]
+    assert len(towers) == 2 * 3 * 3  # two layers and a prediction, on three more levels, of two towers
+    for number, other in towers:
+        assert narrow.specs[number].in_channels < plain.specs[number].in_channels
+        for one, same in zip(convolutions(narrow[number]), convolutions(narrow[other]), strict=True):
+            assert torch.equal(one.weight, same.weight)
+
+
+def convolutions(block: torch.nn.Module) -> list[torch.nn.Conv2d]:
+    return [module for module in block.modules() if isinstance(module, torch.nn.Conv2d)]

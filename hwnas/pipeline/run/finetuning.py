@@ -11,7 +11,7 @@ from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuning import FineTuning
-from hwnas.pipeline.finetuning_options import Pruning, training_settings
+from hwnas.pipeline.finetuning_options import Pruning, training_plan
 from hwnas.pipeline.pruning import Limit
 from hwnas.pipeline.run.run import Run
 from hwnas.spaces import without_precision
@@ -43,7 +43,7 @@ def finetune_winner(run: Run) -> None:
     inputs = {
         "winner": sha256_of(run.winner_path),
         "weights": sha256_of(run.weights_path),
-        "training": tuning.config.model_dump(mode="json"),
+        "training": tuning.plan.model_dump(mode="json"),
         "prune": config.prune,
         "builds": config.builds,
         "device": run.device.fingerprint(run.options).identity8,
@@ -56,14 +56,14 @@ def finetune_winner(run: Run) -> None:
 def _fine_tuning(run: Run) -> FineTuning:
     """The fine-tuning of a run's winner, in a directory of its own."""
     config, limit = run.config, check_finetuning(run.config)
-    training = training_settings(run.supernet_directory, config.finetune_epochs, {"seed": config.seed})
+    plan = training_plan(run.supernet_directory, run.space.task, config.finetune_epochs, {"seed": config.seed})
     weights = sha256_of(run.weights_path)
     return FineTuning(
         run.directory / "finetuned" / f"{run.winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
         Chosen(run.space, without_precision(run.winner_architecture), run.supernet_directory, run.dataset),
-        training,
+        plan,
         run.device,
-        None if limit is None else Pruning(limit, PRUNING_ROUNDS, training),
+        None if limit is None else Pruning(limit, PRUNING_ROUNDS, plan.config),
         statistic=config.statistic,
         builds=config.builds,
         tables=Path(config.table).parents[1] if config.table else run.directory / "latency_tables",
@@ -91,8 +91,8 @@ def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
             figure_ms=network.latency.figure_ms,
             interval_ms=network.latency.interval_ms,
             ungated_p50_ms=network.latency.ungated_p50_ms,
-            top1_validation=network.top1_validation,
-            top1_test=network.top1_test,
+            top1_validation=network.score_validation,
+            top1_test=network.score_test,
             macs=network.macs,
             params=network.params,
         )

@@ -6,33 +6,30 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hwnas.supernet.layers import ConvNorm
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.pruning.layout import Layout
 
 
-def channel_importance(
-    network: PlainNetwork, layout: Layout, batches: Iterable[tuple[Tensor, Tensor]]
-) -> dict[int, Tensor]:
+def channel_importance(network: PlainNetwork, layout: Layout, losses: Iterable[Tensor]) -> dict[int, Tensor]:
     """Importance of every channel, [channels], by the number of its set in the layout, of those that are not composed.
 
     The square of the first-order change of the loss, summed over batches (Molchanov et al. 2019, "Importance Estimation
     for Neural Network Pruning", Sec. 3, Taylor-FO with gates).  A channel's gate stands before all layers that read
     it, where closing it takes it out of the network: one of a feature map with skip connections has a reader in every
-    block, and one that a squeeze looks at has two.
+    block, one that a squeeze looks at has two, and one of a tower has one on each level.
 
     Args:
         network: in evaluation mode; its gradients are left empty.
         layout: of its blocks.
-        batches: images [n, 3, r, r] and labels [n], of the training split.
+        losses: of the network on batches of the training split, each computed when it is asked for.
     """
     readers = list(_readers(network, layout))
     total: dict[int, Tensor] = {}
-    for images, labels in batches:
+    for loss in losses:
         network.zero_grad()
-        F.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         change: dict[int, Tensor] = {}
         for number, weight in readers:
             assert weight.grad is not None

@@ -7,7 +7,7 @@ as behind a concatenation.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,6 +38,10 @@ class Group:
 class Layout:
     """The channels of a network.
 
+    Args:
+        network: its blocks and how they are connected.
+        sharing: as of :meth:`hwnas.spaces.Space.sharing`; what has the same weights loses the same channels.
+
     Attributes:
         parts: by number of a set, the sets that it is in a row; one that is not composed is its own only part.
         widths: by number of a set, its channels.
@@ -47,12 +51,12 @@ class Layout:
         UserError: it is not known how the channels of an operation belong together.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, sharing: Mapping[int, int] | None = None) -> None:
         unknown = sorted({block.op for block in network.blocks} - INNER_WIDTHS.keys())
         if unknown:
-            raise UserError(f"Blocks of kind {', '.join(unknown)} cannot be pruned; only classifiers without them can.")
+            raise UserError(f"Blocks of kind {', '.join(unknown)} cannot be pruned; choose a network without them.")
         self.network = network
-        trace = Trace(network)
+        trace = Trace(network, sharing or {})
         partition = Partition(trace)
         numbers: dict[tuple[int, ...], int] = {(number,): number for number in range(len(partition.widths))}
 

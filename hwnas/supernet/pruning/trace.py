@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +23,11 @@ INNER_WIDTHS: dict[str, dict[str, str]] = {
     "bottleneck": {"reduce": "mid_channels", "filter": "mid_channels"},
     "fire": {"squeeze": "mid_channels", "spatial": "spatial_channels"},
     "separable": {"first.mix": "in_channels"},
+    "separable_conv": {},
+    "fuse_coarser": {},
+    "fuse_finer": {},
+    "fuse_finer_twice": {},
+    "predict": {},
     "adapt": {},
     "add": {},
     "concat": {},
@@ -32,6 +37,9 @@ INNER_WIDTHS: dict[str, dict[str, str]] = {
 }
 """By operation, of the layers inside its block: the field of the block that says how many channels they write."""
 
+LAYERS = ("Conv", "Gemm")
+"""Nodes that mix channels, or filter each."""
+
 
 class Trace:
     """What every layer of a network reads and writes.
@@ -39,14 +47,14 @@ class Trace:
     Attributes:
         count: of numbers that were given to channels.
         ties: pairs of equally long maps that are the same channels under several numbers, since they are added up or
-            multiplied.
+            multiplied, or since layers that share their weights write or read them.
         layers: with weights: path of the module, the channels that it writes, and those that it reads; None of a
             depthwise convolution, which reads no other channels than it writes.
         widths: the maps that are as wide as a field says.
         ends: images, and what the network gives.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, sharing: Mapping[int, int]) -> None:
         self.count = 0
         self.ties: list[tuple[Channels, Channels]] = []
         self.layers: list[tuple[str, Channels, Channels | None]] = []
@@ -55,6 +63,7 @@ class Trace:
         images = [self._new(channels) for channels, *_ in network.inputs.values()]
         outputs = network.run(images, self._block)
         self.ends = [*images, *outputs.values()]
+        self.ties += self._shared(sharing)
 
     @property
     def maps(self) -> Iterator[Channels]:
@@ -83,7 +92,7 @@ class Trace:
     def _node(self, path: str, node: Node, read: Sequence[Channels]) -> Channels:
         if node["op"] == "Concat":
             return np.concatenate(read)
-        if not node["parameters"]:  # activations, pools, sums and products go channel by channel
+        if node["op"] not in LAYERS:  # activations, pools, sums and products go channel by channel
             self.ties += pairwise(read)
             return read[0]
         if node["attributes"].get("group", 1) != 1:
@@ -92,6 +101,17 @@ class Trace:
         written = self._new(node["shape"][0])
         self.layers.append((path, written, read[0]))
         return written
+
+    def _shared(self, sharing: Mapping[int, int]) -> Iterator[tuple[Channels, Channels]]:
+        """What layers write and read, with what those do whose weights they have."""
+        maps = {path: (written, read) for path, written, read in self.layers}
+        for path, (written, read) in maps.items():
+            block, _, layer = path.partition(".")
+            if int(block) in sharing:
+                other_written, other_read = maps[f"{sharing[int(block)]}.{layer}"]
+                yield written, other_written
+                if read is not None and other_read is not None:
+                    yield read, other_read
 
     def _new(self, channels: int) -> Channels:
         self.count += channels

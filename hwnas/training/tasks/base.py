@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork
+from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.training.batches import Make
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs
@@ -47,6 +47,10 @@ class Task(ABC):
             targets: of :meth:`maker`.
             teacher: the answers to learn from; None: the targets alone.
         """
+
+    @abstractmethod
+    def losses(self, network: PlainNetwork, resolution: int) -> Iterator[Tensor]:
+        """What a network's answers to the recalibration images cost by their targets, batch by batch."""
 
     @abstractmethod
     def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:

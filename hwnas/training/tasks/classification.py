@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hwnas.data import Dataset
 from hwnas.data.augmentation import Augmentation, Mixing
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork
+from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.training.batches import Make, resident
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs, classification_loss
 from hwnas.training.tasks.base import Task, refuse_changed
-from hwnas.training.validation import validation_top1
+from hwnas.training.validation import inputs, validation_top1
 
 
 class Classification(Task):
@@ -51,6 +52,11 @@ class Classification(Task):
         assert isinstance(outputs, Tensor)
         assert not isinstance(teacher, tuple)
         return classification_loss(outputs.float(), targets[0], teacher, self._config)
+
+    def losses(self, network: PlainNetwork, resolution: int) -> Iterator[Tensor]:
+        """Cross entropy."""
+        for images, labels in inputs(self._dataset, self._dataset.recalibration, resolution):
+            yield F.cross_entropy(network(images), labels)
 
     def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
         """Share of the validation images that are classified rightly."""

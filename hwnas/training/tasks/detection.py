@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,17 @@ from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
 from hwnas.detection.evaluation import coco_tools
 from hwnas.detection.losses import detection_loss, prior_bias
-from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
+from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.errors import UserError
 from hwnas.spaces import Architecture
-from hwnas.supernet import ElasticNetwork
+from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.supernet.blocks.predict import ElasticPredict, Predict
 from hwnas.training.batches import Make, resident
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs
 from hwnas.training.processes import equal_share
 from hwnas.training.tasks.base import Task, refuse_changed
-from hwnas.training.validation import recalibrated
+from hwnas.training.validation import network_score, recalibrated
 
 FIRST_STD = 0.01
 """Of the weights of the last layer for classes, beside its prior (Lin et al. 2017, Sec. 4.1 "Initialization")."""
@@ -97,9 +97,16 @@ class Detection(Task):
         cost = detection_loss(answers_of(outputs), assigned, owned, start, self._config.loss)
         return cost / equal_share((assigned >= 0).sum())
 
+    def losses(self, network: PlainNetwork, resolution: int) -> Iterator[Tensor]:
+        """As :meth:`loss`."""
+        split = self._dataset.recalibration
+        images = self._dataset.inputs(split.pixels, resolution, PICTURES_AT_ONCE)
+        targets = (torch.split(each, PICTURES_AT_ONCE) for each in (split.boxes / split.side, split.labels))
+        for some, boxes, labels in zip(images, *targets, strict=True):
+            yield self.loss(network(some), (boxes, labels), resolution, None)
+
     def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
         """Mean average precision."""
         dataset, resolution = self._dataset, architecture.resolution
         network = recalibrated(supernet.extract(architecture), resolution, dataset, supernet.recalibration, device)
-        images = dataset.inputs(dataset.validation.pixels, resolution, PICTURES_AT_ONCE, device)
-        return scores(network, resolution, images, dataset.validation).map
+        return network_score(network, dataset, dataset.validation, device)
