@@ -36,7 +36,7 @@ def check_classifiers(space: str, command_name: str) -> None:
     if get_space(space).task != "classification":
         raise UserError(
             f"`hwnas {command_name}` takes classifiers alone, and {space} is a space of detectors; for these there are "
-            "`hwnas profile`, `train`, `search` and `export` (docs/detection.md)."
+            "`hwnas profile`, `train`, `search`, `run`, `export` and `bench` (docs/detection.md)."
         )
 
 

@@ -23,7 +23,9 @@ def run(
     name: Annotated[str, typer.Option(help="Of the run; the same one goes on where it stopped.")],
     target: Annotated[str, typer.Option(help="Name of a target, or its YAML file.")] = "host-cpu",
     space: Annotated[str, typer.Option(help="Search space, FAMILY/PRESET.")] = "mobilenet_v3/small",
-    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="fashion-mnist, cifar10, a folder or a parquet file; for detectors, a folder as COCO's.")
+    ] = "fashion-mnist",
     data_root: Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch a named data set that is not on this machine.")] = False,
     supernet: Annotated[
@@ -75,7 +77,6 @@ def run(
     """Profile, search under a latency budget, re-measure, export, compile, benchmark, report."""
     from hwnas.cli.checks import (
         check_budgets,
-        check_classifiers,
         check_evaluations,
         check_name,
         check_one_precision,
@@ -85,7 +86,6 @@ def run(
     from hwnas.pipeline.run import Run, execute
 
     check_name(name)
-    check_classifiers(space, "run")
     written = check_budgets(budget, confidence)
     check_evaluations(evaluations)
     config = RunConfig(
@@ -150,7 +150,7 @@ def print_summary(summary: Summary) -> None:
     for yardstick in summary.yardsticks:
         rows += _measured(f"yardstick: {yardstick.name}", yardstick, yardstick.top1)
     title = f"{summary.space} on {summary.target}, {summary.dataset}: {summary.evaluations} candidates evaluated"
-    print_table(title, ["", "p50", "p99", "test top-1", ""], rows)
+    print_table(title, ["", "p50", "p99", f"test {summary.metric}", ""], rows)
     out.print(
         f"The {summary.statistic} of {summary.promise_builds} fresh builds, {LABELS[summary.basis]}, is {promised}"
         f"{f' (95 % interval {interval})' if interval else ''} and keeps the budget of {limit}.",

@@ -10,6 +10,7 @@ from hwnas.files import Document
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.report import Finalist, Measurement, OtherBudgetKept
 from hwnas.search import Percentile
+from hwnas.spaces.space import Metric
 
 
 class BudgetChoice(Document):
@@ -39,7 +40,8 @@ class Summary(Document):
     are what the machine gave meanwhile. The budget limits ``statistic`` under ``arrival``; ``promised_ms`` is that
     figure of the samples that the promise is kept on (``basis``: the gated ones of a shared machine, else all, after
     heat soak), measured on ``promise_builds`` builds that had no part in the choice, and ``promised_interval_ms`` holds
-    it with probability 95 %. ``top1`` is that of the compiled engine on the test split.
+    it with probability 95 %. ``top1`` is that of the compiled engine on the test split; here and in all files of a run
+    figures of that name are what ``metric`` says: of detectors, mean average precision.
     """
 
     run: str
@@ -68,6 +70,7 @@ class Summary(Document):
     finetuned: FineTuningResult | None = None
     """What fine-tuning and pruning have made of the winner, where that was asked for."""
     yardsticks: tuple[YardstickSummary, ...]
+    metric: Metric = "top-1"
     evaluations: int
     seconds_per_step: dict[str, float]
     report: str
@@ -103,4 +106,4 @@ class ExportRecord(Document):
     opset: int
     ir_version: int
     parity: float
-    """Largest absolute difference of a logit between torch and ONNX Runtime on real images."""
+    """Largest absolute difference of an output between torch and ONNX Runtime on real images."""

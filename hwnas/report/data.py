@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from hwnas.classification import Classification
+from hwnas.detection.scores import DetectionScores
 from hwnas.files import Document
 from hwnas.report.explained import Explained, FarFromBest
 from hwnas.report.part import (
@@ -24,6 +25,7 @@ from hwnas.report.part import (
     Spread,
 )
 from hwnas.spaces import BlockSpec
+from hwnas.spaces.space import Metric
 
 Statistic = Literal["p50", "p99"]
 Sampling = Literal["gated", "ungated"]
@@ -65,6 +67,8 @@ class Asked(Part):
     """How many candidates were to be evaluated."""
     others: tuple[OtherBudgetKept, ...] = ()
     """Further budgets."""
+    metric: Metric = "top-1"
+    """How good networks are: what every ``top1`` of this document is, mean average precision for detectors."""
 
 
 class Latency(Part):
@@ -118,7 +122,7 @@ class Network(Part):
     """A network that was exported, compiled and benchmarked: the winner or a yardstick.
 
     Top-1 figures are fractions; ``top1_test`` is that of the compiled engine, and ``note`` says why a figure
-    is absent. ``classification`` is what else the engine's answers to the test split tell.
+    is absent. ``classification`` or ``detection`` is what else the engine's answers to the test split tell.
     """
 
     name: str
@@ -129,6 +133,7 @@ class Network(Part):
     top1_validation: Share | None = None
     top1_test: Share | None = None
     classification: Classification | None = None
+    detection: DetectionScores | None = None
     throughput: Annotated[float, Field(gt=0)] | None = None
     """Images a second."""
     macs: Count | None = None
@@ -138,7 +143,7 @@ class Network(Part):
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
     build_seconds: Seconds | None = None
     parity: Annotated[float, Field(ge=0)] | None = None
-    """Largest absolute difference between the logits of torch and of the exported model."""
+    """Largest absolute difference between the outputs of torch and of the exported model."""
     note: str = ""
 
 

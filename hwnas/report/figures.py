@@ -30,8 +30,8 @@ def accuracy_latency_plane(data: ReportData) -> Figure:
     summary = (
         f"{len(candidates)} evaluated candidates between {milliseconds(min(c.predicted_ms for c in candidates))} and "
         f"{milliseconds(max(c.predicted_ms for c in candidates))} and between "
-        f"{percent(min(c.top1 for c in candidates))} and {percent(max(c.top1 for c in candidates))} validation top-1; "
-        f"the budget is {milliseconds(asked.budget_ms)}."
+        f"{percent(min(c.top1 for c in candidates))} and {percent(max(c.top1 for c in candidates))} validation "
+        f"{asked.metric}; the budget is {milliseconds(asked.budget_ms)}."
     )
 
     def draw(width: float, height: float) -> Iterator[Markup]:
@@ -43,7 +43,7 @@ def accuracy_latency_plane(data: ReportData) -> Figure:
             Scale.around([100 * top1 for top1 in accuracies], *vertical),
         )
         yield frame.axes(
-            f"predicted {asked.statistic} latency on {shortened(asked.target, 20)}, ms", "validation top-1, %"
+            f"predicted {asked.statistic} latency on {shortened(asked.target, 20)}, ms", f"validation {asked.metric}, %"
         )
         yield from _budget_line(frame, asked.budget_ms)
         if front:
@@ -69,8 +69,8 @@ def accuracy_latency_plane(data: ReportData) -> Figure:
 
 
 def search_progress(data: ReportData) -> Figure:
-    """Validation top-1 of each evaluation and the best so far."""
-    candidates = data.search.candidates
+    """Validation accuracy of each evaluation and the best so far."""
+    candidates, metric = data.search.candidates, data.asked.metric
     title = "Progress of the search"
     if not candidates:
         return Figure("progress", title, "No candidate was evaluated, so there is no progress to draw.")
@@ -79,7 +79,7 @@ def search_progress(data: ReportData) -> Figure:
         best.append(max(candidate.top1, best[-1] if best else 0.0))
     first = best.index(best[-1])
     summary = (
-        f"The best validation top-1 rose from {percent(best[0])} to {percent(best[-1])}, "
+        f"The best validation {metric} rose from {percent(best[0])} to {percent(best[-1])}, "
         f"reached at evaluation {candidates[first].index + 1} of {len(candidates)}."
     )
 
@@ -89,7 +89,7 @@ def search_progress(data: ReportData) -> Figure:
             Scale(candidates[0].index + 0.5, candidates[-1].index + 1.5, *horizontal),
             Scale.around([100 * c.top1 for c in candidates], *vertical),
         )
-        yield frame.axes("evaluation", "validation top-1, %", least_x_step=1)
+        yield frame.axes("evaluation", f"validation {metric}, %", least_x_step=1)
         stairs = [(frame.x(c.index + 1), frame.y(100 * top1)) for c, top1 in zip(candidates, best, strict=True)]
         yield svg.tag("polyline", points=svg.steps(stairs), class_="best")
         yield from (

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from hwnas.files import write_atomic
-from hwnas.report import blocks, classified, confusion, figures, formats, tables, verdict
+from hwnas.report import blocks, classified, confusion, detected, figures, formats, tables, verdict
 from hwnas.report.data import ReportData
 
 
@@ -38,6 +38,7 @@ def render(data: ReportData) -> str:
         milliseconds=blocks.where_the_time_goes(data),
         tables=tables,
         classified=classified,
+        detected=detected,
         confusion=confusion.confusion,
         notes=[(network.name, network.note) for network in (data.winner.network, *data.yardsticks) if network.note],
         predictor_tau=formats.decimal(data.search.predictor_kendall_tau),

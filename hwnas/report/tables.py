@@ -59,8 +59,8 @@ def benchmark(data: ReportData) -> Grid:
         (f"p99, {AS_IT_RAN}", latency(False, lambda found: found.p99_ms)),
         (f"{statistic} against the winner's", speed),
         ("predicted", lambda n: milliseconds(n.predicted_ms)),
-        ("test top-1, compiled", lambda n: percent(n.top1_test)),
-        ("validation top-1", lambda n: percent(n.top1_validation)),
+        (f"test {data.asked.metric}, compiled", lambda n: percent(n.top1_test)),
+        (f"validation {data.asked.metric}", lambda n: percent(n.top1_validation)),
         ("input", lambda n: f"{n.resolution}{formats.NBSP}px"),
         ("throughput", lambda n: formats.per_second(n.throughput)),
         ("multiply-accumulates", lambda n: formats.count(n.macs)),
@@ -85,8 +85,8 @@ def finetuned(data: ReportData) -> Grid:
         (data.asked.statistic, lambda n: milliseconds(n.figure_ms)),
         ("95 % interval", interval),
         (f"p50, {AS_IT_RAN}", lambda n: milliseconds(n.ungated_p50_ms)),
-        ("test top-1, by torch", lambda n: percent(n.top1_test)),
-        ("validation top-1", lambda n: percent(n.top1_validation)),
+        (f"test {data.asked.metric}, by torch", lambda n: percent(n.top1_test)),
+        (f"validation {data.asked.metric}", lambda n: percent(n.top1_validation)),
         ("multiply-accumulates", lambda n: formats.count(n.macs)),
         ("parameters", lambda n: formats.count(n.params)),
         ("architecture", lambda n: n.id),
@@ -97,7 +97,7 @@ def finetuned(data: ReportData) -> Grid:
 def candidates(data: ReportData) -> Grid:
     """Every evaluation, in order."""
     front = set(data.search.front)
-    heads = ("evaluation", "validation top-1", "predicted", "front", "proposed by", "architecture")
+    heads = ("evaluation", f"validation {data.asked.metric}", "predicted", "front", "proposed by", "architecture")
     rows = tuple(
         (
             str(c.index + 1),
@@ -117,7 +117,16 @@ def finalists(data: ReportData) -> Grid:
     statistic = data.asked.statistic
     gated, ungated = f"{statistic}, {CAPABILITY}", f"{statistic}, {AS_IT_RAN}"
     interval_of = f"95 % interval, {data.asked.basis}"
-    heads = ("finalist", "validation top-1", "predicted", gated, ungated, interval_of, "budget", "architecture")
+    heads = (
+        "finalist",
+        f"validation {data.asked.metric}",
+        "predicted",
+        gated,
+        ungated,
+        interval_of,
+        "budget",
+        "architecture",
+    )
 
     def stated(latency: Latency | None) -> str:
         return ABSENT if latency is None else milliseconds(latency.of(statistic))

@@ -100,10 +100,14 @@ def tiles(data: ReportData) -> tuple[Tile, ...]:
         latency = Tile(f"measured {asked.statistic}", milliseconds(figure[0]), _other_percentiles(network, figure[1]))
     if network.top1_test is not None:
         accuracy = Tile(
-            "test top-1", percent(network.top1_test), f"of the compiled engine; validation {_validation(network)}"
+            f"test {asked.metric}",
+            percent(network.top1_test),
+            f"of the compiled engine; validation {_validation(network)}",
         )
     else:
-        accuracy = Tile("validation top-1", _validation(network), network.note or "not scored on the test split")
+        accuracy = Tile(
+            f"validation {asked.metric}", _validation(network), network.note or "not scored on the test split"
+        )
     return (latency, accuracy, *(_against(data, yardstick) for yardstick in data.yardsticks))
 
 
@@ -127,7 +131,7 @@ def _against(data: ReportData, yardstick: Network) -> Tile:
     ours, theirs = data.winner.network.top1_test, yardstick.top1_test
     if ours is None or theirs is None:
         return Tile(label, value, yardstick.note or "no accuracy to compare")
-    return Tile(label, value, f"{points(ours - theirs)} of test top-1 ({percent(theirs)} there)")
+    return Tile(label, value, f"{points(ours - theirs)} of test {data.asked.metric} ({percent(theirs)} there)")
 
 
 def _validation(network: Network) -> str:

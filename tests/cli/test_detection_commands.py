@@ -73,11 +73,3 @@ def test_data_of_the_other_task_and_unknown_forms_are_refused(
     assert code == 2
     assert message in " ".join(output.split())
     assert not (tmp_path / "out").exists()
-
-
-def test_a_run_refuses_detectors_before_it_begins(tmp_path: Path) -> None:
-    space = ["--space", "mobilenet_v3-bifpn/small"]
-    code, output = hwnas("run", "--name", "x", *space, "--data", "nothing", "--runs", tmp_path)
-    assert code == 2
-    assert "`hwnas run` takes classifiers alone, and mobilenet_v3-bifpn/small" in " ".join(output.split())
-    assert not list(tmp_path.iterdir())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -83,23 +83,28 @@ def device() -> Iterator[Device]:
         yield device
 
 
-def exported(network: PlainNetwork, path: Path, form: Form = "maps", batch: int = 1) -> Path:
-    export_onnx(network, SIDE, path, metadata={}, batch=batch, convert=partial(with_detections, form=form))
-    return path
+Export = Callable[[Form, int], Path]
+
+
+@pytest.fixture(scope="module")
+def exported(network: PlainNetwork, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """The network in a form, for so many pictures at once."""
+    directory = tmp_path_factory.mktemp("models")
+
+    @cache
+    def export(form: Form, batch: int) -> Path:
+        path: Path = directory / f"{form}-{batch}.onnx"
+        export_onnx(network, SIDE, path, metadata={}, batch=batch, convert=partial(with_detections, form=form))
+        return path
+
+    return export
 
 
 @pytest.mark.parametrize(("form", "batch"), [("maps", 1), ("maps", 4), ("boxes", 1), ("nms", 1)])
 def test_an_engine_detects_what_torch_detects(
-    device: Device,
-    network: PlainNetwork,
-    dataset: DetectionDataset,
-    by_torch: DetectionScores,
-    form: Form,
-    batch: int,
-    tmp_path: Path,
+    device: Device, exported: Export, dataset: DetectionDataset, by_torch: DetectionScores, form: Form, batch: int
 ) -> None:
-    model = exported(network, tmp_path / "m.onnx", form, batch)
-    result = benchmark(device, "m", model, dataset, SIDE, options=QUICK)
+    result = benchmark(device, "m", exported(form, batch), dataset, SIDE, options=QUICK)
     assert 0.1 < by_torch.map < 0.9
     assert result.detection is not None and result.classification is None
     found, expected = result.detection.model_dump(), by_torch.model_dump()
@@ -110,9 +115,9 @@ def test_an_engine_detects_what_torch_detects(
 
 
 def test_what_is_for_another_task_or_other_classes_is_refused(
-    device: Device, network: PlainNetwork, dataset: DetectionDataset, tmp_path: Path
+    device: Device, exported: Export, dataset: DetectionDataset
 ) -> None:
-    boxes, nms = (exported(network, tmp_path / f"{form}.onnx", form) for form in ("boxes", "nms"))
+    boxes, nms = exported("boxes", 1), exported("nms", 1)
     with pytest.raises(UserError, match="has 2 outputs, as detectors have, and data set noise is for classifiers"):
         benchmark(device, "m", boxes, a_dataset(CLASSES), SIDE)
     three = replace(dataset, class_names=("red", "blue", "green"))
@@ -132,16 +137,14 @@ def test_answers_that_are_not_finite_are_no_accuracy(
         broken = PlainNetwork(network.network, SPACE.norm_eps).eval()
         broken.load_state_dict(network.state_dict())
         next(broken.parameters()).fill_(float("inf"))
-    model = exported(broken, tmp_path / "m.onnx")
+    model = tmp_path / "m.onnx"
+    export_onnx(broken, SIDE, model, metadata={})
     with pytest.raises(DeviceError, match=r"the engine of m on 'host-cpu' gives answers that are not finite"):
         benchmark(device, "m", model, dataset, SIDE, options=QUICK)
 
 
-def test_without_data_a_detector_is_still_told_from_a_classifier(
-    device: Device, network: PlainNetwork, tmp_path: Path
-) -> None:
-    model = exported(network, tmp_path / "m.onnx")
-    result = benchmark(device, "m", model, None, SIDE, top1_missing="no data", options=QUICK)
+def test_without_data_a_detector_is_still_told_from_a_classifier(device: Device, exported: Export) -> None:
+    result = benchmark(device, "m", exported("maps", 1), None, SIDE, top1_missing="no data", options=QUICK)
     assert (result.metric, result.top1, result.detection) == ("mAP", None, None)
     before = result.model_dump(by_alias=True, exclude={"metric", "detection"})
     assert BenchmarkResult.model_validate(before).metric == "top-1"  # all models were classifiers then

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwnas.devices import Fingerprint
 from hwnas.latency import BlockEntry, LatencyTable, NetworkEntry
-from hwnas.spaces import BlockSpec, get_space
+from hwnas.spaces import BlockSpec, Space, get_space
 
 
 def statistics(ms: float) -> dict[str, object]:
@@ -38,9 +38,10 @@ def made_table(
     noise: float = 0.003,
     overhead_ms: float = 0.005,
     scale: float = 0.9,
+    of: Space | None = None,
 ) -> LatencyTable:
     """Blocks by :func:`block_ms`; networks are ``scale`` times their sum and ``overhead_ms``."""
-    space = get_space("mobilenet_v3/small")
+    space = of or get_space("mobilenet_v3/small")
     rng = np.random.default_rng(3)
     blocks = space.distinct_blocks
     kept = sorted(rng.permutation(len(blocks))[: int(share_of_blocks * len(blocks))])

@@ -12,7 +12,7 @@ from hwnas.pipeline.forms import Form
 from hwnas.pipeline.latency import promise_protocol
 from hwnas.pipeline.run.models import YARDSTICK, model_path, subnet_model, yardstick_model, yardstick_name
 from hwnas.pipeline.run.run import Run
-from hwnas.spaces import BlockSpec
+from hwnas.spaces import BlockSpec, Space
 from hwnas.spaces.precision import BITS
 from hwnas.spaces.yardsticks import mobilenet_v3_small
 
@@ -28,15 +28,21 @@ def benchmark_winner(run: Run) -> None:
         resolution = winner.resolution
         written.append(_benchmarked(run, winner.id, subnet_model(run, winner), resolution))
         written.append(_benchmarked(run, LARGEST, subnet_model(run, largest), largest.resolution))
-        untrained = "not trained: a yardstick of latency alone"
-        yardstick = yardstick_model(run, resolution)
-        written.append(_benchmarked(run, YARDSTICK, yardstick, resolution, untrained=untrained))
+        if YARDSTICK in yardsticks_of(run.space):
+            untrained = "not trained: a yardstick of latency alone"
+            yardstick = yardstick_model(run, resolution)
+            written.append(_benchmarked(run, YARDSTICK, yardstick, resolution, untrained=untrained))
         for precision in wider_precisions(run):
             model = subnet_model(run, winner, precision)
             name = str(Form(winner.id, precision))
             written.append(_benchmarked(run, name, model, resolution, precision=precision))
 
     run.steps.do("benchmark", {"winner": sha256_of(run.winner_path)}, lambda: written, measure)
+
+
+def yardsticks_of(space: Space) -> tuple[str, ...]:
+    """The other networks that the winner is shown beside; a classifier is no measure of what a detector takes."""
+    return (LARGEST, YARDSTICK) if space.task == "classification" else (LARGEST,)
 
 
 def wider_precisions(run: Run) -> tuple[str, ...]:

@@ -7,7 +7,13 @@ from hwnas.export import BenchmarkResult
 from hwnas.files import read_model
 from hwnas.pipeline.documents import ExportRecord
 from hwnas.pipeline.forms import Form
-from hwnas.pipeline.run.benchmarks import LARGEST, benchmark_path, benchmarked_model, wider_precisions
+from hwnas.pipeline.run.benchmarks import (
+    LARGEST,
+    benchmark_path,
+    benchmarked_model,
+    wider_precisions,
+    yardsticks_of,
+)
 from hwnas.pipeline.run.measurements import latency
 from hwnas.pipeline.run.models import YARDSTICK
 from hwnas.pipeline.run.run import Run
@@ -17,7 +23,7 @@ NAMES = {LARGEST: "largest subnet", YARDSTICK: "MobileNetV3-Small"}
 
 def yardsticks(run: Run) -> list[str]:
     """The benchmarks that the winner is shown beside: itself in wider precisions, and other networks."""
-    return [*(str(Form(run.winner.id, precision)) for precision in wider_precisions(run)), *NAMES]
+    return [*(str(Form(run.winner.id, precision)) for precision in wider_precisions(run)), *yardsticks_of(run.space)]
 
 
 def title_of(benchmark: str) -> str:
@@ -47,6 +53,7 @@ def compared_network(run: Run, name: str) -> report.Network:
         measured=report.Measurement(gated=latency(bench.gated), ungated=latency(bench.ungated)),
         top1_test=bench.top1,
         classification=bench.classification,
+        detection=bench.detection,
         throughput=bench.gated.images_per_s,
         macs=sum(spec.macs for spec in specs),
         params=sum(spec.params for spec in specs),

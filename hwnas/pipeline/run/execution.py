@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hwnas.detection.evaluation import coco_tools
 from hwnas.devices import RuntimeChoice
 from hwnas.errors import UserError
 from hwnas.latency import load_table
@@ -18,6 +19,8 @@ from hwnas.pipeline.run.reporting import report_results
 from hwnas.pipeline.run.run import Run
 from hwnas.pipeline.run.search import RunSearch
 from hwnas.pipeline.run.winner import choose_winner
+from hwnas.spaces import get_space
+from hwnas.training.tasks import task_of
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +54,20 @@ def _check(run: Run) -> None:
     This is before anything is written, so that a typing error leaves no directory behind.
     """
     config = run.config
-    RuntimeChoice(precision=config.precision).options(run.target)
+    options = RuntimeChoice(precision=config.precision).options(run.target)
     check_finetuning(config)
+    if get_space(config.space).task == "detection":
+        coco_tools()
+        if options.precision != "fp32":
+            raise UserError(
+                f"Detectors are searched and measured in fp32 alone, and {config.target} would run them in "
+                f"{options.precision}; give --precision fp32."
+            )
     run.search_options  # noqa: B018
     if config.supernet and config.options:
         raise UserError("Tuned options are for training a supernet; give either them or a trained supernet.")
     if run.trains_supernet:
-        run.training_config  # noqa: B018
+        task_of(run.space, run.dataset, run.training_config)
     else:
         run.supernet  # noqa: B018
     if config.table:

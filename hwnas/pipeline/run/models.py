@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hwnas.data import Dataset
 from hwnas.export import ExportedModel
 from hwnas.files import sha256_of, write_json
 from hwnas.pipeline.documents import ExportRecord
@@ -39,12 +40,13 @@ def subnet_model(run: Run, architecture: Architecture, precision: str | None = N
 
 def yardstick_model(run: Run, resolution: int) -> Path:
     """The ONNX file of MobileNetV3-Small in the run's precision, not trained."""
-    options = run.options
+    dataset, options = run.dataset, run.options
+    assert isinstance(dataset, Dataset), "it is a classifier"
     return _exported(
         run,
         yardstick_name(resolution),
         options.precision,
-        lambda path: export_yardstick(resolution, run.dataset, path, options.precision, options.remainder),
+        lambda path: export_yardstick(resolution, dataset, path, options.precision, options.remainder),
     )
 
 

@@ -54,7 +54,7 @@ def _assemble(run: Run, results: Results) -> report.ReportData:
         created=datetime.now(UTC),
         command=command_line(run.directory.name, run.config),
         versions={"hwnas": __version__, "python": platform.python_version()}
-        | {library: version(library) for library in LIBRARIES},
+        | {library: version(library) for library in _libraries(run)},
         warnings=_warnings(run),
         asked=report.Asked(
             target=run.config.target,
@@ -74,6 +74,7 @@ def _assemble(run: Run, results: Results) -> report.ReportData:
             strategy=run.config.strategy,
             seed=run.config.seed,
             evaluations=run.config.evaluations,
+            metric=run.space.metric,
         ),
         winner=_winner(run, results),
         yardsticks=tuple(compared_network(run, name) for name in yardsticks(run)),
@@ -103,6 +104,11 @@ def _assemble(run: Run, results: Results) -> report.ReportData:
             for name, seconds in run.steps.seconds().items()
         ),
     )
+
+
+def _libraries(run: Run) -> tuple[str, ...]:
+    """What the figures were computed with."""
+    return LIBRARIES if run.space.task == "classification" else (*LIBRARIES, "pycocotools")
 
 
 def _others(run: Run, results: Results) -> tuple[report.OtherBudgetKept, ...]:
@@ -168,6 +174,7 @@ def _summarise(run: Run, results: Results, page: Path) -> Summary:
             )
             for yardstick in compared
         ),
+        metric=run.space.metric,
         evaluations=len(results.evaluations),
         seconds_per_step=run.steps.seconds(),
         report=str(page),

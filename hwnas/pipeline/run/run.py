@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from hwnas.data import Dataset, load_dataset
+from hwnas.data.tasks import AnyDataset, load_for
 from hwnas.devices import Arrival, CompileOptions, Device, RuntimeChoice, Target, informed, load_target, open_device
 from hwnas.files import locked, read_model
 from hwnas.pipeline.budgets import open_constraints
@@ -58,10 +58,12 @@ class Run:
     # --- what is searched -----------------------------------------------------------------------------------
 
     @cached_property
-    def dataset(self) -> Dataset:
-        """The data set."""
-        root = Path(self.config.data_root) if self.config.data_root else None
-        return load_dataset(self.config.dataset, root=root, download=self.config.download, progress=self.progress)
+    def dataset(self) -> AnyDataset:
+        """The data set, which is for the space's task."""
+        config = self.config
+        root = Path(config.data_root) if config.data_root else None
+        space = get_space(config.space)
+        return load_for(space, config.dataset, root=root, download=config.download, progress=self.progress)
 
     @cached_property
     def space(self) -> Space:
