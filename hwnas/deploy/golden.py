@@ -50,8 +50,10 @@ class Expected:
     relative: float = 0.0
 
     @classmethod
-    def of(cls, values: Array, share: float) -> Expected:
-        """With a tolerance of a ``share`` of the values' root mean square.
+    def of(cls, values: Array, share: float, *, probabilities: bool = False) -> Expected:
+        """With a tolerance of a ``share`` of the values' root mean square, of probabilities also of each one.
+
+        Most of a detector's are near 0: what moves the logit of one of them, p, by d moves itself by up to p·d.
 
         Raises:
             UserError: a value is not finite, or all are 0, so that nothing could be told from them.
@@ -59,7 +61,8 @@ class Expected:
         size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
         if not (np.isfinite(size) and size > 0):
             raise UserError("The model's outputs are not finite, or all 0; check its weights and its inputs.")
-        return cls(np.asarray(values, dtype=np.float32), float(f"{share * size:.{_DIGITS}g}"))
+        absolute = float(f"{share * size:.{_DIGITS}g}")
+        return cls(np.asarray(values, dtype=np.float32), absolute, share if probabilities else 0.0)
 
 
 @dataclass(frozen=True)

@@ -200,8 +200,12 @@ def _answers(
     answers = {}
     progress.start(what, len(networks), unit="models")
     for network in networks:
-        found = network.run(inputs).values()
-        answers[network.id] = Answers(inputs, tuple(Expected.of(values, share) for values in found))
+        decoded = network.detections == "boxes"
+        expected = (
+            Expected.of(values, share, probabilities=decoded and name == "scores")
+            for name, values in network.run(inputs).items()
+        )
+        answers[network.id] = Answers(inputs, tuple(expected))
         progress.advance(note=network.id)
     progress.finish()
     return answers

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from hypothesis.extra import numpy as arrays
 from hwnas.deploy.archive import gzipped, write_tar
 from hwnas.deploy.bundle import Bundle, archive_path, next_version, write_bundle
 from hwnas.deploy.canonical import canonical
+from hwnas.deploy.content import BundledModel
 from hwnas.deploy.errors import BadBundleError, UntrustedError
 from hwnas.deploy.golden import Expected, accuracy, least_accuracy, tolerated_share
-from hwnas.deploy.manifest import MANIFEST_FILE, Manifest
+from hwnas.deploy.manifest import MANIFEST_FILE, Manifest, Preprocessing
 from hwnas.deploy.signing import BUNDLE_TYPE, CHANNEL_TYPE, sign
 from hwnas.deploy.verification import verify_bundle
 from hwnas.errors import BadFileError, UserError
@@ -358,6 +360,61 @@ def test_a_manifest_is_refused_with_the_field(bundle: Bundle, changes: dict[str,
     record = bundle.manifest.model_dump(mode="json") | changes
     with pytest.raises(ValueError, match=complaint):
         Manifest.model_validate_json(canonical(record))
+
+
+def detecting(name: str = "m0") -> BundledModel:
+    """A model of two outputs."""
+    one = model(name)
+    (output,) = one.outputs
+    (logits,) = one.golden.outputs
+    return replace(
+        one,
+        outputs=(output, output.model_copy(update={"name": "more"})),
+        golden=replace(one.golden, outputs=(logits, replace(logits, relative=0.5))),
+    )
+
+
+def test_the_oldest_schema_is_written_that_says_all() -> None:
+    """So that agents and programs of before read what they always could."""
+    classifiers, detectors = (json.loads(canonical(content(one).manifest(1))) for one in (model(), detecting()))
+    assert (classifiers["schema"], detectors["schema"]) == (1, 2)
+    assert set(classifiers["models"][0]["golden"]) == {"inputs", "outputs", "absolute", "relative"}
+    for output in detectors["models"][0]["golden"]["outputs"]:
+        assert set(output) == {"values", "absolute", "relative"}
+    assert "metric" not in classifiers["provenance"]
+    of_detectors = replace(content(detecting()), provenance=content().provenance.model_copy(update={"metric": "mAP"}))
+    assert json.loads(canonical(of_detectors.manifest(1)))["provenance"]["metric"] == "mAP"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda record: record.update(schema=1), "golden answers of model m0 are not as in schema 1"),
+        (lambda record: record["models"][0]["golden"]["outputs"].pop(), "2 outputs have golden answers of 1"),
+    ],
+)
+def test_golden_answers_are_those_of_the_schema(change: Callable[[dict[str, Any]], object], complaint: str) -> None:
+    record = json.loads(canonical(content(detecting()).manifest(1)))
+    assert Manifest.model_validate(record).models[0].golden.tolerances
+    change(record)
+    with pytest.raises(ValueError, match=complaint):
+        Manifest.model_validate(record)
+
+
+def test_only_what_keeps_its_shape_is_of_the_second_schema_of_preprocessing() -> None:
+    letterboxed = {"height": 4, "width": 4, "fit": "letterbox", "fill": 128}
+    said = {"schema": 2, "mean": None, "std": None, "resize": letterboxed}
+    assert json.loads(canonical(Preprocessing.model_validate(said)))["resize"].items() >= letterboxed.items()
+    for other in ({"schema": 1}, {"resize": {"height": 4, "width": 4}}, {"resize": None}):
+        with pytest.raises(ValueError, match="resize is not as in schema"):
+            Preprocessing.model_validate({**said, **other})
+
+
+def test_probabilities_may_also_be_off_by_a_share_of_their_own() -> None:
+    values = np.array([[0.6, 0.0, 0.0, 0.0]])
+    plain = Expected.of(values, 0.02)
+    assert (plain.absolute, plain.relative) == (0.006, 0.0)
+    assert Expected.of(values, 0.02, probabilities=True).relative == 0.02
 
 
 def test_models_that_cannot_stand_in_for_each_other_make_no_bundle() -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from hwnas.data.detection import DetectionDataset, load_detection
-from hwnas.data.detection.annotations import Annotation
 from hwnas.detection.forms import Form, form_of, read_detections
 from hwnas.detection.scores import DetectionScores
 from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
@@ -22,9 +21,8 @@ from hwnas.errors import DeviceError, UserError
 from hwnas.export import BenchmarkOptions, BenchmarkResult, benchmark, export_onnx
 from hwnas.export.detections import with_detections
 from hwnas.spaces.bifpn import ANCHORS
-from hwnas.supernet import ElasticNetwork, PlainNetwork
-from hwnas.supernet.blocks.predict import Predict
-from tests.detectors import thin_detectors
+from hwnas.supernet import PlainNetwork
+from tests.detectors import found_in_part, sure_detector, thin_detectors
 from tests.export.test_benchmark import CLASSES, a_dataset
 from tests.rectangles import make_set
 
@@ -37,15 +35,7 @@ QUICK = BenchmarkOptions(measure=MeasureOptions(min_samples=8, max_seconds=0.1),
 
 @pytest.fixture(scope="module")
 def network() -> PlainNetwork:
-    torch.manual_seed(0)
-    supernet = ElasticNetwork(SPACE)
-    supernet(torch.randn(8, 3, SIDE, SIDE), SPACE.smallest)
-    network = supernet.eval().extract(SPACE.smallest)
-    with torch.no_grad():
-        for block in network:
-            if isinstance(block, Predict) and block.spec.out_channels != 4 * ANCHORS:
-                block.mix.weight *= 1000  # so that probabilities differ by more than rounding
-    return network
+    return sure_detector(SPACE.smallest)
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +44,7 @@ def dataset(network: PlainNetwork, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         read = load_detection(make_set(tmp_path_factory.mktemp("set"), train=8, val=2, test=PICTURES_AT_ONCE + 3))
-        split = read.test
-    categories = list(split.truth.classes)
-    truth: list[Annotation] = []
-    with torch.no_grad():
-        names = [name for name, _ in network.network.outputs]
-        pictures = [dict(zip(names, network(images), strict=True)) for images in read.inputs(split.pixels, SIDE, 1)]
-    for outputs, number, scale in zip(pictures, split.image_ids.tolist(), split.scales.tolist(), strict=True):
-        (found,) = read_detections(outputs, SIDE)
-        for box, label in list(zip(found.boxes.tolist(), found.labels.tolist(), strict=True))[::3]:
-            left, top, right, bottom = (end * split.side / SIDE / scale for end in box)
-            bbox = (left, top, right - left, bottom - top)
-            entry = Annotation(id=len(truth) + 1, image_id=number, category_id=categories[label], bbox=bbox)
-            truth.append(entry)
-    told = replace(split, truth=split.truth.model_copy(update={"annotations": tuple(truth)}))
-    return replace(read, readers={**read.readers, "test": lambda: told})
+        return found_in_part(network, SIDE, read, "test")
 
 
 @pytest.fixture(scope="module")
