@@ -26,7 +26,7 @@ from onnx import ModelProto
 from hwnas.cli.console import bars, print_table
 from hwnas.data import to_input
 from hwnas.data.tasks import load_for
-from hwnas.deploy.golden import ELEVEN_BITS, EXACT
+from hwnas.deploy.golden import DETECTORS_ELEVEN_BITS, EXACT
 from hwnas.export.detections import with_detections
 from hwnas.export.half import half_precision
 from hwnas.export.metadata import load_model
@@ -35,7 +35,7 @@ from hwnas.pipeline.networks import export_subnet, open_supernet
 from hwnas.spaces import get_space
 from hwnas.supernet import load_record
 
-RIGHT = {"FP32, not optimised": EXACT, "FP16 and FP32": ELEVEN_BITS}
+RIGHT = {"FP32, not optimised": EXACT, "FP16 and FP32": DETECTORS_ELEVEN_BITS}
 WRONG = ("brighter by 10 %", "another picture")
 KINDS = ("class maps", "box maps", "boxes", "scores")
 Array = npt.NDArray[np.float64]

@@ -1,8 +1,8 @@
 """Inputs with the outputs that they must give, and how far an engine's outputs may lie from them.
 
 How far they may lie apart depends on what computes them.  The tolerance is a share of the outputs' root mean square, at
-least twice the largest difference that ``scripts/measure_tolerances.py`` found between two right ways of computing the
-same network:
+least twice the largest difference that ``scripts/measure_tolerances.py``, of detectors
+``scripts/measure_detector_tolerances.py``, found between two right ways of computing the same network:
 
 * FP32: other orders of summation and fused kernels.
 * FP16, and FP32 on TensorRT, which computes in TF32 by default: both keep 11 bits of every product, so that the
@@ -27,15 +27,16 @@ from hwnas.errors import UserError
 Array = npt.NDArray[Any]
 
 EXACT, ELEVEN_BITS, STEPS = 1e-3, 0.02, 0.6
-EIGHT_BITS = 8 * ELEVEN_BITS
+DETECTORS_ELEVEN_BITS = 2 * ELEVEN_BITS
 _IN_TF32 = ("tensorrt", "tensorrt_rtx")
 _DIGITS = 3
 
 
-def tolerated_share(runtime: str, precision: str) -> float:
+def tolerated_share(runtime: str, precision: str, *, detector: bool = False) -> float:
     """How far outputs may lie from the golden ones, as a share of these' root mean square."""
-    exact = ELEVEN_BITS if runtime in _IN_TF32 else EXACT
-    return {"fp32": exact, "fp16": ELEVEN_BITS, "bf16": EIGHT_BITS}.get(precision, STEPS)
+    eleven_bits = DETECTORS_ELEVEN_BITS if detector else ELEVEN_BITS
+    exact = eleven_bits if runtime in _IN_TF32 else EXACT
+    return {"fp32": exact, "fp16": eleven_bits, "bf16": 8 * eleven_bits}.get(precision, STEPS)
 
 
 @dataclass(frozen=True)

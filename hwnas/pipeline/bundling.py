@@ -114,7 +114,9 @@ def bundle_content(
         networks = [scored(network, dataset, progress) for network in networks]
     share = options.tolerance
     if share is None:
-        share = tolerated_share(compile_options.runtime, compile_options.precision)
+        share = tolerated_share(
+            compile_options.runtime, compile_options.precision, detector=first.detections is not None
+        )
     count = options.golden or _golden_count(first)
     pictures = None
     if dataset is not None:

@@ -435,6 +435,8 @@ def test_tolerances_follow_what_computes() -> None:
         assert tolerated_share(in_tf32, "fp32") == tolerated_share("onnxruntime", "fp16")
     shares = [tolerated_share("tensorrt", precision) for precision in ("fp16", "bf16", "int8")]
     assert shares == sorted(set(shares))
+    for runtime, larger in (("onnxruntime", 1), ("tensorrt", 2)):
+        assert tolerated_share(runtime, "fp32", detector=True) == larger * tolerated_share(runtime, "fp32")
 
 
 @given(
