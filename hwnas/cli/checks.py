@@ -24,22 +24,6 @@ def check_name(name: str) -> None:
         raise UserError(f"'{name}' cannot name a run; use letters, digits, '-', '_' and '.'.")
 
 
-def check_classifiers(space: str, command_name: str) -> None:
-    """What a command that knows classifiers alone is given as a space.
-
-    Raises:
-        UnknownNameError: there is no such space.
-        UserError: it is one of detectors.
-    """
-    from hwnas.spaces import get_space
-
-    if get_space(space).task != "classification":
-        raise UserError(
-            f"`hwnas {command_name}` takes classifiers alone, and {space} is a space of detectors; for these there are "
-            "`hwnas profile`, `train`, `search`, `run`, `export` and `bench` (docs/detection.md)."
-        )
-
-
 def check_budgets(texts: list[str] | None, confidence: float) -> WrittenBudgets:
     """Budgets, and the confidence with which predictions are to keep them.
 

@@ -130,8 +130,8 @@ class Scale:
         """The scale that shows all ``values`` (one at least) with some room on both sides."""
         found = list(values)
         low, high = min(found), max(found)
-        # Values that differ by rounding alone would otherwise fill the frame with noise.
-        room = max(padding * (high - low), 1e-3 * max(abs(low), abs(high)), 1e-9)
+        # Values that differ by rounding alone would otherwise fill the frame with noise; about 0 nothing is small.
+        room = max(padding * (high - low), 1e-3 * max(abs(low), abs(high))) or 1.0
         return cls(low - room, high + room, start, end)
 
     def __call__(self, value: float) -> float:

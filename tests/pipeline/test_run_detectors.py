@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,12 +92,16 @@ def killed_when(arguments: list[str], log: Path, text: str) -> None:
     assert process.wait() == -signal.SIGKILL, "the run had ended by itself before it was killed"
 
 
+def command(runs: Path, pictures: Path, target: Path, table: Path) -> list[str]:
+    where = ["--target", str(target), "--table", str(table), "--runs", str(runs)]
+    return ["run", "--name", "boxes", "--space", SPACE.name, "--data", str(pictures), *where, *QUICK, "--json"]
+
+
 @pytest.fixture(scope="module")
 def run(pictures: Path, target: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed once it had trained, and ended by the same command."""
     runs = tmp_path_factory.mktemp("runs")
-    where = ["--target", str(target), "--table", str(table), "--runs", str(runs)]
-    arguments = ["run", "--name", "boxes", "--space", SPACE.name, "--data", str(pictures), *where, *QUICK, "--json"]
+    arguments = command(runs, pictures, target, table)
     killed_when(arguments, runs / "boxes" / "log.txt", "step supernet: done")
     code, output = hwnas(*arguments)
     assert code == 0, output
@@ -173,8 +178,6 @@ def test_documents_of_before_are_read_as_of_classifiers(run: Path, tmp_path: Pat
             ["--precision", "int8"],
             "Detectors are searched and measured in fp32 alone, and host-cpu would run them in int8",
         ),
-        (["--finetune-epochs", "1"], "A run does not fine-tune detectors"),
-        (["--prune", "30%", "--finetune-epochs", "1"], "A run does not fine-tune detectors"),
         (["--download"], "A detection data set is a folder"),
         (["--data", "nowhere"], "There is no folder nowhere"),
         (["--space", "mobilenet_v3/small"], "use the space of a detector, such as mobilenet_v3-bifpn/small"),
@@ -189,3 +192,14 @@ def test_what_does_not_apply_to_detectors_is_refused_and_nothing_is_written(
     assert code == 2, output
     assert message in " ".join(output.split())
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_run_fine_tunes_its_detector(run: Path, pictures: Path, target: Path, table: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "boxes")
+    code, output = hwnas(*command(tmp_path, pictures, target, table), "--finetune-epochs", "1")
+    assert code == 0, output
+    found = json.loads(output.splitlines()[-1])["finetuned"]
+    assert found["metric"] == "mAP"
+    assert [network["made"] for network in found["networks"]] == ["extracted", "fine-tuned"]
+    assert "test mAP, by torch" in (tmp_path / "boxes" / "report.html").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas import report
-from hwnas.data import Dataset
 from hwnas.errors import UserError
 from hwnas.files import read_model, sha256_of
 from hwnas.pipeline.chosen import Chosen
@@ -15,7 +14,7 @@ from hwnas.pipeline.finetuning import FineTuning
 from hwnas.pipeline.finetuning_options import Pruning, training_plan
 from hwnas.pipeline.pruning import Limit
 from hwnas.pipeline.run.run import Run
-from hwnas.spaces import get_space, without_precision
+from hwnas.spaces import without_precision
 
 PRUNING_ROUNDS = 3
 
@@ -24,10 +23,8 @@ def check_finetuning(config: RunConfig) -> Limit | None:
     """What is left of the winner's latency by pruning, if it is pruned.
 
     Raises:
-        UserError: that is no limit, or what is asked for cannot be had together or of detectors.
+        UserError: that is no limit, or what is asked for cannot be had together.
     """
-    if config.finetune_epochs and get_space(config.space).task == "detection":
-        raise UserError("A run does not fine-tune detectors; leave out --finetune-epochs and --prune.")
     if config.finetune_epochs and config.fps:
         raise UserError("Fine-tuned networks are measured back to back; give --finetune-epochs without --fps.")
     if config.prune is None:
@@ -61,7 +58,6 @@ def _fine_tuning(run: Run) -> FineTuning:
     config, limit = run.config, check_finetuning(run.config)
     plan = training_plan(run.supernet_directory, run.space.task, config.finetune_epochs, {"seed": config.seed})
     weights = sha256_of(run.weights_path)
-    assert isinstance(run.dataset, Dataset), "others were refused"
     return FineTuning(
         run.directory / "finetuned" / f"{run.winner.id}-{weights[:8]}-{config.finetune_epochs:g}",
         Chosen(run.space, without_precision(run.winner_architecture), run.supernet_directory, run.dataset),
