@@ -28,12 +28,11 @@ THIN = replace(
 )
 FAMILY = Family("thin", {"thin": THIN}, backbone_choices, backbone_slots)
 PRESET = Preset(FAMILY, "thin", "h_swish", (4, 8, 16), (32, 48), (8, 16), (1, 2), (1, 2))
+DETECTORS = Family("thin-bifpn", {"thin": PRESET}, choices, slots, norm_eps=1e-3, task="detection")
 
 
 def thin_detectors(num_classes: int = 2) -> Space:
-    return Space(
-        "thin-bifpn", "thin", num_classes, choices(PRESET), slots(PRESET, num_classes), norm_eps=1e-3, task="detection"
-    )
+    return DETECTORS.space("thin", num_classes)
 
 
 def sure_detector(architecture: Architecture) -> PlainNetwork:

@@ -17,7 +17,6 @@ from hwnas.cli.main import app
 from hwnas.data.detection import DetectionDataset, load_detection
 from hwnas.data.detection.jitter import JitterConfig
 from hwnas.errors import UserError
-from hwnas.files import sha256_of
 from hwnas.pipeline.chosen import Chosen
 from hwnas.pipeline.finetuned import FineTuningResult
 from hwnas.pipeline.finetuning import FineTuning
@@ -25,13 +24,13 @@ from hwnas.pipeline.finetuning_options import Pruning, training_plan
 from hwnas.pipeline.networks import export_network
 from hwnas.pipeline.pruning import Limit
 from hwnas.progress import Silent
-from hwnas.spaces import get_space
-from hwnas.supernet import ElasticNetwork, PlainNetwork, SupernetRecord, load_network, save_supernet
+from hwnas.spaces import registry
+from hwnas.supernet import PlainNetwork, load_network
 from hwnas.training import Trainer, TrainingConfig
+from hwnas.training.alone import train_alone
 from hwnas.training.config import DetectionConfig
-from hwnas.training.trainer import dataset_record
 from hwnas.training.validation import network_score
-from tests.detectors import thin_detectors
+from tests.detectors import DETECTORS, thin_detectors
 from tests.latency.fake_device import FakeDevice
 from tests.pipeline.stopping import killed_at
 from tests.rectangles import make_set
@@ -84,7 +83,10 @@ def tune(directory: Path, place: Path, progress: Silent | None = None) -> None:
 
 @pytest.fixture(scope="module")
 def tuned(place: Path) -> tuple[Path, FineTuningResult]:
+    """Fine-tuned, killed in the middle of that, and gone on with; then pruned."""
     directory = place / "tuned"
+    directory.mkdir()
+    killed_at(("training", 1, 5), tune, directory, place)
     return directory, fine_tuning(directory, place, prune="10%").execute()
 
 
@@ -127,13 +129,14 @@ def test_what_is_delivered_is_exported_in_each_form(
         export_network(network, record, rectangles(place), tmp_path / "half.onnx", "fp16")
 
 
-def test_killed_and_gone_on_with_it_ends_with_the_same_bits(
+def test_killed_and_gone_on_with_it_ended_with_the_same_bits(
     place: Path, tuned: tuple[Path, FineTuningResult], tmp_path: Path
 ) -> None:
-    killed_at(("training", 1, 5), tune, tmp_path, place)
-    tune(tmp_path, place)
-    weights = Path("fine-tuned", "network.safetensors")
-    assert sha256_of(tmp_path / weights) == sha256_of(tuned[0] / weights)
+    extracted, record = load_network(tuned[0] / "extracted")
+    config = fine_tuning(tmp_path, place).plan.config
+    unbroken = train_alone(tmp_path / "run", record.single_space, rectangles(place), config, beginning=extracted)
+    found = load_network(tuned[0] / "fine-tuned")[0].state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in unbroken.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -156,48 +159,25 @@ def opened(*_: object) -> Iterator[FakeDevice]:
     yield FakeDevice()
 
 
-def test_the_command_says_what_its_figures_are(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hwnas_does(command: str, *named: str | Path, **options: str | Path) -> str:
+    given = [str(part) for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    done = CliRunner().invoke(app, [command, *map(str, named), *given])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_command_says_what_its_figures_are(
+    place: Path, tuned: tuple[Path, FineTuningResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hwnas.devices, "open_device", opened)
-    space, data, supernet = get_space("mobilenet_v3-bifpn/small", 2), rectangles(place), place / "small"
-    training = {"config": CONFIG.model_dump(mode="json")}
-    record = SupernetRecord(
-        space=space.name, num_classes=2, weights_sha256="", dataset=dataset_record(data), training=training, metrics={}
-    )
-    torch.manual_seed(0)
-    save_supernet(supernet, ElasticNetwork(space), record)
-    named = ["--space", space.name, "--data", str(place / "set"), "--supernet", str(supernet)]
-    choice = place / "smallest.json"
-    choice.write_text(json.dumps(space.smallest.to_json()))
-    for architecture, form in ((str(choice), []), ("smallest", ["--json"])):
-        arguments = [
-            "finetune",
-            architecture,
-            *named,
-            "--out",
-            str(place / "out"),
-            "--epochs",
-            "0.25",
-            "--learning-rate",
-            "1e-3",
-        ]
-        done = CliRunner().invoke(app, arguments + form)
-        assert done.exit_code == 0, done.output
-        if form:
-            assert json.loads(done.stdout)["metric"] == "mAP"
-        else:
-            assert "test mAP" in done.output and "top-1" not in done.output
-    exported = CliRunner().invoke(
-        app,
-        [
-            "export",
-            str(place / "out"),
-            "--data",
-            str(place / "set"),
-            "--out",
-            str(place / "nms.onnx"),
-            "--detections",
-            "nms",
-        ],
-    )
-    assert exported.exit_code == 0, exported.output
-    assert len(onnx.load(place / "nms.onnx").graph.output) == 3
+    monkeypatch.setitem(registry.DETECTORS, DETECTORS.name, DETECTORS)
+    choice, data = tmp_path / "largest.json", place / "set"
+    choice.write_text(json.dumps(SPACE.largest.to_json()))
+    options = {"space": SPACE.name, "data": data, "supernet": place / "supernet", "out": tmp_path / "out"}
+    options |= {"epochs": "0.25", "learning_rate": "1e-3"}
+    told = hwnas_does("finetune", choice, **options)
+    assert "test mAP" in told and "top-1" not in told
+    found = json.loads(hwnas_does("finetune", "largest", "--json", **options))  # the same one, and done
+    assert found["metric"] == "mAP"
+    hwnas_does("export", tuned[0], data=data, out=tmp_path / "nms.onnx", detections="nms")
+    assert len(onnx.load(tmp_path / "nms.onnx").graph.output) == 3
