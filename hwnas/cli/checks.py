@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from hwnas.errors import UserError
 
 if TYPE_CHECKING:
-    from hwnas.export.detections import Detections
+    from hwnas.detection.forms import Form
     from hwnas.pipeline.budgets import WrittenBudgets
     from hwnas.search import Percentile
     from hwnas.search.options import Objective
@@ -99,7 +99,7 @@ def check_evaluations(evaluations: int) -> None:
         raise UserError(f"A search evaluates at least one candidate, not {evaluations}.")
 
 
-def check_detections(form: str) -> Detections:
+def check_detections(form: str) -> Form:
     """What a detector's model is to give.
 
     Raises:
@@ -107,4 +107,4 @@ def check_detections(form: str) -> Detections:
     """
     if form not in ("maps", "boxes", "nms"):
         raise UserError(f"--detections is maps, boxes or nms, not '{form}'.")
-    return cast("Detections", form)
+    return cast("Form", form)

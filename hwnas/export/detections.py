@@ -18,10 +18,8 @@ from hwnas.detection.suppression import Suppression
 from hwnas.export.errors import ExportError
 from hwnas.graphs import IR_VERSION, OPSET
 
-Detections = Form
 
-
-def with_detections(model: ModelProto, form: Detections, rule: Suppression | None = None) -> ModelProto:
+def with_detections(model: ModelProto, form: Form, rule: Suppression | None = None) -> ModelProto:
     """A detector's model that gives detections in place of feature maps.
 
     * ``boxes``: ``boxes`` float32 [b, A, 4], left, top, right, bottom in pixels of the input and within it, and

@@ -12,9 +12,10 @@ from onnx import ModelProto
 from hwnas.data import Dataset, to_input
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.tasks import AnyDataset, require_task
+from hwnas.detection.forms import Form
 from hwnas.errors import BadFileError, UserError
 from hwnas.export import ExportedModel, export_onnx, model_metadata
-from hwnas.export.detections import Detections, with_detections
+from hwnas.export.detections import with_detections
 from hwnas.files import read_json
 from hwnas.graphs import Remainder
 from hwnas.pipeline.precision import in_precision
@@ -64,7 +65,7 @@ def export_subnet(
     path: Path,
     precision: str = "fp32",
     remainder: Remainder = "fp32",
-    detections: Detections = "maps",
+    detections: Form = "maps",
 ) -> ExportedModel:
     """Write the subnet of an architecture as ONNX, compared with torch on real images in FP32.
 
@@ -91,7 +92,7 @@ def export_network(
     path: Path,
     precision: str = "fp32",
     remainder: Remainder = "fp32",
-    detections: Detections = "maps",
+    detections: Form = "maps",
 ) -> ExportedModel:
     """Write a network of :func:`hwnas.supernet.load_network` as ONNX, as :func:`export_subnet` does.
 
@@ -119,7 +120,7 @@ def export_yardstick(
     return _export(network, resolution, None, dataset, path, precision, remainder)
 
 
-def _require_form(dataset: AnyDataset, precision: str, detections: Detections) -> None:
+def _require_form(dataset: AnyDataset, precision: str, detections: Form) -> None:
     """What cannot be exported is refused before anything is computed."""
     if isinstance(dataset, DetectionDataset) and precision != "fp32":
         raise UserError(f"Detectors are exported in fp32, not in {precision}; leave out the precision.")
@@ -135,7 +136,7 @@ def _export(
     path: Path,
     precision: str,
     remainder: Remainder,
-    detections: Detections = "maps",
+    detections: Form = "maps",
 ) -> ExportedModel:
     images = to_input(dataset.validation.pixels[:PARITY_IMAGES], resolution, dataset.mean, dataset.std)
     exact = precision == "fp32"

@@ -326,6 +326,8 @@ class ReportData(Document):
     winner: Winner
     yardsticks: tuple[Network, ...] = ()
     finetuned: tuple[FineTuned, ...] = ()
+    finetuning_remarks: tuple[str, ...] = ()
+    """What the figures of ``finetuned`` do not say of themselves."""
     search: Search
     explained: Explained | None = None
     far_from_best: FarFromBest | None = None

@@ -116,6 +116,10 @@ def steps(corners: Sequence[tuple[float, float]]) -> str:
     return points(stairs)
 
 
+NOTHING = 1e-9
+"""An interval around 0 that is shorter shows nothing but 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """A linear map from the interval [low, high] of a quantity to pixels."""
@@ -130,8 +134,10 @@ class Scale:
         """The scale that shows all ``values`` (one at least) with some room on both sides."""
         found = list(values)
         low, high = min(found), max(found)
-        # Values that differ by rounding alone would otherwise fill the frame with noise; about 0 nothing is small.
-        room = max(padding * (high - low), 1e-3 * max(abs(low), abs(high))) or 1.0
+        # Values that differ by rounding alone would otherwise fill the frame with noise.
+        room = max(padding * (high - low), 1e-3 * max(abs(low), abs(high)))
+        if room < NOTHING:
+            room = 1.0
         return cls(low - room, high + room, start, end)
 
     def __call__(self, value: float) -> float:

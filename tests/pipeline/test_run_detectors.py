@@ -28,9 +28,8 @@ from hwnas.report import ReportData
 from hwnas.search import SubnetEvaluator
 from hwnas.search.service.recipe import subnet_recipe
 from hwnas.spaces import Architecture, registry
-from tests.detectors import thin_detectors
+from tests.detectors import DETECTORS, thin_detectors
 from tests.latency.tables import made_table
-from tests.pipeline.thin_program import THIN
 from tests.rectangles import write_split
 
 pytest.importorskip("pycocotools")
@@ -52,7 +51,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_split(root, split, count, size=(64, 64), seed=number)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(root.parent / "cache"))
-        patch.setitem(registry.DETECTORS, "thin-bifpn", THIN["thin-bifpn"])
+        patch.setitem(registry.DETECTORS, DETECTORS.name, DETECTORS)
         yield root
 
 
@@ -202,4 +201,5 @@ def test_a_run_fine_tunes_its_detector(run: Path, pictures: Path, target: Path, 
     found = json.loads(output.splitlines()[-1])["finetuned"]
     assert found["metric"] == "mAP"
     assert [network["made"] for network in found["networks"]] == ["extracted", "fine-tuned"]
-    assert "test mAP, by torch" in (tmp_path / "boxes" / "report.html").read_text()
+    page = (tmp_path / "boxes" / "report.html").read_text()
+    assert "test mAP, by torch" in page and "detectors are not distilled" in page

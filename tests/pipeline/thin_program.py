@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 from hwnas.cli.main import main
 from hwnas.spaces import registry
-from tests.detectors import thin_detectors
-
-THIN = {"thin-bifpn": SimpleNamespace(presets=("thin",), space=lambda _, classes: thin_detectors(classes or 2))}
-"""What is added to the registry of detectors."""
+from tests.detectors import DETECTORS
 
 if __name__ == "__main__":
-    registry.DETECTORS.update(THIN)
+    registry.DETECTORS[DETECTORS.name] = DETECTORS
     sys.argv[0] = "hwnas"
     main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hwnas.report import formats
@@ -66,6 +66,8 @@ def test_nested_facts_become_rows() -> None:
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=5), st.integers(1, 12))
+@example([0.0], 5)
+@example([0.0, 5e-324], 5)
 def test_ticks_lie_inside_the_scale_and_are_few(values: list[float], about: int) -> None:
     scale = Scale.around(values, 50, 700)
     ticks = scale.ticks(about)

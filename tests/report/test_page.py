@@ -284,6 +284,6 @@ def test_what_was_made_of_the_winner_is_a_section_where_it_was_asked_for(sample:
     pruned = {"made": "pruned", "id": HOSTILE, "figure_ms": 0.0432, "interval_ms": (0.0431, 0.0433)}
     pruned |= {"top1_validation": 0.91, "top1_test": 0.8765, "macs": 1_500_000, "params": 40_000}
     assert "Fine-tuned and pruned" not in Page(render(sample)).words
-    words = Page(render(changed(sample, finetuned=(pruned,)))).words
-    assert "Fine-tuned and pruned" in words and HOSTILE in words
+    words = Page(render(changed(sample, finetuned=(pruned,), finetuning_remarks=(f"of {HOSTILE}",)))).words
+    assert "Fine-tuned and pruned" in words and HOSTILE in words and f"of {HOSTILE}" in words
     assert any("87.65" in word for word in words) and any("0.0432" in word for word in words)

@@ -98,3 +98,9 @@ def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
         )
         for network in result.networks
     )
+
+
+def finetuning_remarks(run: Run) -> tuple[str, ...]:
+    """What the page says below their figures."""
+    result = finetuned(run)
+    return () if result is None else tuple(result.remarks())
