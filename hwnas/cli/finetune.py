@@ -56,9 +56,12 @@ def finetune(
     target: Annotated[str, typer.Option(help="Where latencies are measured: a target, or its YAML file.")] = "host-cpu",
     statistic: Annotated[str, typer.Option(help="Of the latency, that is measured and limited: p50 or p99.")] = "p50",
     builds: Annotated[int, typer.Option(min=1, help="Fresh ones of each network; the result has at least three.")] = 3,
-    tables: Annotated[Path, typer.Option(help="Latency tables, for an unpruned subnet beside the pruned one.")] = Path(
-        "latency_tables"
-    ),
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Latency tables, for an unpruned subnet beside the pruned one; default: the run's, or latency_tables."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the training.")] = 1,
     json: JsonOption = False,
 ) -> None:
@@ -96,7 +99,7 @@ def finetune(
                 pruning,
                 statistic=checked,
                 builds=builds,
-                tables=tables,
+                tables=tables or chosen.tables,
                 progress=progress,
             ).execute()
     if json:

@@ -29,6 +29,8 @@ class Chosen:
     architecture: Architecture
     supernet_directory: Path
     dataset: AnyDataset
+    tables: Path = Path("latency_tables")
+    """Directory of the latency tables that it was searched with."""
 
     @cached_property
     def supernet(self) -> ElasticNetwork:
@@ -80,4 +82,4 @@ def choose(
     own = Path(run.supernet) if run.supernet else trained if trained.is_dir() else None
     weights = supernet or own or require_supernet(searched.name, dataset)
     architecture = searched.decode(searched.encode([Architecture.from_json(winner.architecture)]))[0]
-    return Chosen(searched, architecture, weights, dataset)
+    return Chosen(searched, architecture, weights, dataset, run.searched_tables(directory))

@@ -62,6 +62,10 @@ class RunConfig(Document):
     """What its latency is to come to by pruning, ms, or the share of it that is to go, such as ``30%``."""
     allow_stale: bool = False
 
+    def searched_tables(self, run: Path) -> Path:
+        """Directory of the latency tables that the run in a directory searches with."""
+        return Path(self.table).parents[1] if self.table else run / "latency_tables"
+
 
 FROZEN = ("target", "space", "dataset", "supernet", "seed")
 """What a run is of; everything else may be changed and redoes the steps that depend on it."""

@@ -300,6 +300,7 @@ def test_a_finished_run_stands_for_its_winner(supernet: Path, tmp_path: Path) ->
     found = choose(str(tmp_path), Silent())
     assert found.architecture == architecture and found.dataset.name == "fashion-mnist"
     assert found.supernet_directory in shipped_supernets()
+    assert found.tables == tmp_path / "latency_tables"
     assert choose(str(tmp_path), Silent(), supernet=supernet).supernet_directory == supernet
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hwnas import report
 from hwnas.errors import UserError
 from hwnas.files import read_model, sha256_of
@@ -66,7 +64,7 @@ def _fine_tuning(run: Run) -> FineTuning:
         None if limit is None else Pruning(limit, PRUNING_ROUNDS, plan.config),
         statistic=config.statistic,
         builds=config.builds,
-        tables=Path(config.table).parents[1] if config.table else run.directory / "latency_tables",
+        tables=config.searched_tables(run.directory),
         options=run.options,
         progress=run.progress,
     )
