@@ -23,7 +23,8 @@ from hwnas.agent.trt.building import build_plan
 from hwnas.agent.trt.library import Library, open_library
 from hwnas.agent.trt.parsing import ParsedModel
 from hwnas.agent.trt.timing_cache import TimingCache
-from hwnas.export.detections import Detections, with_detections
+from hwnas.detection.forms import Form
+from hwnas.export.detections import with_detections
 from hwnas.graphs import graph_in_precision, network_graph
 from hwnas.spaces import Architecture, get_space, space_names
 
@@ -102,7 +103,7 @@ def detector() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("form", ["maps", "boxes"])
-def test_a_detector_builds(form: Detections, detector: onnx.ModelProto, library: Library) -> None:
+def test_a_detector_builds(form: Form, detector: onnx.ModelProto, library: Library) -> None:
     model = with_detections(detector, form)
     assert built(library, model, "fp32") > weights_of(model)
 
