@@ -21,7 +21,7 @@ from hwnas.spaces import Architecture, Space, get_space
 from hwnas.supernet import ElasticNetwork, SupernetRecord, load_record
 from hwnas.training import TrainingConfig
 from hwnas.training.alone import alone
-from hwnas.training.validation import validation_top1
+from hwnas.training.validation import validation_score
 
 DEFAULT_SPACE, DEFAULT_DATA = "mobilenet_v3/small", "fashion-mnist"
 
@@ -95,11 +95,11 @@ class Bench:
 
     def validation_top1(self, network: ElasticNetwork, architecture: Architecture) -> float:
         """In 0..1; by the images that choices are made by."""
-        return validation_top1(network, architecture, self.dataset, self.device)
+        return validation_score(network, architecture, self.dataset, self.device)
 
     def test_top1(self, network: ElasticNetwork, architecture: Architecture) -> float:
         """In 0..1; to be read once, when nothing is left to choose."""
-        return validation_top1(network, architecture, judged_by_test(self.dataset), self.device)
+        return validation_score(network, architecture, judged_by_test(self.dataset), self.device)
 
 
 def this_device() -> torch.device:

@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import torch
+from computed import outputs
 from onnx import ModelProto
 
 from hwnas.cli.console import bars, print_table
@@ -38,7 +38,6 @@ from hwnas.supernet import load_record
 RIGHT = {"FP32, not optimised": EXACT, "FP16 and FP32": DETECTORS_ELEVEN_BITS}
 WRONG = ("brighter by 10 %", "another picture")
 KINDS = ("class maps", "box maps", "boxes", "scores")
-Array = npt.NDArray[np.float64]
 Figures = dict[str, dict[str, float]]
 """By the names of ``KINDS`` and of the ways."""
 
@@ -95,11 +94,11 @@ def measure(directory: Path, data: Path, random: int, pictures: int) -> dict[str
 
 def differences(exact: ModelProto, images: npt.NDArray[np.float32]) -> Figures:
     """The largest of each kind of output."""
-    plain, half = outputs(exact, images), half_precision(exact)[0]
+    plain, half = outputs(exact, images, 1), half_precision(exact)[0]
     ways = {
-        "FP32, not optimised": outputs(exact, images, optimised=False),
-        "FP16 and FP32": outputs(half, images),
-        "brighter by 10 %": outputs(exact, images * np.float32(1.1)),
+        "FP32, not optimised": outputs(exact, images, 1, optimised=False),
+        "FP16 and FP32": outputs(half, images, 1),
+        "brighter by 10 %": outputs(exact, images * np.float32(1.1), 1),
         "another picture": {name: values[::-1] for name, values in plain.items()},
     }
     found: Figures = {}
@@ -113,21 +112,6 @@ def differences(exact: ModelProto, images: npt.NDArray[np.float32]) -> Figures:
 
 def _kind(name: str) -> str:
     return f"{name.partition('.')[0]} maps" if "." in name else name
-
-
-def outputs(model: ModelProto, images: npt.NDArray[np.float32], *, optimised: bool = True) -> dict[str, Array]:
-    """By name, [n, ...]."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (entrance,) = session.get_inputs()
-    names = [output.name for output in session.get_outputs()]
-    pieces = [session.run(names, {entrance.name: image[None]}) for image in images]
-    columns = zip(names, zip(*pieces, strict=True), strict=True)
-    return {name: np.concatenate(column).astype(np.float64) for name, column in columns}
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import torch
+from computed import Array, outputs
 from onnx import ModelProto
 
 from hwnas.cli.console import bars, print_table
@@ -39,7 +39,6 @@ RIGHT = {
     "INT8, rounded pixels": STEPS,
 }
 WRONG = ("brighter by 10 %", "INT8 and FP32", "another picture")
-Array = npt.NDArray[np.float64]
 
 
 def main() -> None:
@@ -112,18 +111,8 @@ def differences(
 def logits(
     model: ModelProto, images: npt.NDArray[np.float32], *, optimised: bool = True, integers: bool = False
 ) -> Array:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if not integers:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (entrance,) = session.get_inputs()
-    kind = np.float16 if entrance.type == "tensor(float16)" else np.float32
-    pieces = np.split(images.astype(kind), range(BATCH, len(images), BATCH))
-    return np.concatenate([session.run(None, {entrance.name: piece})[0] for piece in pieces]).astype(np.float64)
+    (found,) = outputs(model, images, BATCH, optimised=optimised, integers=integers).values()
+    return found
 
 
 if __name__ == "__main__":

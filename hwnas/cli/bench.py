@@ -78,17 +78,18 @@ def _one(model: Path, target: str, data: str | None, data_root: Path | None, jso
     from hwnas.export import benchmark, input_resolution
     from hwnas.pipeline.model_data import load_for_model
 
-    with bars() as progress, open_device(load_target(target)) as device:
+    with bars() as progress:
         dataset = None if data is None else load_for_model(model, data, root=data_root, progress=progress)
-        result = benchmark(
-            device,
-            model.stem,
-            model,
-            dataset,
-            input_resolution(model),
-            top1_missing="no data set was given" if dataset is None else None,
-            progress=progress,
-        )
+        with open_device(load_target(target)) as device:
+            result = benchmark(
+                device,
+                model.stem,
+                model,
+                dataset,
+                input_resolution(model),
+                top1_missing="no data set was given" if dataset is None else None,
+                progress=progress,
+            )
     if json:
         print_json(result.model_dump(mode="json", by_alias=True, exclude={"measurements"}))
     else:

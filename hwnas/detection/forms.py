@@ -12,6 +12,7 @@ from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.suppression import Detections, Suppression, detections, suppressed
 from hwnas.spaces.bifpn import ANCHORS
+from hwnas.spaces.space import Metric
 
 Form = Literal["maps", "boxes", "nms"]
 """The network's own feature maps, decoded boxes, or what is left of these after NMS (docs/detection.md)."""
@@ -26,6 +27,11 @@ def form_of(names: Collection[str]) -> Form | None:
     levels = {kind: _levels(names, kind) for kind in ("class", "box")}
     whole = levels["class"] == levels["box"] and 2 * len(levels["box"]) == len(names)
     return "maps" if names and whole else None
+
+
+def metric_of(names: Collection[str]) -> Metric:
+    """What says how good a model is whose outputs are called so."""
+    return "top-1" if form_of(names) is None else "mAP"
 
 
 def classes_of(shapes: Mapping[str, Sequence[int]]) -> int | None:

@@ -13,11 +13,13 @@ from pydantic import model_validator
 from hwnas.classification import Classification
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.tasks import AnyDataset
+from hwnas.detection.forms import metric_of
 from hwnas.detection.scores import DetectionScores
 from hwnas.devices import CompileOptions, Device, Engine, Measurement, MeasureOptions
 from hwnas.errors import DeviceError, HwnasError, UserError
+from hwnas.export.classes import require_fit
 from hwnas.export.engine_figures import EngineFigures, Timing, all_ns, gated_ns
-from hwnas.export.engine_scores import classification, detection, metric_of, require_fit
+from hwnas.export.engine_scores import classification, detection
 from hwnas.files import Document, read_bytes
 from hwnas.progress import Progress, Silent
 from hwnas.spaces.space import Metric
@@ -126,7 +128,7 @@ def benchmark(
             **dict(figures),
             resolution=resolution,
             identity8=fingerprint.identity8,
-            metric=metric_of(engine),
+            metric=metric_of([output.name for output in engine.outputs]),
             top1=classified.top1 if classified else detected.map if detected else None,
             top1_images=scored.images if scored else 0,
             top1_missing=top1_missing,
@@ -157,7 +159,7 @@ def _check_fit(engine: Engine, model_path: Path, resolution: int, dataset: AnyDa
             f"Model {model_path} takes {list(shape[1:])}, not images of {resolution} pixels; export it again."
         )
     if dataset is not None:
-        require_fit(engine, f"Model {model_path}", dataset)
+        require_fit(f"Model {model_path}", {output.name: output.shape for output in engine.outputs}, dataset)
 
 
 def _time(

@@ -11,6 +11,22 @@ from hwnas.detection.forms import classes_of, form_of
 from hwnas.errors import UserError
 
 
+def require_fit(subject: str, outputs: Mapping[str, Sequence[int]], dataset: AnyDataset) -> None:
+    """Refuse a model that is for another task than a data set, or for another number of classes.
+
+    Args:
+        subject: the model, as messages begin with it.
+        outputs: their shapes by name.
+
+    Raises:
+        UserError: it is.
+    """
+    if isinstance(dataset, DetectionDataset):
+        _require_detector(subject, outputs, dataset)
+    else:
+        require_classes(subject, list(outputs.values()), dataset)
+
+
 def require_classes(subject: str, outputs: Sequence[Sequence[int]], dataset: Dataset) -> None:
     """Refuse a model that does not tell a data set's classes apart.
 
@@ -29,16 +45,7 @@ def require_classes(subject: str, outputs: Sequence[Sequence[int]], dataset: Dat
     _require_number(subject, outputs[0][-1], dataset)
 
 
-def require_detector(subject: str, outputs: Mapping[str, Sequence[int]], dataset: DetectionDataset) -> None:
-    """Refuse a model that does not detect a data set's classes.
-
-    Args:
-        subject: the model, as messages begin with it.
-        outputs: their shapes by name.
-
-    Raises:
-        UserError: its outputs are no detector's, or of another number of classes.
-    """
+def _require_detector(subject: str, outputs: Mapping[str, Sequence[int]], dataset: DetectionDataset) -> None:
     if form_of(outputs) is None:
         raise UserError(
             f"{subject} gives {', '.join(outputs)}, and data set {dataset.name} holds pictures with boxes; give a "

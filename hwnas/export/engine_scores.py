@@ -13,37 +13,17 @@ from hwnas.data import Dataset
 from hwnas.data.detection import DetectionDataset
 from hwnas.data.tasks import AnyDataset
 from hwnas.detection.evaluation import evaluate
-from hwnas.detection.forms import form_of, read_detections
+from hwnas.detection.forms import read_detections
 from hwnas.detection.scores import DetectionScores
 from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.detection.suppression import Detections
 from hwnas.devices import Device, Engine
 from hwnas.errors import DeviceError, UserError
-from hwnas.export.classes import require_classes, require_detector
 from hwnas.progress import Progress
-from hwnas.spaces.space import Metric
 from hwnas.supernet.metrics import ClassificationMeter
 
 IMAGES_AT_ONCE = 500
 """Of a classifier; a detector gives much more of each."""
-
-
-def metric_of(engine: Engine) -> Metric:
-    """What says how good an engine is: detectors are known by the names of their outputs."""
-    return "top-1" if form_of([output.name for output in engine.outputs]) is None else "mAP"
-
-
-def require_fit(engine: Engine, subject: str, dataset: AnyDataset) -> None:
-    """Refuse an engine that is not for a data set; messages begin with ``subject``.
-
-    Raises:
-        UserError: it is for another task, or for another number of classes.
-    """
-    shapes = {output.name: output.shape for output in engine.outputs}
-    if isinstance(dataset, DetectionDataset):
-        require_detector(subject, shapes, dataset)
-    else:
-        require_classes(subject, list(shapes.values()), dataset)
 
 
 def classification(

@@ -17,7 +17,7 @@ from hwnas.detection.forms import read_detections
 from hwnas.detection.suppression import Detections
 from hwnas.errors import UserError
 from hwnas.export import ExportError
-from hwnas.export.classes import require_classes, require_detector
+from hwnas.export.classes import require_fit
 from hwnas.export.samples import spread_rows
 from hwnas.pipeline.bundled_network import BundledNetwork
 from hwnas.progress import Progress
@@ -35,15 +35,14 @@ class Pictures:
     labels: npt.NDArray[np.int64] | None
 
 
-def validation_pictures(network: BundledNetwork, dataset: AnyDataset, count: int | None = None) -> Pictures:
-    """Pictures at equal distances over the validation split, ``count`` of them or all.
+def validation_pictures(network: BundledNetwork, dataset: AnyDataset, count: int) -> Pictures:
+    """At most ``count`` pictures at equal distances over the validation split.
 
     Raises:
         UserError: the network is not for this data.
     """
     _require_fit(network, dataset)
-    split = dataset.validation
-    rows = spread_rows(len(split), len(split) if count is None else count)
+    rows = spread_rows(len(dataset.validation), count)
     pieces = [_inputs(network, dataset, some) for some in torch.split(rows, _AT_ONCE)]
     labels = dataset.validation.labels[rows].numpy() if isinstance(dataset, Dataset) else None
     return Pictures(np.concatenate(pieces), labels)
@@ -84,11 +83,7 @@ def _require_fit(network: BundledNetwork, dataset: AnyDataset) -> None:
     shape = network.input.shape
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise UserError(f"model {network.id} takes {list(shape)}, not pictures [batch, 3, r, r]; leave --data out.")
-    subject, outputs = f"Model {network.id}", {output.name: output.shape for output in network.outputs}
-    if isinstance(dataset, DetectionDataset):
-        require_detector(subject, outputs, dataset)
-    else:
-        require_classes(subject, list(outputs.values()), dataset)
+    require_fit(f"Model {network.id}", {output.name: output.shape for output in network.outputs}, dataset)
 
 
 def _inputs(network: BundledNetwork, dataset: AnyDataset, rows: torch.Tensor) -> Array:

@@ -56,18 +56,17 @@ class BundledNetwork:
         Raises:
             UserError: one is not.
         """
-        outputs = [_tensor(value) for value in self.model.graph.output]
-        if None in outputs:
+        values, batch = self.model.graph.output, self.input.shape[0]
+        outputs = tuple(tensor for value in values if (tensor := _tensor(value)) is not None)
+        if len(outputs) < len(values):
             raise UserError(f"model {self.id} has an output of unknown shape; export it with static shapes.")
-        batch = self.input.shape[0]
         for output in outputs:
-            assert output is not None
             if output.shape[0] != batch:
                 raise UserError(
                     f"model {self.id} has an output {output.name} of {list(output.shape)}, not one of each of its "
                     f"{batch} input(s); leave it out of the model."
                 )
-        return tuple(output for output in outputs if output is not None)
+        return outputs
 
     @cached_property
     def detections(self) -> Form | None:

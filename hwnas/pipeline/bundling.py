@@ -29,6 +29,7 @@ from hwnas.deploy.manifest import (
     Provenance,
     Resize,
 )
+from hwnas.detection.forms import metric_of
 from hwnas.devices import CompileOptions, load_target
 from hwnas.errors import UserError
 from hwnas.pipeline.bundled_data import scored, validation_pictures
@@ -118,9 +119,8 @@ def bundle_content(
             compile_options.runtime, compile_options.precision, detector=first.detections is not None
         )
     count = options.golden or _golden_count(first)
-    pictures = None
-    if dataset is not None:
-        pictures = validation_pictures(first, dataset, (options.samples or _sample_count(first)) if labelled else count)
+    wanted = (options.samples or _sample_count(first)) if labelled else count
+    pictures = None if dataset is None else validation_pictures(first, dataset, wanted)
     inputs = _golden_inputs(first, None if pictures is None else pictures.inputs, count)
     golden = _answers(networks, inputs, share, "golden answers", progress)
     samples = None
@@ -136,7 +136,7 @@ def bundle_content(
         preprocessing=_preprocessing(first, dataset),
         provenance=Provenance(
             **{"space": None, "supernet_sha256": None, "architectures": {}, **provenance},
-            metric="top-1" if first.detections is None else "mAP",
+            metric=metric_of([output.name for output in first.outputs]),
             git_revision=git_revision(),
             hwnas=hwnas.__version__,
             inputs_of=f"noise of seed {_NOISE_SEED}" if dataset is None else f"validation images of {dataset.name}",

@@ -21,7 +21,7 @@ PAIRS_LISTED = 100
 
 def scores(data: ReportData) -> Grid:
     """The networks that were scored: a column each."""
-    networks = [(n.name, n.classification) for n in (data.winner.network, *data.yardsticks) if n.classification]
+    networks = [(n.name, n.classification) for n in data.networks if n.classification]
     quantities: tuple[tuple[str, Callable[[Classification], str]], ...] = (
         ("top-1", lambda c: percent(c.top1)),
         ("top-5", lambda c: percent(c.top5)),

@@ -335,3 +335,8 @@ class ReportData(Document):
     table: Table
     device: DeviceFound
     steps: tuple[Step, ...] = ()
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Those that were benchmarked: the winner's and the yardsticks."""
+        return (self.winner.network, *self.yardsticks)

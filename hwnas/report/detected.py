@@ -34,5 +34,4 @@ def classes(data: ReportData) -> Grid:
 
 
 def _scored(data: ReportData) -> list[tuple[str, DetectionScores]]:
-    networks = (data.winner.network, *data.yardsticks)
-    return [(network.name, network.detection) for network in networks if network.detection]
+    return [(network.name, network.detection) for network in data.networks if network.detection]

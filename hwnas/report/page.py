@@ -40,7 +40,7 @@ def render(data: ReportData) -> str:
         classified=classified,
         detected=detected,
         confusion=confusion.confusion,
-        notes=[(network.name, network.note) for network in (data.winner.network, *data.yardsticks) if network.note],
+        notes=[(network.name, network.note) for network in data.networks if network.note],
         predictor_tau=formats.decimal(data.search.predictor_kendall_tau),
         identity=formats.facts(data.device.identity),
         context=formats.facts(data.device.context),

@@ -35,8 +35,7 @@ def beside(
 
 def benchmark(data: ReportData) -> Grid:
     """The winner beside the yardsticks."""
-    networks = (data.winner.network, *data.yardsticks)
-    statistic = data.asked.statistic
+    networks, statistic = data.networks, data.asked.statistic
 
     def latency(gated: bool, pick: Callable[[Latency], float | None]) -> Callable[[Network], str]:
         def cell(network: Network) -> str:

@@ -44,6 +44,7 @@ from hwnas.training.step import EagerStep, Run, Step
 from hwnas.training.tasks import task_of
 from hwnas.training.teachers import Ask, Teacher
 from hwnas.training.tensor_file import weights_digest
+from hwnas.training.validation import validation_score
 
 METRICS_STEPS = 50
 NOTE_SECONDS = 1.0
@@ -143,7 +144,7 @@ class Trainer:
     def scores(self, architectures: Sequence[Architecture]) -> list[float]:
         """How good subnets are on the validation split with the averaged weights, each recalibrated, in 0..1."""
         averaged, device = self._averaged_model(), self.accelerator.device
-        return [self.task.score(averaged, architecture, device) for architecture in architectures]
+        return [validation_score(averaged, architecture, self.dataset, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         keep_freed_memory()

@@ -20,13 +20,13 @@ from hwnas.supernet import ElasticNetwork, PlainNetwork, recalibrate, top1
 EVALUATION_BATCH = 250
 
 
-def validation_top1(
-    supernet: ElasticNetwork, architecture: Architecture, dataset: Dataset, device: torch.device
+def validation_score(
+    supernet: ElasticNetwork, architecture: Architecture, dataset: AnyDataset, device: torch.device
 ) -> float:
-    """Share of the validation images that a subnet, recalibrated, gets right, in 0..1."""
+    """How good a subnet, recalibrated, is on the validation split: top-1 or mean average precision, in 0..1."""
     network = supernet.extract(architecture)
     network = recalibrated(network, architecture.resolution, dataset, supernet.recalibration, device)
-    return network_top1(network, architecture.resolution, dataset, dataset.validation, device)
+    return network_score(network, dataset, dataset.validation, device)
 
 
 def recalibrated(
@@ -52,13 +52,6 @@ def network_score(
         pictures = dataset.inputs(split.pixels, resolution, PICTURES_AT_ONCE, device)
         return scores(network, resolution, pictures, split).map
     assert isinstance(dataset, Dataset)
-    return network_top1(network, resolution, dataset, split, device)
-
-
-def network_top1(
-    network: PlainNetwork, resolution: int, dataset: Dataset, split: ImageSet, device: torch.device = CPU
-) -> float:
-    """Share of a split's images that a network on a device, in evaluation mode, gets right, in 0..1."""
     return top1(network, inputs(dataset, split, resolution, device))
 
 

@@ -313,7 +313,7 @@ def test_as_a_step_of_a_run_it_is_of_the_winner_and_told_in_the_report(supernet:
     finetune_winner(run)
     result = finetuned(run)
     assert result is not None and result.architecture == architecture.id and result.kept
-    rows = finetuned_networks(run)
+    rows = finetuned_networks(result)
     assert [row.made for row in rows] == ["extracted", "fine-tuned", "pruned"]
     assert rows[-1].figure_ms <= 0.8 * rows[0].figure_ms * 1.01
     again = FakeDevice()

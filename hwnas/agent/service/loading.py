@@ -8,7 +8,7 @@ from ..protocol import AgentError, ErrorKind
 from ..runtimes import Engine
 from ..slots.building import Builder, build_engines
 from ..slots.disk import Disk
-from ..slots.golden import differences
+from ..slots.golden import GoldenArrays, differences, read_golden
 from ..slots.manifest import Model
 from ..slots.slot_files import SlotFiles
 from .expected import Exclusive, Expected, measure_expected
@@ -48,8 +48,9 @@ def close_models(loaded: List[LoadedModel]) -> None:
 def _load(files: SlotFiles, model: Model, exclusive: Exclusive) -> LoadedModel:
     engine = files.engine(model).load()
     try:
-        _require_golden(engine, files, model)
-        batch = files.array(model.golden.inputs)[: engine.inputs[0].shape[0]]
+        golden = read_golden(files, model)
+        _require_golden(engine, golden, model)
+        batch = golden.inputs[: engine.inputs[0].shape[0]]
         expected = measure_expected(engine, batch, model.budget.statistic, exclusive)
     except BaseException:
         engine.close()
@@ -57,7 +58,7 @@ def _load(files: SlotFiles, model: Model, exclusive: Exclusive) -> LoadedModel:
     return LoadedModel(model, engine, expected)
 
 
-def _require_golden(engine: Engine, files: SlotFiles, model: Model) -> None:
+def _require_golden(engine: Engine, golden: GoldenArrays, model: Model) -> None:
     """Refuse an engine whose answers to the golden inputs are others."""
-    if not all(output.ok for output in differences(engine, files, model)):
+    if not all(output.ok for output in differences(engine, golden)):
         raise AgentError(ErrorKind.UNHEALTHY, "model %s answers its golden inputs wrongly" % model.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -23,15 +23,31 @@ class Difference(NamedTuple):
     """Of any number; infinite where shapes differ or an output is not finite."""
 
 
-def differences(engine: Engine, files: SlotFiles, model: Model) -> List[Difference]:
+class GoldenArrays(NamedTuple):
+    """Golden inputs, and what each output that has golden ones must be for them."""
+
+    inputs: Array
+    outputs: List[Tuple[GoldenOutput, Array]]
+
+
+def read_golden(files: SlotFiles, model: Model) -> GoldenArrays:
+    """Those of a model.
+
+    Raises:
+        AgentError: ``bad-bundle``, when a file of the slot has changed.
+    """
+    golden = model.golden
+    return GoldenArrays(files.array(golden.inputs), [(output, files.array(output.values)) for output in golden.outputs])
+
+
+def differences(engine: Engine, golden: GoldenArrays) -> List[Difference]:
     """Those of all outputs that have golden ones.
 
     Raises:
-        AgentError: it does not compute, or a file of the slot has changed.
+        AgentError: the engine does not compute.
     """
-    golden = model.golden
-    found = infer_outputs(engine, files.array(golden.inputs), [output.name for output in golden.outputs])
-    return [_difference(found[output.name], files.array(output.values), output) for output in golden.outputs]
+    found = infer_outputs(engine, golden.inputs, [output.name for output, _ in golden.outputs])
+    return [_difference(found[output.name], values, output) for output, values in golden.outputs]
 
 
 def _difference(found: Array, values: Array, output: GoldenOutput) -> Difference:

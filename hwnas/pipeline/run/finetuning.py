@@ -77,11 +77,8 @@ def finetuned(run: Run) -> FineTuningResult | None:
     return read_model(_fine_tuning(run).result_path, FineTuningResult, what="result of a fine-tuning")
 
 
-def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
+def finetuned_networks(result: FineTuningResult) -> tuple[report.FineTuned, ...]:
     """The networks for the page."""
-    result = finetuned(run)
-    if result is None:
-        return ()
     return tuple(
         report.FineTuned(
             made=network.made,
@@ -96,9 +93,3 @@ def finetuned_networks(run: Run) -> tuple[report.FineTuned, ...]:
         )
         for network in result.networks
     )
-
-
-def finetuning_remarks(run: Run) -> tuple[str, ...]:
-    """What the page says below their figures."""
-    result = finetuned(run)
-    return () if result is None else tuple(result.remarks())

@@ -14,7 +14,7 @@ from hwnas.pipeline.config import command_line
 from hwnas.pipeline.documents import Summary, YardstickSummary
 from hwnas.pipeline.run.compared import benchmark_of, compared_network, title_of, yardsticks
 from hwnas.pipeline.run.explanation import explained, far_from_best
-from hwnas.pipeline.run.finetuning import finetuned, finetuned_networks, finetuning_remarks
+from hwnas.pipeline.run.finetuning import finetuned_networks
 from hwnas.pipeline.run.latency_quality import latency_quality
 from hwnas.pipeline.run.results import Results
 from hwnas.pipeline.run.run import Run
@@ -78,8 +78,8 @@ def _assemble(run: Run, results: Results) -> report.ReportData:
         ),
         winner=_winner(run, results),
         yardsticks=tuple(compared_network(run, name) for name in yardsticks(run)),
-        finetuned=finetuned_networks(run),
-        finetuning_remarks=finetuning_remarks(run),
+        finetuned=finetuned_networks(results.finetuned) if results.finetuned else (),
+        finetuning_remarks=tuple(results.finetuned.remarks()) if results.finetuned else (),
         search=_search(results),
         explained=explained(run, results),
         far_from_best=far_from_best(run, results),
@@ -163,7 +163,7 @@ def _summarise(run: Run, results: Results, page: Path) -> Summary:
         top1=top1,
         top1_validation=evaluation.top1,
         others=_others(run, results),
-        finetuned=finetuned(run),
+        finetuned=results.finetuned,
         yardsticks=tuple(
             YardstickSummary(
                 name=title_of(yardstick.name),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from hwnas.errors import UserError
-from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.training.batches import Make
 from hwnas.training.config import TrainingConfig
@@ -18,7 +17,7 @@ from hwnas.training.losses import Outputs
 
 
 class Task(ABC):
-    """What a supernet learns from, what its mistakes cost and how good it is.
+    """What a supernet learns from and what its mistakes cost.
 
     Attributes:
         knows_nothing: loss of a network that knows nothing, at least.
@@ -51,10 +50,6 @@ class Task(ABC):
     @abstractmethod
     def losses(self, network: PlainNetwork, resolution: int) -> Iterator[Tensor]:
         """What a network's answers to the recalibration images cost by their targets, batch by batch."""
-
-    @abstractmethod
-    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
-        """How good a subnet, recalibrated, is on the validation split, in 0..1."""
 
 
 def refuse_changed(config: TrainingConfig, names: Sequence[str], task: str) -> None:

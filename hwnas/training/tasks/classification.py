@@ -11,13 +11,12 @@ from torch.nn import functional as F
 
 from hwnas.data import Dataset
 from hwnas.data.augmentation import Augmentation, Mixing
-from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.training.batches import Make, resident
 from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs, classification_loss
 from hwnas.training.tasks.base import Task, refuse_changed
-from hwnas.training.validation import inputs, validation_top1
+from hwnas.training.validation import inputs
 
 
 class Classification(Task):
@@ -57,7 +56,3 @@ class Classification(Task):
         """Cross entropy."""
         for images, labels in inputs(self._dataset, self._dataset.recalibration, resolution):
             yield F.cross_entropy(network(images), labels)
-
-    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
-        """Share of the validation images that are classified rightly."""
-        return validation_top1(supernet, architecture, self._dataset, device)

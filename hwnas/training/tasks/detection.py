@@ -16,7 +16,6 @@ from hwnas.detection.evaluation import coco_tools
 from hwnas.detection.losses import detection_loss, prior_bias
 from hwnas.detection.scoring import PICTURES_AT_ONCE
 from hwnas.errors import UserError
-from hwnas.spaces import Architecture
 from hwnas.supernet import ElasticNetwork, PlainNetwork
 from hwnas.supernet.blocks.predict import ElasticPredict, Predict
 from hwnas.training.batches import Make, resident
@@ -24,7 +23,6 @@ from hwnas.training.config import TrainingConfig
 from hwnas.training.losses import Outputs
 from hwnas.training.processes import equal_share
 from hwnas.training.tasks.base import Task, refuse_changed
-from hwnas.training.validation import network_score, recalibrated
 
 FIRST_STD = 0.01
 """Of the weights of the last layer for classes, beside its prior (Lin et al. 2017, Sec. 4.1 "Initialization")."""
@@ -104,9 +102,3 @@ class Detection(Task):
         targets = (torch.split(each, PICTURES_AT_ONCE) for each in (split.boxes / split.side, split.labels))
         for some, boxes, labels in zip(images, *targets, strict=True):
             yield self.loss(network(some), (boxes, labels), resolution, None)
-
-    def score(self, supernet: ElasticNetwork, architecture: Architecture, device: torch.device) -> float:
-        """Mean average precision."""
-        dataset, resolution = self._dataset, architecture.resolution
-        network = recalibrated(supernet.extract(architecture), resolution, dataset, supernet.recalibration, device)
-        return network_score(network, dataset, dataset.validation, device)
