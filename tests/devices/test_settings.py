@@ -73,12 +73,20 @@ def test_what_cannot_be_set_is_the_users_mistake(jetson: FakeJetson, mode: str, 
     assert jetson.state() == before
 
 
-def test_an_agent_that_takes_over_sets_the_same_again(jetson: FakeJetson) -> None:
+def test_an_agent_that_takes_over_sets_the_same_again(jetson: FakeJetson, monkeypatch: pytest.MonkeyPatch) -> None:
     before = jetson.state()
     with opened() as device:
         with device.changed(FASTEST):
             changed = jetson.state()
-            os.kill(pid_of(device), signal.SIGKILL)
+            pid, agent = pid_of(device), device._dialogue.agent
+            assert agent is not None
+            exchange = agent.exchange
+
+            def dying(line: bytes, timeout_s: float) -> bytes:
+                os.kill(pid, signal.SIGKILL)  # before, it would depend on the moment whether it is found dead or lost
+                return exchange(line, timeout_s)
+
+            monkeypatch.setattr(agent, "exchange", dying)
             with pytest.raises(Exception, match="was lost"):
                 pid_of(device)
             pid_of(device)
