@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,14 @@ def recalibration_pixels(dataset: AnyDataset, changes: Mapping[str, Any] | None)
         raise BadFileError(
             f"'recalibration' in the supernet's record: {describe(error)}; restore record.json as it was trained."
         ) from error
+
+
+def even_batches(images: int, most: int) -> int:
+    """How many images to take at once, ``most`` at the most, so that no more batches than need be are nearly equal.
+
+    The statistics of a last batch of a few images would be hardly those of the others.
+    """
+    return most if images <= most else math.ceil(images / math.ceil(images / most))
 
 
 def _augmented(dataset: Dataset, changes: Mapping[str, Any]) -> Iterator[Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hwnas.data.detection import DetectionDataset
-from hwnas.data.recalibration import recalibration_pixels
+from hwnas.data.recalibration import even_batches, recalibration_pixels
 from hwnas.data.tasks import AnyDataset
 from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.errors import UserError
@@ -92,6 +92,9 @@ class SubnetEvaluator:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         protocol = f"{self._dataset.fingerprint}|threads={self.threads}|batch={self._batch_size}"
+        together = even_batches(len(self._dataset.recalibration), self._batch_size)
+        if together != self._batch_size:
+            protocol += f"|recalibrated={together}"
         if self._supernet.recalibration is not None:
             protocol += f"|recalibration={json.dumps(self._supernet.recalibration, sort_keys=True)}"
         digest.update(protocol.encode())
@@ -163,7 +166,8 @@ class _Prepared:
         if self._recalibration is not None:
             yield from self._recalibration
         else:
-            yield from self._dataset.inputs(self._pixels, self._resolution, self._batch_size)
+            size = even_batches(len(self._pixels), self._batch_size)
+            yield from self._dataset.inputs(self._pixels, self._resolution, size)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches [b, 3, r, r] and their labels."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the batch-norm statistics of a plain network to their mean over ``batches`` [n, 3, r, r].
+    """Set the batch-norm statistics of a plain network to their mean over the images of ``batches`` [n, 3, r, r].
 
     The statistics of shared weights mix those of all subnets, so every subnet is recalibrated before it is
     evaluated ("post-statistics", Yu and Huang 2019, "Universally Slimmable Networks").  The network is left in
@@ -20,9 +20,12 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's cumulative average
     network.train()
+    seen = 0
     for batch in batches:
+        seen += len(batch)
+        for norm in norms:
+            norm.momentum = len(batch) / seen  # torch's own cumulative average counts a batch of one image as any other
         network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

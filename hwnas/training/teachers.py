@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hwnas.data import Dataset, to_input
 from hwnas.data.dataset import Triple
-from hwnas.data.recalibration import recalibration_pixels
+from hwnas.data.recalibration import even_batches, recalibration_pixels
 from hwnas.data.tasks import require_task
 from hwnas.errors import UserError
 from hwnas.files import sha256_of
@@ -75,7 +75,8 @@ def supernet_teacher(directory: Path, dataset: Dataset, device: torch.device) ->
     largest = supernet.space.largest
     network = supernet.extract(largest).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = record.dataset.mean, record.dataset.std
-    batches = torch.split(recalibration_pixels(dataset, supernet.recalibration), RECALIBRATION_BATCH)
+    images = recalibration_pixels(dataset, supernet.recalibration)
+    batches = torch.split(images, even_batches(len(images), RECALIBRATION_BATCH))
     recalibrate(network, (to_input(pixels.to(device), largest.resolution, mean, std) for pixels in batches))
     return Teacher(network, largest.resolution, mean, std), record.weights_sha256
 

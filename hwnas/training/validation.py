@@ -11,7 +11,7 @@ from torch import Tensor
 from hwnas.data import Dataset, ImageSet
 from hwnas.data.dataset import CPU
 from hwnas.data.detection import DetectionDataset, DetectionSet
-from hwnas.data.recalibration import recalibration_pixels
+from hwnas.data.recalibration import even_batches, recalibration_pixels
 from hwnas.data.tasks import AnyDataset
 from hwnas.detection.scoring import PICTURES_AT_ONCE, scores
 from hwnas.spaces import Architecture
@@ -38,8 +38,9 @@ def recalibrated(
 ) -> PlainNetwork:
     """The same network on a device and with batch norms of the recalibration images, changed as it learned them."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    size = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else EVALUATION_BATCH
-    recalibrate(network, dataset.inputs(recalibration_pixels(dataset, changes), resolution, size, device))
+    pixels = recalibration_pixels(dataset, changes)
+    most = PICTURES_AT_ONCE if isinstance(dataset, DetectionDataset) else EVALUATION_BATCH
+    recalibrate(network, dataset.inputs(pixels, resolution, even_batches(len(pixels), most), device))
     return network
 
 

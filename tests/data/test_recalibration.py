@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwnas.data.augmentation import AugmentationConfig
 from hwnas.data.detection import load_detection
 from hwnas.data.detection.jitter import JitterConfig
-from hwnas.data.recalibration import CHANGED_TOGETHER, recalibration_pixels
+from hwnas.data.recalibration import CHANGED_TOGETHER, even_batches, recalibration_pixels
 from hwnas.errors import BadFileError
 from tests.rectangles import make_set
 from tests.training import toy
@@ -61,3 +63,16 @@ def test_pictures_of_objects_are_jittered(tmp_path: Path, monkeypatch: pytest.Mo
     assert not torch.equal(first, clean)
     still = JitterConfig(horizontal_flip=0, smallest=1, largest=1).model_dump(mode="json")
     assert (recalibration_pixels(pictures, still).int() - clean.int()).abs().max() <= 1
+
+
+@given(st.integers(1, 5000), st.integers(1, 300))
+def test_batches_are_as_few_as_they_were_and_nearly_equal(images: int, most: int) -> None:
+    sizes = [len(some) for some in torch.split(torch.empty(images), even_batches(images, most))]
+    assert max(sizes) <= most
+    assert len(sizes) <= -(-images // most)
+    assert max(sizes) - min(sizes) < len(sizes)
+
+
+@pytest.mark.parametrize("most", [50, 100, 250])
+def test_batches_that_were_equal_stay_as_they_are(most: int) -> None:
+    assert even_batches(2000, most) == most

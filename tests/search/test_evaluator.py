@@ -13,6 +13,7 @@ from hwnas.search import SubnetEvaluator
 from hwnas.search.evaluator import fold_batch_norms
 from hwnas.spaces import get_space
 from hwnas.supernet import ElasticNetwork, recalibrate, top1
+from hwnas.training.validation import recalibrated
 
 SPACE = get_space("mobilenet_v3/small", 3)
 
@@ -23,8 +24,8 @@ def images(n: int, seed: int) -> ImageSet:
     return ImageSet(pixels, torch.arange(n) % 3)
 
 
-def dataset(classes: int = 3, fingerprint: str = "toy") -> Dataset:
-    splits = {"recalibration": images(40, 1), "validation": images(90, 2)}
+def dataset(classes: int = 3, fingerprint: str = "toy", recalibration: int = 40) -> Dataset:
+    splits = {"recalibration": images(recalibration, 1), "validation": images(90, 2)}
     readers = {name: (lambda split=split: split) for name, split in splits.items()}
     names = tuple(map(str, range(classes)))
     return Dataset("toy", names, (0.5,) * 3, (0.25,) * 3, fingerprint, readers)
@@ -45,6 +46,17 @@ def test_accuracy_is_that_of_the_recalibrated_subnet(supernet: ElasticNetwork) -
         validation = to_input(data.validation.pixels, architecture.resolution, data.mean, data.std)
         expected = top1(network, [(validation, data.validation.labels)])
         assert SubnetEvaluator(supernet, data, batch_size=20)(architecture) == pytest.approx(expected, abs=1.5 / 90)
+
+
+@pytest.mark.parametrize("images", [101, 110, 201])
+@torch.no_grad()
+def test_a_search_and_an_export_recalibrate_alike_however_many_images_there_are(
+    supernet: ElasticNetwork, images: int
+) -> None:
+    data, inputs = dataset(recalibration=images), torch.randn(32, 3, 24, 24)
+    searched = SubnetEvaluator(supernet, data).ready(SPACE.smallest)(inputs)
+    exported = recalibrated(supernet.extract(SPACE.smallest), SPACE.smallest.resolution, data, None)(inputs)
+    assert (searched - exported).norm() < 0.1 * exported.norm()
 
 
 def test_a_subnet_is_recalibrated_on_images_that_are_changed_as_in_its_training(supernet: ElasticNetwork) -> None:
@@ -99,6 +111,7 @@ def test_identity_tells_weights_data_and_protocol_apart(supernet: ElasticNetwork
         SubnetEvaluator(supernet, dataset(fingerprint="other")).identity,
         SubnetEvaluator(supernet, dataset(), threads=2).identity,
         SubnetEvaluator(supernet, dataset(), batch_size=50).identity,
+        SubnetEvaluator(supernet, dataset(), batch_size=25).identity,
     ]
     assert len(set(identities)) == len(identities)
     assert SubnetEvaluator(supernet, dataset()).identity == identities[0]

@@ -123,6 +123,18 @@ def test_recalibration_gives_the_statistics_of_the_batches() -> None:
     assert first.norm.momentum == 0.1
 
 
+def test_recalibration_weighs_images_not_batches() -> None:
+    torch.manual_seed(0)
+    network = PlainNetwork(get_space("mobilenet_v3/small").blocks(get_space("mobilenet_v3/small").smallest))
+    first = network[0].body
+    images = torch.randn(33, 3, 24, 24)
+    images[-1] += 5  # which has a batch of its own
+    with torch.no_grad():
+        means = first.conv(images).mean((0, 2, 3))
+    recalibrate(network, torch.split(images, 16))
+    assert torch.allclose(first.norm.running_mean, means, atol=1e-5)
+
+
 def test_top1_counts_right_answers() -> None:
     class Echo(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
