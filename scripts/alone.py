@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,11 +57,26 @@ class Bench:
     @property
     def passes(self) -> float:
         """Image passes of the supernet, in passes over its training images."""
-        return image_passes(TrainingConfig.model_validate(self.record.training["config"]))
+        return image_passes(TrainingConfig.model_validate(self.settings))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the supernet's training.
+
+        Raises:
+            UserError: it was imported, so that they are not known.
+        """
+        if "config" not in self.record.training:
+            raise UserError(
+                f"How the supernet in {self.directory} was trained is not known (it was imported), so nothing can be "
+                "trained on equal terms with it; give one that 'hwnas train' has trained."
+            )
+        settings: dict[str, Any] = self.record.training["config"]
+        return settings
 
     def rate(self, batch_size: int | None = None) -> float:
         """The supernet's learning rate, in proportion to the size of a batch (Goyal et al. 2017)."""
-        config = self.record.training["config"]
+        config = self.settings
         return float(config["learning_rate"] * ((batch_size or config["batch_size"]) / config["batch_size"]))
 
     def alone(
@@ -80,7 +96,7 @@ class Bench:
             taught: by the supernet's largest subnet; else it learns from the labels.
             batch_size: default: the supernet's; the average of the weights is over as many images then.
         """
-        config = self.record.training["config"]
+        config = self.settings
         size = batch_size or config["batch_size"]
         changes = {
             "teacher": str(self.directory) if taught else None,

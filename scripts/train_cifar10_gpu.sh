@@ -42,6 +42,6 @@ bench=(python scripts/bench_supernet.py --supernet "$out/supernet" "${data[@]}" 
 hwnas train --out "$out/supernet" --space mobilenet_v3/small "${data[@]}" "${fetch[@]}" --config "$config"
 status=0
 "${bench[@]}" "${random[@]}" --draw random --out "$out/random" --aims 95.5 93 0.5 || status=$?
-[ "$status" -le 1 ] || exit "$status" # 1: an aim is missed, which the next comparison is not to suffer from
+[ "$status" -eq 0 ] || [ "$status" -eq 3 ] || exit "$status" # 3: an aim is missed; the next comparison goes on
 "${bench[@]}" "${stratified[@]}" --out "$out/stratified"
 exit "$status"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from hwnas.errors import UserError
-from hwnas.files import locked
+from hwnas.files import locked, write_json
 from hwnas.pipeline.stopwatch import Stopwatch
 from hwnas.progress import Silent
 from hwnas.spaces import get_space, single_space
@@ -221,7 +222,7 @@ def run(program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         program.main()
     told = capsys.readouterr()
-    assert ended.value.code in (0, UNFINISHED), told.err
+    assert ended.value.code in (0, UNFINISHED, bench_supernet.MISSED), told.err
     return ended.value.code, json.loads(told.out.splitlines()[-1])
 
 
@@ -247,6 +248,23 @@ def test_a_supernet_is_held_against_training_alone_and_the_test_images_are_read_
     gap = max(gaps)
     aims = bench_supernet.judged(result, 100 * result["largest"], 100.1, 100 * gap - 0.01)
     assert list(aims.values()) == [True, False, False]
+    status, again = run(bench_supernet, monkeypatch, capsys, *words, "--aims", "0", "0", str(100 * gap - 0.01))
+    assert (status, list(again["aims"].values())) == (bench_supernet.MISSED, [True, True, False])
+
+
+def test_nothing_can_be_trained_on_equal_terms_with_an_imported_supernet(
+    tmp_path: Path, supernet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported = shutil.copytree(supernet, tmp_path / "imported")
+    record = load_record(imported)
+    write_json(imported / "record.json", record.model_copy(update={"training": {"imported": "ofa"}}))
+    monkeypatch.setattr(
+        sys, "argv", ["bench_supernet", "--supernet", str(imported), "--data", "toy", "--alone", "1", "--passes", "1"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        bench_supernet.main()
+    assert ended.value.code == 2
+    assert "was trained is not known (it was imported)" in capsys.readouterr().err
 
 
 def test_yardsticks_are_trained_at_their_best_rate_and_one_table_holds_all(
