@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hwnas.cli.console import JsonOption, bars, command, percent, print_json, print_table
+from hwnas.cli.console import JsonOption, bars, command, err, percent, print_json, print_table
 
 
 @command
@@ -55,13 +55,17 @@ def train(
     given = {"init": init, "teacher": teacher, "epochs": epochs, "batch_size": batch_size}
     given |= {"learning_rate": learning_rate, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
+    checked = training_config(settings, config)
+    checked.require_subnets()
+    tells = not int(os.environ.get("RANK", "0"))  # one of several processes is enough
+    for sentence in checked.without_effect() if tells else ():
+        err.print(sentence, soft_wrap=True, highlight=False)
     with bars() as progress:
-        checked = training_config(settings, config)
         chosen = space_to_train(space, checked.init)
         dataset = load_for(get_space(chosen), data, root=data_root, download=download, progress=progress)
         record = train_supernet(out, chosen, dataset, checked, progress, workers)
-    if int(os.environ.get("RANK", "0")):
-        return  # one of several processes is enough to tell
+    if not tells:
+        return
     if json:
         print_json({"directory": str(out), **record.model_dump(mode="json", by_alias=True)})
         return

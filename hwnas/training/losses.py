@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from hwnas.training.config import TrainingConfig
 
+NEAR = 1e-3
+"""An alpha as near to 0 or 1 is taken for it."""
+
 Outputs = Tensor | tuple[Tensor, ...]
 """Of a network: one tensor, or several."""
 
@@ -53,7 +56,9 @@ def alpha_divergence(student: Tensor, teacher: Tensor, alphas: tuple[float, floa
 def _alpha_divergence(log_q: Tensor, log_p: Tensor, alpha: float, clip: float) -> tuple[Tensor, Tensor]:
     """D(p‖q) of each image, and a term whose gradient is D's with the clipped ratio taken as a constant."""
     q, log_ratio = log_q.detach().exp(), log_p - log_q.detach()
-    if abs(alpha - 1) < 1e-3:  # the limit: KL(p‖q), which needs no clipping
+    if abs(alpha) < NEAR:  # the limit: KL(q‖p); the ratio is near 1, and its difference from it would be rounding
+        return -(q * log_ratio).sum(1), -(q * log_ratio * log_q).sum(1)
+    if abs(alpha - 1) < NEAR:  # the limit: KL(p‖q), which needs no clipping
         p = log_p.exp()
         return (p * log_ratio).sum(1), -(p * log_q).sum(1)
     ratio = (alpha * log_ratio).exp().clamp(max=clip)
