@@ -63,7 +63,7 @@ def extend_curves(directory: Path, line: Line) -> None:
 
 
 def _event(line: Line, wall_time: float) -> Any:
-    """The curves' points at a step; ``loss_largest`` and ``loss_smallest`` share the group ``loss``."""
+    """The curves' points at a step; ``loss_largest`` and its like share the group ``loss``."""
     from tensorboard.compat.proto import event_pb2, summary_pb2
 
     points = [

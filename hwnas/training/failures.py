@@ -61,20 +61,44 @@ class LossWatch:
             self._judge(step, latest)
         return latest
 
-    def _judge(self, step: int, losses: list[float]) -> None:
+    def judge_weights(self, step: int, losses: list[float], *, finite: bool) -> None:
+        """The weights that the last step left.
+
+        Args:
+            losses: of its subnets with these weights, on one batch more.
+            finite: whether all weights are.
+
+        Raises:
+            DivergedError: one is not finite, or the first subnet's loss is of weights that have blown up.
+        """
+        wrong = next((loss for loss in losses if not math.isfinite(loss)), losses[0])
+        if not finite or not wrong <= BLOWN_UP * self._ignorance:
+            which = f"cost {wrong:.3g}" if finite else "are not finite"
+            raise DivergedError(
+                f"Training diverged: the weights after its last step ({step}) {which}, while knowing nothing costs "
+                f"{self._ignorance:.2g}; {self._mend}."
+            )
+
+    @property
+    def _ignorance(self) -> float:
+        return max(self._knows_nothing, self.first)
+
+    @property
+    def _mend(self) -> str:
         rate = self._config.learning_rate
-        mend = f"lower the learning rate ({rate:g}), for example to {rate / 3:.2g}, and begin in another directory"
+        return f"lower the learning rate ({rate:g}), for example to {rate / 3:.2g}, and begin in another directory"
+
+    def _judge(self, step: int, losses: list[float]) -> None:
         wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
         if wrong is not None:
-            raise DivergedError(f"Training diverged at step {step} (loss {wrong}); {mend}.")
+            raise DivergedError(f"Training diverged at step {step} (loss {wrong}); {self._mend}.")
         if step == 1:
             self.first = losses[0]
         self._last.append(losses[0])
-        knows_nothing = max(self._knows_nothing, self.first)
-        if len(self._last) == BLOWN_UP_STEPS and min(self._last) > BLOWN_UP * knows_nothing:
+        if len(self._last) == BLOWN_UP_STEPS and min(self._last) > BLOWN_UP * self._ignorance:
             raise DivergedError(
                 f"Training diverged: at step {step} the loss has been above {min(self._last):.3g} for "
-                f"{BLOWN_UP_STEPS} steps, while knowing nothing costs {knows_nothing:.2g}; {mend}."
+                f"{BLOWN_UP_STEPS} steps, while knowing nothing costs {self._ignorance:.2g}; {self._mend}."
             )
 
 
@@ -88,10 +112,7 @@ def memory_explained(config: TrainingConfig, processes: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            hint in str(error).lower() for hint in OUT_OF_MEMORY
-        )
-        if not lacking:
+        if not _lacks_memory(error):
             raise
         half = max(processes, config.batch_size // 2 // processes * processes)
         advice = (
@@ -100,3 +121,27 @@ def memory_explained(config: TrainingConfig, processes: int) -> Iterator[None]:
             else "train on a device with more"
         )
         raise UserError(f"A batch of {config.batch_size} images does not fit into memory; {advice}.") from error
+
+
+@contextmanager
+def evaluation_explained() -> Iterator[None]:
+    """Turn a lack of memory while subnets are evaluated, in batches that no setting changes, into advice.
+
+    Raises:
+        UserError: the memory of the device does not hold such a batch beside the training.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise UserError(
+            "There is too little memory to evaluate subnets, and a smaller batch of the training would not help, for "
+            "these batches are of a fixed size; end what else is in the device's memory, or take a device with more, "
+            "and give the same command again: it goes on from the last saved state."
+        ) from error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(hint in str(error).lower() for hint in OUT_OF_MEMORY)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hwnas.data import Dataset
+from hwnas.data.dataset import CPU
 from hwnas.data.tasks import AnyDataset
 from hwnas.errors import UserError
 from hwnas.files import locked
@@ -31,7 +33,7 @@ from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training.batches import Batches, default_workers, require_batches, share_of, stream
 from hwnas.training.config import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
-from hwnas.training.failures import LossWatch, memory_explained
+from hwnas.training.failures import LossWatch, evaluation_explained, memory_explained
 from hwnas.training.graphs import Record, ReplayedStep, cuda_graphs, own_stream
 from hwnas.training.history import extend_history, restart_history
 from hwnas.training.layout import layout_for
@@ -98,7 +100,9 @@ class Trainer:
         require_batches(dataset, config, self.accelerator.num_processes)
         self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
-        self.full_steps = min(round(config.full_epochs * self.steps_per_epoch), self.total_steps)
+        alone = config.full_epochs >= config.epochs  # else one step at least is of subnets, however few there are
+        most = self.total_steps if alone else self.total_steps - 1
+        self.full_steps = min(round(config.full_epochs * self.steps_per_epoch), most)
         self.phases = phases(space, config, self.full_steps, self.total_steps)
 
         torch.manual_seed(config.seed)
@@ -122,6 +126,8 @@ class Trainer:
         self.teacher: Ask | None = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
+        self._sound = False
+        self._judged: tuple[int, dict[str, float]] | None = None
         self.step = 0
         self.seconds = 0.0
         self._clock = time.perf_counter()
@@ -142,9 +148,14 @@ class Trainer:
             self._train(min(step, self.total_steps), progress or Silent())
 
     def scores(self, architectures: Sequence[Architecture]) -> list[float]:
-        """How good subnets are on the validation split with the averaged weights, each recalibrated, in 0..1."""
-        averaged, device = self._averaged_model(), self.accelerator.device
-        return [validation_score(averaged, architecture, self.dataset, device) for architecture in architectures]
+        """How good subnets are on the validation split with the averaged weights, each recalibrated, in 0..1.
+
+        Raises:
+            UserError: there is too little memory for it.
+        """
+        with evaluation_explained():
+            averaged, device = self._averaged_model(), self.accelerator.device
+            return [validation_score(averaged, architecture, self.dataset, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         keep_freed_memory()
@@ -183,32 +194,71 @@ class Trainer:
 
     def batches(self, until: int) -> Iterator[tuple[Tensor, ...]]:
         """Images and targets of the steps from this one to ``until``, on the device."""
-        device, processes = self.accelerator.device, self.accelerator.num_processes
-        make = self.task.maker(torch.device("cpu") if self._workers else device)
-        batches = Batches(len(self.dataset.train), make, self.config, self.accelerator.process_index, processes)
-        return stream(batches, self.step, until, self._workers, device)
+        device = self.accelerator.device
+        return stream(self._made_on(CPU if self._workers else device), self.step, until, self._workers, device)
+
+    def _made_on(self, device: torch.device) -> Batches:
+        make, accelerator = self.task.maker(device), self.accelerator
+        images, process, processes = len(self.dataset.train), accelerator.process_index, accelerator.num_processes
+        return Batches(images, make, self.config, process, processes)
 
     def advance(self, batch: tuple[Tensor, ...], until: int, bar: ProgressBar) -> None:
-        """One step on its batch, and what is due after it."""
+        """One step on its batch, and what is due after it.
+
+        Raises:
+            DivergedError: the loss is no longer finite, or has grown and does not come back.
+            UserError: there is too little memory to evaluate, or a file cannot be written.
+        """
         losses = self._train_step(batch)
         self.step += 1
         self.losses.add(self.step, losses)
         self.seconds += time.perf_counter() - self._clock
-        last_of_epoch = self.step % self.steps_per_epoch == 0
+        last, last_of_epoch = self.step == self.total_steps, self.step % self.steps_per_epoch == 0
         now = time.monotonic()
         saves = now - self._saved_at > CHECKPOINT_SECONDS or self.step % self.config.checkpoint_steps == 0
         saves = saves or self.step == until
-        recorded = last_of_epoch or self.step % METRICS_STEPS == 0
+        recorded = last or last_of_epoch or self.step % METRICS_STEPS == 0
         note = ""
         if saves or recorded or now - self._noted_at > NOTE_SECONDS:
             latest = self.losses.look()
             self._noted_at, note = now, f"loss {latest[0]:.3f}"
+            if last:
+                self._require_sound()
             if recorded:
-                self._record(latest, last_of_epoch)
+                epochs = self.step // self.steps_per_epoch
+                self._record(latest, last or (last_of_epoch and epochs % self.config.evaluate_epochs == 0))
         bar.advance(note=note)
         if saves:
             self._save()
         self.take_turn()
+
+    @torch.no_grad()
+    def _require_sound(self) -> None:
+        """Refuse what the last update made of the weights, whose losses no step has told: those of one batch more.
+
+        Raises:
+            DivergedError: the averaged weights are spoilt.
+        """
+        if self._sound:
+            return
+        averaged = self._averaged_model()
+        finite = all(bool(parameter.isfinite().all()) for parameter in averaged.parameters())
+        losses = self._next_losses(averaged.train())
+        self.losses.judge_weights(self.step, losses, finite=finite)
+        self._sound = True
+
+    def _next_losses(self, model: ElasticNetwork) -> list[float]:
+        """What the next step would tell by the labels alone."""
+        device = self.accelerator.device
+        images, *targets = (tensor.to(device) for tensor in self._made_on(CPU)(self.step))
+        layout, losses = layout_for(self.space, device), []
+        for architecture in subnets(self.space, self.phases[-1], self.config, self.step):
+            inputs = self.dataset.input(images, architecture.resolution, layout)
+            with self.accelerator.autocast():
+                outputs = model(inputs, architecture)
+            losses.append(self.task.loss(outputs, targets, architecture.resolution, None))
+        of_all: Tensor = self.accelerator.reduce(torch.stack(losses), reduction="mean")
+        return of_all.tolist()
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -332,26 +382,31 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.state.save(self.directory / STATE_FILE, self._progress())
 
-    def _record(self, losses: list[float], last_of_epoch: bool) -> None:
+    def _record(self, losses: list[float], evaluated: bool) -> None:
         if not self.accelerator.is_main_process:
             return
-        epoch = self.step // self.steps_per_epoch
+        phase = next(phase for phase in self.phases if self.step <= phase.end)
         line: dict[str, float | str] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
-        line["phase"] = next(phase.name for phase in self.phases if self.step <= phase.end)
-        line |= {"loss_largest": losses[0], "loss_smallest": losses[-1]}
+        line |= {"phase": phase.name, **_named(losses, phase)}
         line |= {"lr": float(self.state.optimizer.param_groups[-1]["lr"]), "seconds": round(self.seconds, 2)}
-        if last_of_epoch and (epoch % self.config.evaluate_epochs == 0 or self.step == self.total_steps):
+        if evaluated:
             line |= self._evaluate()
         extend_history(self.directory, line)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, float]:
-        """How good the extremes, which may be one and the same, are on the validation split with averaged weights."""
-        extremes = {"largest": self.space.largest, "smallest": self.space.smallest}
-        distinct = list(dict.fromkeys(extremes.values()))
-        found = dict(zip(distinct, self.scores(distinct), strict=True))
-        return {f"{self.space.metric_key}_{name}": found[architecture] for name, architecture in extremes.items()}
+        """How good the extremes, which may be one and the same, are on the validation split with averaged weights.
+
+        Found once after a step.
+        """
+        if self._judged is None or self._judged[0] != self.step:
+            extremes = {"largest": self.space.largest, "smallest": self.space.smallest}
+            distinct = list(dict.fromkeys(extremes.values()))
+            found = dict(zip(distinct, self.scores(distinct), strict=True))
+            key = self.space.metric_key
+            self._judged = self.step, {f"{key}_{name}": found[one] for name, one in extremes.items()}
+        return self._judged[1]
 
     def _averaged_model(self) -> ElasticNetwork:
         averaged = copy.deepcopy(self.model)
@@ -361,7 +416,14 @@ class Trainer:
         return averaged.eval()
 
     def finish(self) -> SupernetRecord:
-        """Judge and save what was trained; returns the record."""
+        """Judge and save what was trained; returns the record.
+
+        Raises:
+            DivergedError: it has not come to anything sound.
+            UserError: there is too little memory to judge it.
+        """
+        with memory_explained(self.config, self.accelerator.num_processes):
+            self._require_sound()
         metrics = self._evaluate()
         record = SupernetRecord(
             space=self.space.name,
@@ -396,3 +458,10 @@ def dataset_record(dataset: AnyDataset) -> DatasetRecord:
 
 def _copy_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def _named(losses: Sequence[float], phase: Phase) -> dict[str, float]:
+    """Losses of a step's subnets, the first drawn first: of the largest, of random ones (mean) and of the smallest."""
+    first, last = len(phase.before), len(losses) - len(phase.after)
+    parts = {"largest": losses[:first], "random": losses[first:last], "smallest": losses[last:]}
+    return {f"loss_{name}": fmean(part) for name, part in parts.items() if part}

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from hwnas.data import load_dataset
 from hwnas.errors import DivergedError, UserError
-from hwnas.files import write_atomic
-from hwnas.training.failures import BLOWN_UP_STEPS, LossWatch, memory_explained
+from hwnas.files import read_json_lines, write_atomic
+from hwnas.training import trainer as trainer_module
+from hwnas.training.failures import BLOWN_UP_STEPS, LossWatch, evaluation_explained, memory_explained
 from tests.forked import finished
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,6 +30,56 @@ def test_a_learning_rate_that_blows_up_is_told_with_a_mend_and_leaves_no_state_b
     if (tmp_path / "state.safetensors").exists():
         saved.state.restore(tmp_path / "state.safetensors")
         assert all(torch.isfinite(parameter).all() for parameter in saved.state.average.values())
+
+
+@pytest.mark.parametrize("full_epochs", [0.0, 1.0])
+def test_weights_that_the_last_step_has_spoilt_are_not_saved(tmp_path: Path, full_epochs: float) -> None:
+    """Whose losses, of the weights before it, are sound."""
+    one_step = {"epochs": 0.1, "full_epochs": full_epochs, "warmup_epochs": 0}
+    for _ in range(2):
+        run = toy.thin(tmp_path, **one_step, learning_rate=1e30, gradient_clip=1e30)
+        with pytest.raises(DivergedError, match=r"after its last step \(1\) .*; lower the learning rate \(1e\+30\)"):
+            run.run()
+        assert not (tmp_path / "weights.safetensors").exists()
+        assert not (tmp_path / "state.safetensors").exists()
+    assert toy.thin(tmp_path, **one_step).run().metrics["validation_top1_largest"] >= 0
+
+
+def test_so_are_those_of_a_state_that_was_saved_at_the_end(tmp_path: Path) -> None:
+    run = toy.thin(tmp_path)
+    run.run_until(run.total_steps)
+    for average in run.state.average.values():
+        average[:1] = math.nan
+    run.pause()
+    with pytest.raises(DivergedError, match=r"after its last step \(18\) are not finite"):
+        toy.thin(tmp_path).run()
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_the_last_look_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = toy.thin(tmp_path / "looked", epochs=1)
+    torch.manual_seed(5)
+    looked.run()
+    after = torch.rand(1)
+    monkeypatch.setattr(toy.Trainer, "_require_sound", lambda _: None)
+    blind = toy.thin(tmp_path / "blind", epochs=1)
+    torch.manual_seed(5)
+    blind.run()
+    assert torch.equal(after, torch.rand(1))
+    for name in ("state.safetensors", "weights.safetensors"):
+        both = [load_file(tmp_path / run / name) for run in ("looked", "blind")]
+        assert all(torch.equal(both[1][key], tensor) for key, tensor in both[0].items())
+
+
+def test_weights_that_cost_much_more_than_knowing_nothing_have_blown_up() -> None:
+    watch = LossWatch(toy.config(), math.log(3))
+    watch.judge_weights(7, [10.9, 500.0], finite=True)
+    with pytest.raises(DivergedError, match=r"last step \(7\) cost 11.1, while knowing nothing costs 1.1; lower"):
+        watch.judge_weights(7, [11.1, 1.0], finite=True)
+    with pytest.raises(DivergedError, match="cost nan"):
+        watch.judge_weights(7, [1.0, math.nan], finite=True)
+    watch.first = 50.0
+    watch.judge_weights(7, [499.0], finite=True)
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step_however_late_one_looks() -> None:
@@ -98,6 +150,27 @@ def test_only_a_lack_of_memory_is_taken_for_one() -> None:
     with pytest.raises(UserError, match="a device with more"), memory_explained(toy.config(batch_size=2), 2):
         raise MemoryError
     with pytest.raises(RuntimeError, match="shape"), memory_explained(toy.config(), 1):
+        raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.parametrize("where", ["in the last step", "after it"])
+def test_memory_that_does_not_hold_an_evaluation_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "after it":
+        toy.thin(tmp_path, epochs=1).run_until(6)
+
+    def starve(*_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "validation_score", starve)
+        with pytest.raises(UserError, match="too little memory to evaluate subnets") as told:
+            toy.thin(tmp_path, epochs=1).run()
+    assert "try a batch of" not in str(told.value)
+    assert toy.thin(tmp_path, epochs=1).run().training["steps"] == 6
+    assert [line["step"] for line in read_json_lines(tmp_path / "metrics.jsonl")] == [6]
+    with pytest.raises(RuntimeError, match="shape"), evaluation_explained():
         raise RuntimeError("shape mismatch")
 
 
