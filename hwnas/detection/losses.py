@@ -51,9 +51,10 @@ def detection_loss(answers: Answers, labels: Tensor, boxes: Tensor, anchors: Ten
         A scalar.
     """
     found = labels >= 0
-    return class_loss(answers.classes, labels, config) + config.box_weight * box_loss(
-        answers.boxes[found], boxes[found], anchors.expand_as(boxes)[found], config
-    )
+    # Picking out the anchors that answer for a box would wait until a GPU tells how many do.  Those that do not are their
+    # own boxes, by which all stays finite.
+    deltas, wanted = answers.boxes.where(found[..., None], 0.0), boxes.where(found[..., None], anchors)
+    return class_loss(answers.classes, labels, config) + config.box_weight * box_loss(deltas, wanted, anchors, config)
 
 
 def class_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
@@ -71,7 +72,7 @@ def class_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
 
 def box_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor, config: LossConfig) -> Tensor:
-    """The sum over anchors of the mean Huber loss of the four numbers of a box, all [positives, 4]."""
+    """The sum over anchors of the mean Huber loss of the four numbers of a box, all [..., 4]."""
     return F.huber_loss(deltas, encode(boxes, anchors), reduction="none", delta=config.delta).mean(-1).sum()
 
 

@@ -32,6 +32,6 @@ def scores(network: PlainNetwork, resolution: int, images: Iterable[Tensor], spl
     found: list[Detections] = []
     for some in images:
         outputs = network(some)
-        start = anchors(resolution, level_sizes(outputs)).to(some.device)
+        start = anchors(resolution, level_sizes(outputs), some.device)
         found += detections(answers_of(outputs), start, resolution, Suppression())
     return evaluate(found, split, resolution)

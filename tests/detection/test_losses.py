@@ -69,6 +69,29 @@ def test_ignored_anchors_learn_nothing_and_background_has_no_box() -> None:
     assert (deltas[labels >= 0] != 0).any()
 
 
+@given(st.integers(0, 1000), st.integers(0, 3), st.booleans())
+def test_masks_cost_what_picking_out_the_anchors_costs(seed: int, objects: int, wild: bool) -> None:
+    """With gradients, none of which is infinite, where no anchor answers and where an idle one's answer is wild."""
+    generator = torch.Generator().manual_seed(seed)
+    start, config = anchors(64, [8, 4]), LossConfig()
+    corners = torch.rand(2, 3, 2, generator=generator) * 40
+    boxes = torch.cat([corners, corners + 4 + torch.rand(2, 3, 2, generator=generator) * 20], -1)
+    labels, owned = assign(boxes, torch.arange(3).where(torch.arange(3) < objects, NO_OBJECT).expand(2, 3), start)
+    deltas = torch.randn(2, len(start), 4, generator=generator)
+    found = labels >= 0
+    if wild:
+        deltas[~found] = math.inf
+    classes = torch.randn(2, len(start), 3, generator=generator)
+    masked, picked = deltas.clone().requires_grad_(), deltas.clone().requires_grad_()
+    cost = detection_loss(Answers(classes, masked), labels, owned, start, config)
+    wanted = box_loss(picked[found], owned[found], start.expand_as(owned)[found], config) * config.box_weight
+    wanted = wanted + class_loss(classes, labels, config)
+    torch.testing.assert_close(cost, wanted)
+    cost.backward()
+    wanted.backward()
+    torch.testing.assert_close(masked.grad, picked.grad)
+
+
 def test_a_picture_without_objects_has_a_finite_loss() -> None:
     start = anchors(32, [4])
     labels, owned = assign(torch.zeros(1, 1, 4), torch.tensor([[NO_OBJECT]]), start)
