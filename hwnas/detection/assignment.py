@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hwnas.data.detection import NO_OBJECT
-from hwnas.detection.boxes import areas, iou
+from hwnas.data.detection import CROWD, NO_OBJECT
+from hwnas.detection.boxes import areas, intersections, iou
 
 FOREGROUND, BACKGROUND = 0.5, 0.4
 """Intersection over union with a box: from the first on an anchor answers for it, below the second for none."""
+IN_CROWD = 0.5
+"""Share of an anchor's own area, as COCO measures what is found in a crowd: from this on it answers neither for nor
+against what is there.  Whatever anchor should answer for an object within a crowd by ``FOREGROUND``, has it there."""
 IGNORED = -2
-"""Label of an anchor between the two, which learns nothing."""
+"""Label of an anchor that learns nothing: between the two bounds, or in a crowd."""
 
 
 @torch.no_grad()
@@ -24,7 +27,8 @@ def assign(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tens
 
     Args:
         boxes: [n, M, 4]; for an empty one no anchor answers.
-        labels: [n, M]; ``NO_OBJECT`` where there is no box.
+        labels: [n, M]; ``NO_OBJECT`` where there is no box, ``CROWD`` where there are objects that were not told
+            apart: an anchor in there that answers for none of the others is ignored.
         anchors: [A, 4].
 
     Returns:
@@ -38,10 +42,12 @@ def assign(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tens
 
 def _assigned(boxes: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`assign` for one picture."""
-    present = ((labels != NO_OBJECT) & (areas(boxes) > 0))[:, None]
-    overlap = iou(boxes, anchors) * present  # [M, A]
+    present = ((labels >= 0) & (areas(boxes) > 0))[:, None]
+    common = intersections(boxes, anchors)  # [M, A]
+    overlap = iou(boxes, anchors, common) * present
     favourite = overlap.argmax(1, keepdim=True)
     overlap.scatter_(1, favourite, torch.where(present, 2.0, overlap.gather(1, favourite)))
     best, owner = overlap.max(0)
-    unowned = torch.where(best < BACKGROUND, NO_OBJECT, IGNORED)
+    in_crowd = (common * (labels == CROWD)[:, None]).amax(0) >= IN_CROWD * areas(anchors)
+    unowned = torch.where((best < BACKGROUND) & ~in_crowd, NO_OBJECT, IGNORED)
     return labels[owner].where(best >= FOREGROUND, unowned), boxes[owner]

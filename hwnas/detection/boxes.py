@@ -16,12 +16,20 @@ def areas(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of each pair: [..., n, 4] and [..., m, 4] to [..., n, m]; 0 for two empty boxes."""
+def intersections(first: Tensor, second: Tensor) -> Tensor:
+    """Area that is in both of each pair: [..., n, 4] and [..., m, 4] to [..., n, m]."""
     one, other = first[..., :, None, :], second[..., None, :, :]
     sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
-    common = sides.prod(-1)
-    union = areas(one) + areas(other) - common
+    return sides.prod(-1)
+
+
+def iou(first: Tensor, second: Tensor, common: Tensor | None = None) -> Tensor:
+    """Intersection over union of each pair: [..., n, 4] and [..., m, 4] to [..., n, m]; 0 for two empty boxes.
+
+    ``common`` are their intersections, where they are known.
+    """
+    common = intersections(first, second) if common is None else common
+    union = areas(first)[..., :, None] + areas(second)[..., None, :] - common
     return common / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 

@@ -51,8 +51,8 @@ def detection_loss(answers: Answers, labels: Tensor, boxes: Tensor, anchors: Ten
         A scalar.
     """
     found = labels >= 0
-    # Picking out the anchors that answer for a box would wait until a GPU tells how many do.  Those that do not are their
-    # own boxes, by which all stays finite.
+    # Picking out the anchors that answer for a box would wait until a GPU tells how many do.  The others are their own
+    # boxes, by which all stays finite.
     deltas, wanted = answers.boxes.where(found[..., None], 0.0), boxes.where(found[..., None], anchors)
     return class_loss(answers.classes, labels, config) + config.box_weight * box_loss(deltas, wanted, anchors, config)
 

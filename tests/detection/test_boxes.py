@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hwnas.data.detection import NO_OBJECT
+from hwnas.data.detection import CROWD, NO_OBJECT
 from hwnas.detection.anchors import anchors
-from hwnas.detection.assignment import BACKGROUND, FOREGROUND, IGNORED, assign
-from hwnas.detection.boxes import areas, decode, encode, iou
+from hwnas.detection.assignment import BACKGROUND, FOREGROUND, IGNORED, IN_CROWD, assign
+from hwnas.detection.boxes import areas, decode, encode, intersections, iou
 from hwnas.spaces.bifpn import ANCHORS
 
 NUMBERS = st.floats(0, 200, width=32)
@@ -87,6 +87,37 @@ def test_for_a_box_without_extent_no_anchor_answers() -> None:
     assert (found == NO_OBJECT).all()
 
 
+def test_an_anchor_in_a_crowd_is_ignored_unless_it_answers_for_an_object() -> None:
+    start = anchors(64, [8, 4])
+    boxes = torch.tensor([[[4.0, 4, 44, 60], [10, 10, 40, 40]]])
+    without, _ = assign(boxes, torch.tensor([[NO_OBJECT, 1]]), start)
+    within, owned = assign(boxes, torch.tensor([[CROWD, 1]]), start)
+    share = intersections(boxes[0, :1], start)[0] / areas(start)  # as pycocotools has it
+    changed = (share >= IN_CROWD) & (without[0] == NO_OBJECT)
+    assert changed.any()
+    assert ((without[0] == NO_OBJECT) & ~changed).any()
+    assert ((without[0] == 1) & (share >= IN_CROWD)).any()
+    assert torch.equal(within[0], torch.where(changed, IGNORED, without[0]))
+    assert (owned[within == 1] == boxes[0, 1]).all()
+
+
+def test_of_two_crowds_each_counts_for_itself_and_one_without_extent_for_nothing() -> None:
+    start = torch.tensor([[0.0, 0, 10, 10]])
+    halves = torch.tensor([[[0.0, 0, 4, 10], [6, 0, 10, 10], [5, 5, 5, 5]]])
+    assert assign(halves, torch.full((1, 3), CROWD), start)[0].item() == NO_OBJECT
+    halves[0, 0, 2] = 5
+    assert assign(halves, torch.full((1, 3), CROWD), start)[0].item() == IGNORED
+
+
+@given(BOXES)
+def test_whatever_would_answer_for_an_object_of_a_crowd_is_ignored(boxes: list[tuple[float, ...]]) -> None:
+    start, objects = anchors(256, [8, 4, 2]), tensor(boxes)
+    crowd = torch.cat([objects[:, :2].amin(0), objects[:, 2:].amax(0)])
+    found, _ = assign(crowd[None, None], torch.tensor([[CROWD]]), start)
+    answers = (iou(objects, start) >= FOREGROUND + 1e-5).any(0)
+    assert (found[0, answers] == IGNORED).all()
+
+
 @given(st.integers(0, 1000), st.integers(0, 4))
 def test_the_best_anchor_of_each_object_answers_for_one_and_padding_has_none(seed: int, present: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -103,6 +134,15 @@ def test_the_best_anchor_of_each_object_answers_for_one_and_padding_has_none(see
     assert owned[0, found[0] >= 0].equal(boxes[found[0, found[0] >= 0]])
     if not present:
         assert (found == NO_OBJECT).all()
+
+
+def test_anchors_that_were_first_wanted_where_nothing_is_learned_serve_to_learn() -> None:
+    with torch.inference_mode():
+        first = anchors(56, [7])
+    assert anchors(56, [7]) is first
+    deltas = torch.zeros(len(first), 4, requires_grad=True)
+    decode(deltas, first).sum().backward()
+    assert deltas.grad is not None
 
 
 @pytest.mark.parametrize("sizes", [[8], [6, 3], [8, 4, 2, 1]])

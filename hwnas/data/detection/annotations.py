@@ -43,7 +43,7 @@ class Annotation(_Entry):
         bbox: left, top, width and height in pixels of the picture.
         area: of the object's outline in square pixels, by which COCO tells small ones from large; None: that of the
             box.
-        iscrowd: 1 for a group of objects that were not told apart: nothing is learned from it, and what is found
+        iscrowd: 1 for a group of objects that were not told apart: in there nothing is learned, and what is found
             there counts neither for nor against a detector.
     """
 
@@ -78,7 +78,8 @@ class CocoFile(_Entry):
 def read_annotations(path: Path, folder: Path) -> CocoFile:
     """Read a COCO file whose pictures are in ``folder``.
 
-    Boxes without extent in their pictures, two of which are in COCO's own, are passed over as ``iscrowd`` ones are.
+    Boxes without extent in their pictures, two of which are in COCO's own, are marked ``iscrowd``, so that pycocotools
+    passes over them; as a crowd that is nowhere they are nothing to learn from either.
 
     Raises:
         BadFileError: with the file, the field and what is wrong with it: a number is given twice, a box has a negative

@@ -17,7 +17,7 @@ from torch import Tensor
 from hwnas.data.dataset import ImageSet
 from hwnas.data.decoding import Encoded, Pixels, letterbox, on_all_cores
 from hwnas.data.detection.annotations import CocoFile, Picture, read_annotations
-from hwnas.data.detection.dataset import NO_OBJECT, DetectionDataset, DetectionSet
+from hwnas.data.detection.dataset import CROWD, NO_OBJECT, DetectionDataset, DetectionSet
 from hwnas.data.source import SPLIT_OF_NAME, Contents, Part, Source, identity_of
 from hwnas.data.splits import Selection, SplitConfig, SplitPlan
 from hwnas.data.store import load_stored
@@ -178,17 +178,21 @@ def _split(read: Callable[[], ImageSet], file: CocoFile) -> DetectionSet:
 def _targets(file: CocoFile, pictures: list[Picture]) -> tuple[Tensor, Tensor]:
     """Boxes [N, M, 4] in pixels of the pictures, cut at their borders, and labels [N, M]."""
     number = {category: index for index, category in enumerate(file.classes)}
-    found: dict[int, list[tuple[tuple[float, ...], int]]] = {picture.id: [] for picture in pictures}
+    borders = {picture.id: torch.tensor([picture.width, picture.height] * 2) for picture in pictures}
+    found: dict[int, list[tuple[Tensor, int]]] = {picture.id: [] for picture in pictures}
     for entry in file.annotations:
-        if entry.image_id in found and not entry.iscrowd:
-            left, top, width, height = entry.bbox
-            found[entry.image_id].append(((left, top, left + width, top + height), number[entry.category_id]))
+        if entry.image_id not in found:
+            continue
+        left, top, width, height = entry.bbox
+        box = torch.tensor([left, top, left + width, top + height]).clamp(min=0).minimum(borders[entry.image_id])
+        if not entry.iscrowd:
+            found[entry.image_id].append((box, number[entry.category_id]))
+        elif (box[2:] > box[:2]).all():  # boxes without extent are marked so, too
+            found[entry.image_id].append((box, CROWD))
     most = max(1, *map(len, found.values()))
     boxes = torch.zeros(len(pictures), most, 4)
     labels = torch.full((len(pictures), most), NO_OBJECT)
     for row, picture in enumerate(pictures):
         for column, (box, label) in enumerate(found[picture.id]):
-            borders = torch.tensor([picture.width, picture.height] * 2)
-            boxes[row, column] = torch.tensor(box).clamp(min=0).minimum(borders)
-            labels[row, column] = label
+            boxes[row, column], labels[row, column] = box, label
     return boxes, labels

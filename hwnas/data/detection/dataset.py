@@ -12,6 +12,8 @@ from hwnas.data.detection.annotations import CocoFile
 
 NO_OBJECT = -1
 """Label of a row of boxes that holds none."""
+CROWD = -2
+"""Label of a box around objects that were not told apart: within it nothing is learned but the objects that were."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class DetectionSet:
     Attributes:
         pixels: uint8 [N, 3, side, side]; the picture begins at the upper left corner.
         boxes: float32 [N, M, 4]: left, top, right, bottom in pixels of the square; 0 where there is none.
-        labels: int64 [N, M], class numbers from 0, or ``NO_OBJECT``.
+        labels: int64 [N, M], class numbers from 0, ``CROWD`` or ``NO_OBJECT``.
         scales: float32 [N], pixels of the square for a pixel of the picture.
         image_ids: int64 [N], the pictures' numbers in ``truth``.
         truth: the annotations, by which detections are judged.

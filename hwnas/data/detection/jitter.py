@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwnas.data.decoding import FILL
-from hwnas.data.detection.dataset import NO_OBJECT
+from hwnas.data.detection.dataset import CROWD, NO_OBJECT
 
 LEAST_VISIBLE = 0.25
 """Share of a box's area of which more must remain in the picture; else the object is not looked for."""
@@ -33,23 +33,34 @@ class JitterConfig(BaseModel):
     largest: Annotated[float, Field(ge=1, le=4)] = 1.5
 
 
+class Place(NamedTuple):
+    """Of some pictures among those that a seed is for: where they begin, and how many there are in all."""
+
+    first: int
+    of: int
+
+
 @torch.no_grad()
 def jitter(
-    images: Tensor, boxes: Tensor, labels: Tensor, config: JitterConfig, seed: int
+    images: Tensor, boxes: Tensor, labels: Tensor, config: JitterConfig, seed: int, place: Place | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mirror, scale and shift each picture at random, and its boxes with it.
 
     Args:
         images: floating point [B, C, side, side] between 0 and 1.
         boxes: [B, M, 4]: left, top, right, bottom in pixels.
-        labels: [B, M]; ``NO_OBJECT`` where there is no box.
+        labels: [B, M], as of :class:`hwnas.data.detection.DetectionSet`.
         seed: equal seeds change equal batches equally.
+        place: the pictures are a part of a batch, and changed as there; None: they are all of it.
 
     Returns:
-        The same three; boxes are cut at the borders, and labels of those that are left out are ``NO_OBJECT``.
+        The same three; boxes are cut at the borders, and labels of those that are left out are ``NO_OBJECT``: objects
+        of which too little is in the picture, and crowds of which nothing is.
     """
     side = images.shape[-1]
-    drawn = torch.rand(4, len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
+    first, of = place or Place(0, len(images))
+    drawn = torch.rand(4, of, generator=torch.Generator().manual_seed(seed))[:, first : first + len(images)]
+    drawn = drawn.to(images.device, non_blocking=True)
     scale = config.smallest + drawn[0] * (config.largest - config.smallest)
     mirrored = drawn[1] < config.horizontal_flip
     shift = drawn[2:] * (1 - scale) * side
@@ -80,7 +91,8 @@ def _moved(
     whole = torch.stack([left, top, right, bottom], -1) * scale[:, None, None]
     whole = whole + shift.T.repeat(1, 2)[:, None]
     seen = whole.clamp(0, side)
-    kept = (labels != NO_OBJECT) & (_area(seen) > LEAST_VISIBLE * _area(whole))
+    least = torch.where(labels == CROWD, 0.0, LEAST_VISIBLE)
+    kept = (labels != NO_OBJECT) & (_area(seen) > least * _area(whole))
     return seen * kept[..., None], labels.where(kept, torch.full_like(labels, NO_OBJECT))
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hwnas.data.decoding import FILL
-from hwnas.data.detection import NO_OBJECT, is_coco, load_detection
+from hwnas.data.detection import CROWD, NO_OBJECT, is_coco, load_detection
 from hwnas.errors import BadFileError, UserError
 from tests.rectangles import make_set, picture, write_annotations, write_split
 
@@ -88,14 +88,17 @@ def test_grey_and_transparent_pictures_are_read_as_rgb(tmp_path: Path) -> None:
     assert load_detection(root).train.pixels.shape[1] == 3
 
 
-def test_crowds_are_not_learned_from_but_known_to_the_judge(tmp_path: Path) -> None:
+def test_crowds_are_told_from_objects_and_known_to_the_judge(tmp_path: Path) -> None:
     root = make_set(tmp_path / "set")
     content = write_split(tmp_path / "other", "train", 12)
-    before = int((load_detection(root).train.labels != NO_OBJECT).sum())
+    before = load_detection(root).train
     content["annotations"][0]["iscrowd"] = 1
     write_annotations(root, "train", content)
     train = load_detection(root).train
-    assert int((train.labels != NO_OBJECT).sum()) == before - 1
+    changed = train.labels != before.labels
+    assert changed.nonzero().tolist() == [[0, 0]]
+    assert train.labels[0, 0] == CROWD
+    assert torch.equal(train.boxes, before.boxes)
     assert sum(entry.iscrowd for entry in train.truth.annotations) == 1
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from hwnas.data.detection import NO_OBJECT
-from hwnas.data.detection.jitter import LEAST_VISIBLE, JitterConfig, jitter
+from hwnas.data.detection import CROWD, NO_OBJECT
+from hwnas.data.detection.jitter import LEAST_VISIBLE, JitterConfig, Place, jitter
 
 SIDE = 48
 
@@ -75,6 +75,30 @@ def test_objects_of_which_too_little_is_left_are_not_looked_for() -> None:
     assert kept_some
     assert dropped_some
     assert 0 < LEAST_VISIBLE < 1
+
+
+def test_what_is_left_of_a_crowd_is_one_however_little() -> None:
+    images, boxes, labels = scene()
+    boxes[:] = torch.tensor([0.0, 0, 12, 12])
+    labels[:, 0], labels[:, 1] = CROWD, 5
+    enlarged = JitterConfig(horizontal_flip=0.5, smallest=1, largest=4)
+    some = False
+    for seed in range(6):
+        _, moved, found = jitter(images, boxes, labels, enlarged, seed)
+        extent = (moved[..., 2:] - moved[..., :2]).amin(-1)
+        assert ((found == CROWD) == (extent > 0))[:, 0].all()
+        both = found[:, 1] == 5
+        assert torch.equal(moved[both, 0], moved[both, 1])
+        some |= bool((~both & (found[:, 0] == CROWD)).any())
+    assert some
+
+
+@given(st.integers(0, 2**31), st.integers(0, 7), st.integers(1, 8))
+def test_a_part_of_a_batch_is_changed_as_in_it(seed: int, first: int, count: int) -> None:
+    whole = jitter(*scene(), JitterConfig(), seed)
+    part = slice(first, first + count)
+    alone = jitter(*(tensor[part] for tensor in scene()), JitterConfig(), seed, Place(first, len(scene()[0])))
+    assert all(torch.equal(one, all_of[part]) for one, all_of in zip(alone, whole, strict=True))
 
 
 def test_a_box_without_extent_is_no_object() -> None:
