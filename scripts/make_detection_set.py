@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,8 @@ from scipy.ndimage import binary_fill_holes
 
 from hwnas.cli.console import bars
 from hwnas.data import ImageSet, load_dataset
-from hwnas.data.folder import folder_source
-from hwnas.data.parquet import parquet_files, parquet_source
-from hwnas.errors import UserError
+from hwnas.data.loading import source_of
+from hwnas.errors import HwnasError, UserError
 from hwnas.files import write_atomic, write_json
 from hwnas.progress import Progress, Silent
 
@@ -88,8 +88,7 @@ def make(backgrounds: Path, out: Path, recipe: Recipe, progress: Progress | None
 
 def read_backgrounds(path: Path, side: int) -> list[Pixels]:
     """All photographs of a source, [3, side, side]."""
-    source = parquet_source(path, side) if parquet_files(path) else folder_source(path, side)
-    scenes = [image for part in source.open().parts.values() for image in part.images()]
+    scenes = [image for part in source_of(path, side).open().parts.values() for image in part.images()]
     if len(scenes) < len(SPLITS):
         raise UserError(f"{path} holds {len(scenes)} photographs; give at least one for each of {', '.join(SPLITS)}.")
     return scenes
@@ -183,8 +182,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     recipe = Recipe({split: getattr(given, split) for split in SPLITS}, given.side, given.seed)
-    with bars() as progress:
-        make(given.backgrounds, given.out, recipe, progress)
+    try:
+        with bars() as progress:
+            make(given.backgrounds, given.out, recipe, progress)
+    except HwnasError as error:
+        print(f"make_detection_set: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

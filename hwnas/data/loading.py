@@ -8,9 +8,11 @@ from typing import Any
 from hwnas.data import cifar10, fashion_mnist
 from hwnas.data.cifar10 import cifar10_source
 from hwnas.data.dataset import Dataset
+from hwnas.data.detection import is_coco
 from hwnas.data.fashion_mnist import load_fashion_mnist
 from hwnas.data.folder import folder_source
 from hwnas.data.parquet import parquet_files, parquet_source
+from hwnas.data.source import Source
 from hwnas.data.splits import SplitConfig
 from hwnas.data.store import load_stored
 from hwnas.errors import UnknownNameError, UserError
@@ -46,15 +48,15 @@ def load_dataset(
 
     Raises:
         UnknownNameError: ``source`` is neither a known name nor an existing path.
-        UserError: an option does not apply, a file is missing or damaged (it is named, with the row), there is only
-            one class, a split is empty, a label is wrong, a download failed.
+        UserError: it is a detection data set, an option does not apply, a file is missing or damaged (it is named, with
+            the row), there is only one class, a split is empty, a label is wrong, a download failed.
     """
     progress = progress or Silent()
     if storage_size is not None and storage_size < 1:
         raise UserError(f"The storage size must be at least 1 pixel, not {storage_size}.")
-    columns = {"image column": image_column, "label column": label_column}
     if source in NAMES:
-        _refuse(f"the data set {source}", {"storage size": storage_size, **columns})
+        options = {"storage size": storage_size, "image column": image_column, "label column": label_column}
+        _refuse(f"the data set {source}", options)
         if source == fashion_mnist.NAME:
             _refuse("Fashion-MNIST, whose splits are fixed", {"splits": splits})
             return load_fashion_mnist(root, download=download, progress=progress)
@@ -65,14 +67,29 @@ def load_dataset(
     if not path.exists():
         known = ", ".join(NAMES)
         raise UnknownNameError(f"There is neither a data set nor a path '{source}'; give {known} or an existing path.")
-    if parquet_files(path):
-        found = parquet_source(path, storage_size, image_column, label_column)
-    elif path.is_dir():
-        _refuse(f"the folder {path}", columns)
-        found = folder_source(path, storage_size)
-    else:
-        raise UserError(f"{path} is no parquet file; give a *.parquet file or a folder.")
+    found = source_of(path, storage_size, image_column, label_column)
     return load_stored(found, splits or SplitConfig(), progress)
+
+
+def source_of(
+    path: Path, storage_size: int | None = None, image_column: str | None = None, label_column: str | None = None
+) -> Source:
+    """The data set that lies at a path, not yet decoded; arguments as for :func:`load_dataset`.
+
+    Raises:
+        UserError: nothing that can be read lies there, it is a detection data set, or an option does not apply.
+    """
+    if parquet_files(path):
+        return parquet_source(path, storage_size, image_column, label_column)
+    if not path.is_dir():
+        raise UserError(f"{path} is no parquet file; give a *.parquet file or a folder.")
+    if is_coco(path):
+        raise UserError(
+            f"{path} is a detection data set, and only data of classifiers is of use here; give a folder of class "
+            "folders or a parquet file."
+        )
+    _refuse(f"the folder {path}", {"image column": image_column, "label column": label_column})
+    return folder_source(path, storage_size)
 
 
 def _refuse(subject: str, options: dict[str, Any]) -> None:

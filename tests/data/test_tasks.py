@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.data import Dataset
+from hwnas.data import Dataset, load_dataset
 from hwnas.data.tasks import load_any, load_for, require_task
 from hwnas.errors import UserError
 from hwnas.spaces import get_space
@@ -37,6 +37,11 @@ def test_data_of_another_task_is_refused_with_what_to_take(tmp_path: Path) -> No
         require_task(get_space("mobilenet_v3/small"), load_for(DETECTORS, root))
     with pytest.raises(UserError, match=r"There is no folder .*nowhere; a detection data set is a folder"):
         load_for(DETECTORS, tmp_path / "nowhere")
+
+
+def test_data_of_detectors_is_none_of_classifiers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set is a detection data set, and only data of classifiers is of use here"):
+        load_dataset(make_set(tmp_path / "set"))
 
 
 def test_data_of_any_task_is_told_by_its_folder(tmp_path: Path) -> None:
