@@ -14,7 +14,7 @@ from hwnas.agent.runtimes import RuntimeOptions, open_runtime
 from hwnas.errors import UserError
 from hwnas.export import PARITY_LIMIT, export_onnx
 from hwnas.graphs.node_file import as_node_file
-from hwnas.spaces import Space, fire, nasnet
+from hwnas.spaces import Space, fire, nasnet, resnet
 from hwnas.supernet import ElasticNetwork
 from hwnas.training import Trainer
 from hwnas.training.drop_connect import DropConnect
@@ -39,6 +39,16 @@ NASNET = nasnet.Preset(
     resolutions=(16, 24),
     num_classes=len(toy.CLASSES),
 )
+RESNET = resnet.Preset(
+    stem_width=16,
+    pool=False,
+    stages=(resnet.Stage(32, 2, depths=(1, 2)), resnet.Stage(64, 2, depths=(1, 2))),
+    resolutions=(16, 24),
+    stem_widths=(50, 100),
+    widths=(50, 100),
+    expansions=(25, 50),
+    num_classes=len(toy.CLASSES),
+)
 RECIPES: dict[str, dict[str, Any]] = {
     "sandwich": {"epochs": 6},
     "single-stage": {"recipe": "single-stage", "full_epochs": 0, "epochs": 8, "divergence": "alpha"},
@@ -50,6 +60,8 @@ def thin_space(family: str) -> Space:
     classes = len(toy.CLASSES)
     if family == "fire":
         return Space(family, "thin", classes, fire.choices(FIRE), fire.slots(FIRE, classes))
+    if family == "resnet":
+        return Space(family, "thin", classes, resnet.choices(RESNET), resnet.slots(RESNET, classes))
     return Space(family, "thin", classes, nasnet.choices(NASNET), nasnet.slots(NASNET, classes))
 
 
@@ -57,6 +69,7 @@ def thin_space(family: str) -> Space:
     ("family", "drop_connect", "least", "name"),
     [
         *(("fire", 0.1, 0.9, name) for name in RECIPES),
+        *(("resnet", 0.1, 0.9, name) for name in RECIPES),
         # The progressive one, with a rate made for fires, brings the largest of these cells to 0.87 alone.
         *(("nasnet", 0.0, 0.5, name) for name in ("sandwich", "single-stage")),
     ],
@@ -120,7 +133,9 @@ def test_a_channel_keeps_its_place_whichever_filter_gives_it(supernet: ElasticNe
     assert torch.equal(changed, unlike)
 
 
-def test_drop_connect_leaves_fires_with_a_bypass_out_for_some_images(supernet: ElasticNetwork) -> None:
+@pytest.mark.parametrize("family", ["fire", "resnet"])
+def test_drop_connect_leaves_residuals_of_each_family_out_for_some_images(family: str) -> None:
+    supernet = made(family)
     space = supernet.space
     images = torch.randn(1, 3, 24, 24).expand(32, -1, -1, -1)
     with torch.no_grad(), DropConnect(supernet, 0.5)((0, 1), 32, slice(0, 32)):

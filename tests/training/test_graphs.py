@@ -12,7 +12,7 @@ import torch
 
 from hwnas.spaces import single_space
 from hwnas.training import Trainer, batches
-from hwnas.training.batches import MOST_WORKERS, default_workers
+from hwnas.training.batches import MOST_WORKERS, RESIDENT_SHARE, default_workers, resident
 from hwnas.training.graphs import Recordings, Work
 from hwnas.training.layout import layout_for
 from hwnas.training.state import STATE_FILE
@@ -131,6 +131,27 @@ def test_workers_fit_the_cores_and_the_shared_memory(tmp_path: Path, monkeypatch
     assert default_workers(torch.device("cpu"), 1, 1000) == default_workers(torch.device("mps"), 1, 1000) == 0
     monkeypatch.setattr(batches, "SHARED_MEMORY", tmp_path / "none")
     assert default_workers(gpu, 1, 1000) == 0
+
+
+class Elsewhere:
+    """Images that say where they are moved to, for here is no GPU to move any to."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.at: list[torch.device] = []
+
+    def to(self, device: torch.device) -> Elsewhere:
+        self.at.append(device)
+        return self
+
+
+def test_images_lie_on_the_gpu_where_they_are_small_beside_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 10**9))
+    small, large = (Elsewhere(round(RESIDENT_SHARE * 1000) + more) for more in (-1, 0))
+    for images in (small, large):
+        assert resident(images, gpu) is resident(images, cpu) is images  # type: ignore[arg-type,comparison-overlap]
+    assert (small.at, large.at) == ([gpu], [])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")
