@@ -126,8 +126,8 @@ class Trainer:
         self.teacher: Ask | None = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
-        self._sound = False
-        self._judged: tuple[int, dict[str, float]] | None = None
+        self._sound = False  # of the weights at the end
+        self._judged: tuple[int, dict[str, float]] | None = None  # after which step, and how
         self.step = 0
         self.seconds = 0.0
         self._clock = time.perf_counter()

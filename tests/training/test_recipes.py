@@ -17,8 +17,8 @@ from hwnas.spaces import get_space
 from hwnas.supernet import ElasticNetwork
 from hwnas.training import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
-from hwnas.training.losses import alpha_divergence
-from hwnas.training.optimization import make_optimizer, phase_rate
+from hwnas.training.losses import alpha_divergence, classification_loss
+from hwnas.training.optimization import average_share, make_optimizer, phase_rate
 from hwnas.training.recipes import phases, subnets
 from tests.forked import finished, killed_when
 
@@ -192,6 +192,19 @@ def test_with_alpha_one_it_is_the_kullback_leibler_divergence() -> None:
     assert torch.allclose(gradient(student, teacher, (1.0, 1.0), 5.0), own.grad)
 
 
+@pytest.mark.parametrize("alpha", [-1e-9, 1e-9, -9e-4, 9e-4])
+def test_near_zero_it_is_the_reverse_kullback_leibler_divergence(alpha: float) -> None:
+    student, teacher = logits(0).float(), logits(1).float()
+    found = alpha_divergence(student, teacher, (alpha, alpha), 5.0)
+    own = student.clone().requires_grad_()
+    expected = functional.kl_div(teacher.log_softmax(1), own.softmax(1), reduction="batchmean")
+    expected.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(gradient(student, teacher, (alpha, alpha), 5.0), own.grad, atol=1e-6)
+    beside = gradient(student.double(), teacher.double(), (2 * alpha if abs(alpha) > 5e-4 else 2e-3, 2e-3), 5.0)
+    assert torch.allclose(beside.float(), own.grad, atol=1e-3), "nothing jumps there"
+
+
 @pytest.mark.parametrize("alpha", [-1.0, 0.5, 2.0])
 def test_without_clipping_its_gradient_is_that_of_its_value(alpha: float) -> None:
     student, teacher = logits(2), logits(3)
@@ -213,6 +226,47 @@ def test_of_both_alphas_the_larger_divergence_counts_and_the_ratio_is_bounded() 
     assert alpha_divergence(student, teacher, (-1.0, 1.0), 5.0).item() == pytest.approx(larger.item())
     far = torch.tensor([[40.0, 0, 0, 0, 0]], dtype=torch.float64)
     assert gradient(-far, far, (-1.0, -1.0), 5.0).abs().max() <= 5
+
+
+@pytest.mark.parametrize("distillation", [0.0, 0.3, 1.0])
+def test_labels_are_smoothed_wherever_a_loss_has_labels(distillation: float) -> None:
+    student, teacher, labels = logits(6), logits(7), torch.tensor([0, 1, 2, 3, 4, 0])
+    config = toy.config(label_smoothing=0.2, distillation=distillation)
+    smooth = torch.full((6, 5), 0.2 / 5, dtype=torch.float64)
+    smooth[torch.arange(6), labels] += 0.8
+    probabilities = student.exp() / student.exp().sum(1, keepdim=True)
+    hard = -(smooth * probabilities.log()).sum(1).mean()
+    soft = -(teacher.exp() / teacher.exp().sum(1, keepdim=True) * probabilities.log()).sum(1).mean()
+    taught = distillation * soft + (1 - distillation) * hard
+    assert classification_loss(student, labels, None, config).item() == pytest.approx(hard.item())
+    assert classification_loss(student, labels, teacher, config).item() == pytest.approx(taught.item())
+
+
+# --- the moving average ---------------------------------------------------------------------------------------
+
+
+def test_the_average_forgets_slowly_once_it_is_old() -> None:
+    assert [average_share(0.9995, step) for step in (0, 1, 10)] == pytest.approx([9 / 10, 9 / 11, 9 / 20])
+    assert average_share(0.9995, 10**6) == pytest.approx(0.0005)
+    assert average_share(0.8, 100) == pytest.approx(0.2)
+    assert average_share(0.0, 0) == average_share(0.0, 1000) == 1
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.0])
+def test_what_is_saved_is_the_moving_average_since_the_channels_were_sorted(tmp_path: Path, decay: float) -> None:
+    changes = {"ema_decay": decay, "epochs": 1, "full_epochs": 0.34}  # sorted before the third of six steps
+    run = toy.thin(tmp_path, **changes)
+    run.run_until(3)
+    name, weight = next(iter(run.model.named_parameters()))
+    average = run.state.average[name].clone()
+    for step in (4, 5, 6):
+        run = toy.thin(tmp_path, **changes)
+        run.run_until(step)
+        weight = dict(run.model.named_parameters())[name].detach()
+        share = 1 - min(decay, (step - 2) / (step + 7))
+        average += share * (weight - average)
+        assert torch.allclose(run.state.average[name], average, atol=1e-7)
+    assert torch.equal(run.state.average[name], weight) == (decay == 0)
 
 
 # --- regularisation -------------------------------------------------------------------------------------------

@@ -60,6 +60,55 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert steps(tmp_path) == before
 
 
+@pytest.mark.parametrize("epochs", [0.5, 1.5, 2.0])
+def test_the_last_step_is_told_and_judged_once_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: float
+) -> None:
+    whole, broken, last = tmp_path / "whole", tmp_path / "broken", round(6 * epochs)
+    judged: list[int] = []
+    scores = Trainer.scores
+    monkeypatch.setattr(Trainer, "scores", lambda run, some: (judged.append(run.step), scores(run, some))[1])
+    record = toy.thin(whole, epochs=epochs, full_epochs=0).run()
+    lines = steps(whole)
+    assert [line["step"] for line in lines] == judged == [*range(6, last, 6), last]
+    assert lines[-1]["top1_largest"] == record.metrics["validation_top1_largest"]
+    assert lines[-1]["top1_smallest"] == record.metrics["validation_top1_smallest"]
+    toy.thin(broken, epochs=epochs, full_epochs=0).run_until(last - 1)
+    assert toy.thin(broken, epochs=epochs, full_epochs=0).run().weights_sha256 == record.weights_sha256
+    assert steps(broken) == lines
+
+
+def test_evaluations_are_as_rare_as_was_asked_for_but_for_the_last(tmp_path: Path) -> None:
+    toy.thin(tmp_path, epochs=3.5, full_epochs=0, evaluate_epochs=2).run()
+    assert [line["step"] for line in steps(tmp_path) if "top1_largest" in line] == [12, 21]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, [{"largest"}, {"largest", "random", "smallest"}, {"largest", "random", "smallest"}]),
+        ({"random_subnets": 0, "full_epochs": 0}, [{"largest", "smallest"}] * 3),
+        ({"recipe": "progressive"}, [{"largest"}, {"random"}, {"random"}]),
+    ],
+)
+def test_a_loss_has_the_name_of_the_subnet_whose_it_is(
+    tmp_path: Path, changes: dict[str, object], told: list[set[str]]
+) -> None:
+    toy.thin(tmp_path, **changes).run()
+    losses = [{name for name in line if name.startswith("loss_")} for line in steps(tmp_path)]
+    assert losses == [{f"loss_{name}" for name in names} for names in told]
+
+
+def test_it_learns_in_bf16_and_gives_the_same_bits_again(tmp_path: Path) -> None:
+    for name, precision in (("first", "bf16"), ("again", "bf16"), ("single", "fp32")):
+        finished(toy.thin_main, tmp_path / name, epochs=6, precision=precision)
+    first, again, single = (sha256_of(tmp_path / run / "weights.safetensors") for run in ("first", "again", "single"))
+    assert first == again != single
+    lines = steps(tmp_path / "first")
+    assert lines[-1]["loss_largest"] < 0.7 * lines[0]["loss_largest"]
+    assert lines[-1]["top1_largest"] > 0.9 and lines[-1]["top1_smallest"] > 0.9
+
+
 def test_two_processes_stay_equal_and_learn(tmp_path: Path) -> None:
     toy.in_two_processes(str(tmp_path))
     assert (tmp_path / "rank0.sha256").read_text() == (tmp_path / "rank1.sha256").read_text()
