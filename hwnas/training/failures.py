@@ -73,11 +73,10 @@ class LossWatch:
         """
         wrong = next((loss for loss in losses if not math.isfinite(loss)), losses[0])
         if not finite or not wrong <= BLOWN_UP * self._ignorance:
-            which = f"cost {wrong:.3g}" if finite else "are not finite"
-            raise DivergedError(
-                f"Training diverged: the weights after its last step ({step}) {which}, while knowing nothing costs "
-                f"{self._ignorance:.2g}; {self._mend}."
+            which = (
+                f"cost {wrong:.3g}, while knowing nothing costs {self._ignorance:.2g}" if finite else "are not finite"
             )
+            raise DivergedError(f"Training diverged at step {step}: the weights that it left {which}; {self._mend}.")
 
     @property
     def _ignorance(self) -> float:
