@@ -133,12 +133,20 @@ class Augmentation:
             UserError: saturation or hue is to be changed in grey images.
         """
         _, channels, height, width = images.shape
-        if channels == 1 and (self.config.saturation or self.config.hue):
-            raise UserError("Grey images have no saturation and no hue to change; set both to 0 in the augmentation.")
+        self.require_colours(channels)
         with _seeded(seed):
             for step in _steps(self.config, height, width):
                 images = step(images)
         return images
+
+    def require_colours(self, channels: int) -> None:
+        """Refuse images of so many channels if they have no colours and those are to be changed.
+
+        Raises:
+            UserError: it is so.
+        """
+        if channels == 1 and (self.config.saturation or self.config.hue):
+            raise UserError("Grey images have no saturation and no hue to change; set both to 0 in the augmentation.")
 
 
 class Mixing:

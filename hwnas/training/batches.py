@@ -16,16 +16,18 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from hwnas.data.tasks import AnyDataset
-from hwnas.errors import UserError
+from hwnas.errors import HwnasError, UserError
 from hwnas.training.config import TrainingConfig
 from hwnas.training.seeds import torch_seed
 
-Make = Callable[[Tensor, int], tuple[Tensor, ...]]
-"""From rows of the training images and a seed to augmented images [n, c, h, w] between 0 and 1, and their targets."""
+Make = Callable[[Tensor, int, slice], tuple[Tensor, ...]]
+"""From rows of the training images, a seed that all of them share, and which of them are wanted, to augmented images
+[n, c, h, w] between 0 and 1 of those, and their targets."""
 
 AUGMENTED_TOGETHER = 64
 """Images.  What is drawn for them is a function of seed, step and place in the batch, so that the batch is the same in
-however many processes it is made."""
+however many processes it is made.  Kornia changes all of them or none: a process whose share of a batch of labelled
+images is 32, say, changes 64.  Pictures with boxes are changed by the process that learns from them alone."""
 HANDED_OVER = 4
 """Steps whose batches a worker hands over at once."""
 AHEAD = 2
@@ -90,11 +92,11 @@ class Batches:
             self._make(
                 rows[start : start + AUGMENTED_TOGETHER],
                 torch_seed(self.config.seed, step, start // AUGMENTED_TOGETHER),
+                slice(max(0, self.share.start - start), min(AUGMENTED_TOGETHER, self.share.stop - start)),
             )
             for start in range(first, self.share.stop, AUGMENTED_TOGETHER)
         ]
-        mine = slice(self.share.start - first, self.share.stop - first)
-        return tuple(torch.cat(tensors)[mine] for tensors in zip(*parts, strict=True))
+        return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:
@@ -103,18 +105,26 @@ class Batches:
         return self._order[1]
 
 
-class _Steps(TorchDataset[list[tuple[Tensor, ...]]]):
+class _Steps(TorchDataset[list[tuple[Tensor, ...]] | HwnasError]):
+    """The batches of steps, or the error that there is instead: what a worker raises, the loader words anew."""
+
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
 
-    def __getitem__(self, steps: range) -> list[tuple[Tensor, ...]]:
-        return [self._batches(step) for step in steps]
+    def __getitem__(self, steps: range) -> list[tuple[Tensor, ...]] | HwnasError:
+        try:
+            return [self._batches(step) for step in steps]
+        except HwnasError as error:
+            return error
 
 
 def stream(batches: Batches, first: int, end: int, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
     """The batches of steps in order, on a device; ``workers`` processes make them ahead, 0: this one when asked.
 
     Workers are forks, so ``batches`` makes them on the CPU then.
+
+    Raises:
+        HwnasError: ``batches`` raised it, in whichever process.
     """
     if not workers or first >= end:
         yield from map(batches, range(first, end))
@@ -129,10 +139,13 @@ def stream(batches: Batches, first: int, end: int, workers: int, device: torch.d
         worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # else it draws from the global one
     )
-    # Memory is not pinned: the thread for it and this one would wait for each other more than it saves.
-    for batches_of_steps in loader:
-        for batch in batches_of_steps:
-            yield tuple(tensor.to(device) for tensor in batch)
+    # Memory is not pinned: the thread for it and this one would wait for each other more than it saves.  A copy that
+    # does not wait for the device is safe all the same, since CUDA has read memory that is not pinned when it returns.
+    for made in loader:
+        if isinstance(made, HwnasError):
+            raise made
+        for batch in made:
+            yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
 
 
 def _end_with_parent(_: int) -> None:

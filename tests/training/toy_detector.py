@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,13 +13,25 @@ from hwnas.training import Trainer, TrainingConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.detectors import thin_detectors
+from tests.training import toy
 
 STEPS = 3  # the first of the largest subnet alone
 
 
-def trainer(directory: Path, pictures: Path) -> Trainer:
-    config = TrainingConfig(batch_size=8, epochs=10, full_epochs=0.5, random_subnets=1, learning_rate=1e-3)
-    return Trainer(directory, thin_detectors(), load_detection(pictures, side=48), config)
+def settings(**changes: object) -> TrainingConfig:
+    given: dict[str, object] = {"batch_size": 8, "epochs": 10, "full_epochs": 0.5, "random_subnets": 1}
+    return TrainingConfig.model_validate(given | {"learning_rate": 1e-3} | changes)
+
+
+def trainer(directory: Path, pictures: Path, **changes: object) -> Trainer:
+    return Trainer(directory, thin_detectors(), load_detection(pictures, side=48), settings(**changes))
+
+
+def main(directory: Path, pictures: Path, cache: Path, stuck_after: int | None = None, **changes: object) -> None:
+    """A run; after the step ``stuck_after`` it goes no further."""
+    os.environ["HWNAS_CACHE"] = str(cache)
+    torch.set_num_threads(1)
+    toy.follow(trainer(directory, pictures, **changes), directory, stuck_after)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,17 @@ from hwnas.training.validation import inputs
 
 
 class Classification(Task):
-    """Learns from labels and from soft labels; top-1 says how well."""
+    """Learns from labels and from soft labels; top-1 says how well.
+
+    Raises:
+        UserError: the configuration has settings of detectors, or changes colours of grey images.
+    """
 
     distils = True
 
     def __init__(self, dataset: Dataset, config: TrainingConfig) -> None:
         refuse_changed(config, ["detection"], "classifiers")
+        Augmentation(config.augmentation).require_colours(dataset.train.pixels.shape[1])
         self._dataset, self._config = dataset, config
         self.knows_nothing = math.log(dataset.num_classes)
         self.recalibration = config.augmentation.model_dump(mode="json")
@@ -39,10 +44,11 @@ class Classification(Task):
         pixels, labels = resident(train.pixels, device), train.labels.to(device)
         augment, mix = Augmentation(config), Mixing(config, self._dataset.num_classes)
 
-        def make(rows: Tensor, seed: int) -> tuple[Tensor, ...]:
-            images = augment(pixels[rows.to(pixels.device)].to(device, non_blocking=True).float().div_(255), seed=seed)
-            given = labels[rows.to(device)]
-            return mix(images, given, seed) if mix.mixes else (images, given)
+        def make(rows: Tensor, seed: int, wanted: slice) -> tuple[Tensor, ...]:
+            chosen = pixels[rows.to(pixels.device, non_blocking=True)].to(device, non_blocking=True)
+            images, given = augment(chosen.float().div_(255), seed=seed), labels[rows.to(device, non_blocking=True)]
+            made = mix(images, given, seed) if mix.mixes else (images, given)
+            return tuple(tensor[wanted] for tensor in made)
 
         return make
 

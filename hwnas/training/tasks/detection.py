@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.data.detection import DetectionDataset
-from hwnas.data.detection.jitter import jitter
+from hwnas.data.detection.jitter import Place, jitter
 from hwnas.detection.anchors import anchors
 from hwnas.detection.answers import answers_of, level_sizes
 from hwnas.detection.assignment import assign
@@ -70,14 +70,16 @@ class Detection(Task):
                 nn.init.constant_(block.mix.bias, prior_bias())
 
     def maker(self, device: torch.device) -> Make:
-        """Targets are boxes [n, M, 4], as shares of the picture's side, and labels [n, M]."""
+        """Targets are boxes [n, M, 4], as shares of the picture's side, and labels [n, M] (:class:`DetectionSet`)."""
         train = self._dataset.train
         pixels = resident(train.pixels, device)
 
-        def make(rows: Tensor, seed: int) -> tuple[Tensor, ...]:
-            images = pixels[rows.to(pixels.device)].to(device, non_blocking=True).float().div_(255)
-            boxes, labels = train.boxes[rows].to(device), train.labels[rows].to(device)
-            images, boxes, labels = jitter(images, boxes, labels, self._config.jitter, seed)
+        def make(rows: Tensor, seed: int, wanted: slice) -> tuple[Tensor, ...]:
+            mine = rows[wanted]
+            images = pixels[mine.to(pixels.device, non_blocking=True)].to(device, non_blocking=True).float().div_(255)
+            boxes, labels = (each[mine].to(device, non_blocking=True) for each in (train.boxes, train.labels))
+            place = Place(wanted.start, len(rows))
+            images, boxes, labels = jitter(images, boxes, labels, self._config.jitter, seed, place)
             return images, boxes / train.side, labels
 
         return make
@@ -90,7 +92,7 @@ class Detection(Task):
         assert isinstance(outputs, tuple)
         assert teacher is None
         boxes, labels = targets
-        start = anchors(resolution, level_sizes(outputs)).to(boxes.device)
+        start = anchors(resolution, level_sizes(outputs), boxes.device)
         assigned, owned = assign(boxes * resolution, labels, start)
         cost = detection_loss(answers_of(outputs), assigned, owned, start, self._config.loss)
         return cost / equal_share((assigned >= 0).sum())
