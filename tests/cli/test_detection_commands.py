@@ -30,7 +30,7 @@ def test_a_detector_is_trained_and_exported_with_and_without_nms(pictures: Path,
     space = ["--space", "mobilenet_v3-bifpn/small", "--data", pictures]
     run = tmp_path / "run"
     settings = tmp_path / "settings.json"
-    settings.write_text(json.dumps({"epochs": 1, "full_epochs": 1, "batch_size": 4, "optimizer": "adamw"}))
+    settings.write_text(json.dumps({"epochs": 1, "full_epochs": 0.5, "batch_size": 4, "optimizer": "adamw"}))
     code, output = hwnas("train", *space, "--out", run, "--config", settings, "--threads", "1", "--json")
     assert code == 0, output
     code, output = hwnas("train", *space, "--out", run, "--config", settings, "--threads", "1")  # done already
