@@ -14,6 +14,7 @@ from hwnas.data import load_dataset
 from hwnas.data.detection import NO_OBJECT, load_detection
 from hwnas.errors import UserError
 from hwnas.files import sha256_of
+from tests.rectangles import make_set
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import make_detection_set as script
@@ -70,3 +71,26 @@ def test_it_does_not_write_over_a_set_and_wants_enough_scenes(backgrounds: Path,
     (backgrounds / "sand").mkdir(exist_ok=True)
     with pytest.raises(UserError, match=r"holds no image|at least one for each|needs at least two"):
         script.make(backgrounds, tmp_path / "new", RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("backgrounds", "message"),
+    [("nowhere", "is no parquet file; give"), ("boxes", "is a detection data set, and only data of classifiers")],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    backgrounds: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("HWNAS_CACHE", str(tmp_path / "cache"))
+    make_set(tmp_path / "boxes")
+    monkeypatch.setattr(sys, "argv", ["make_detection_set", str(tmp_path / backgrounds), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    told = capsys.readouterr().err.strip()
+    assert ended.value.code == 2
+    assert told.startswith(f"make_detection_set: {tmp_path / backgrounds} {message}")
+    assert "\n" not in told
+    assert not (tmp_path / "out").exists()
