@@ -192,8 +192,8 @@ def test_without_pruning_the_widths_stay(supernet: Path, tmp_path: Path) -> None
 
 
 def test_what_makes_it_worse_is_not_taken(supernet: Path, tmp_path: Path) -> None:
-    """Validation images decide; a rate that destroys the weights does not diverge."""
-    result = fine_tuning(tmp_path, supernet, learning_rate=5000.0, gradient_clip=1.0).execute()
+    """Validation images decide; weights that decay to nothing do not blow up."""
+    result = fine_tuning(tmp_path, supernet, learning_rate=1.0, weight_decay=1.0).execute()
     before, after = result.of("extracted"), result.of("fine-tuned")
     assert after.score_validation == before.score_validation
     assert "Fine-tuning did not help" in " ".join(result.remarks())
