@@ -165,8 +165,8 @@ def summarise(
 
 def equal_terms(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     """How the trainings alone stand to the supernet's."""
-    passes = {"passes": arguments.passes or bench.passes, "supernet_passes": bench.passes}
-    return {**passes, "taught": arguments.taught}
+    passes = arguments.passes or bench.passes
+    return {"passes": passes, "taught": arguments.taught, "supernet_passes": bench.passes}
 
 
 def judged(result: dict[str, Any], largest: float, smallest: float, gap: float) -> dict[str, bool]:
