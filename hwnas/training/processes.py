@@ -10,6 +10,11 @@ from torch import Tensor, distributed, nn
 
 from hwnas.supernet.elastic import ElasticBatchNorm
 
+if distributed.is_available():
+    # Its defaults keep the group that is open when it is first imported, and with that the group's threads: one that
+    # still holds a tensor as the interpreter ends aborts the process. So before there is any group.
+    import torch.distributed.nn.functional
+
 
 class SharedBatchNorm(ElasticBatchNorm):
     """Batch norm over the first channels and the images of all processes, each of which has equally many.

@@ -100,7 +100,14 @@ def follow(run: Trainer, directory: Path, stuck_after: int | None) -> None:
     run.run()
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in run.model.parameters())).hexdigest()
     write_atomic(directory / f"rank{run.accelerator.process_index}.sha256", digest)
+    end(run)
+
+
+def end(run: Trainer) -> None:
+    """What is left of the group of processes at its end may abort this one."""
     run.accelerator.end_training()
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    assert not [name for name in threads if "gloo" in name], threads
 
 
 def saved_anew(directory: Path) -> Callable[[], bool]:
@@ -128,4 +135,4 @@ if __name__ == "__main__":
         torch.set_num_threads(1)
         run = thin(Path(sys.argv[1]), **json.loads(sys.argv[2]))
         run.run_until(int(sys.argv[3]))
-        run.accelerator.end_training()
+        end(run)

@@ -38,4 +38,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     run = trainer(Path(sys.argv[1]), Path(sys.argv[2]))
     run.run_until(STEPS)
-    run.accelerator.end_training()
+    toy.end(run)
