@@ -5,7 +5,6 @@ Every random draw is a function of the seed and the step, so the state on disk i
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -26,16 +25,17 @@ from hwnas.errors import UserError
 from hwnas.files import locked
 from hwnas.progress import Progress as ProgressBar
 from hwnas.progress import Silent
-from hwnas.spaces import Architecture, Space
+from hwnas.spaces import Space
 from hwnas.supernet import DatasetRecord, ElasticNetwork, PlainNetwork, SupernetRecord, save_supernet
 from hwnas.supernet.importing import begin_with
 from hwnas.supernet.memory import keep_freed_memory
 from hwnas.training.batches import Batches, default_workers, require_batches, share_of, stream
 from hwnas.training.config import TrainingConfig
 from hwnas.training.drop_connect import DropConnect
-from hwnas.training.failures import LossWatch, evaluation_explained, memory_explained
+from hwnas.training.failures import LossWatch, memory_explained
 from hwnas.training.graphs import Record, ReplayedStep, cuda_graphs, own_stream
 from hwnas.training.history import extend_history, restart_history
+from hwnas.training.judge import Judge
 from hwnas.training.layout import layout_for
 from hwnas.training.optimization import make_optimizer, phase_rate
 from hwnas.training.probe import Probe, external_teacher
@@ -46,7 +46,6 @@ from hwnas.training.step import EagerStep, Run, Step
 from hwnas.training.tasks import task_of
 from hwnas.training.teachers import Ask, Teacher
 from hwnas.training.tensor_file import weights_digest
-from hwnas.training.validation import validation_score
 
 METRICS_STEPS = 50
 NOTE_SECONDS = 1.0
@@ -72,6 +71,9 @@ class Trainer:
         like: another run with the same teacher, which is taken from there.
         record: how steps are recorded, to be replayed; by default as CUDA graphs where that can be
             (:meth:`_can_replay`), and not at all elsewhere.
+
+    Attributes:
+        judge: tells how good subnets are with the averaged weights.
 
     Raises:
         UserError: the directory holds the state of another run, the data set has fewer images than a batch, the batch
@@ -122,12 +124,13 @@ class Trainer:
         optimizer = make_optimizer(self.model, config, replayed=self._record_steps is not None)
         self.state = State(self.model, optimizer, _copy_parameters(self.model))
         self.optimizer = self.accelerator.prepare(optimizer)
+        self._run = Run(self.state, self.task, dataset, config)
+        self.judge = Judge(self._run, self.accelerator)
         external, self._teacher_sha256 = self._external = self._external_teacher(like)
         self.teacher: Ask | None = external if isinstance(external, Teacher) else None
         self._probe = external if isinstance(external, Probe) else None
         self.losses = LossWatch(config, self.task.knows_nothing)
-        self._sound = False  # of the weights at the end
-        self._judged: tuple[int, dict[str, float]] | None = None  # after which step, and how
+        self._sound = False  # the weights at the end
         self.step = 0
         self.seconds = 0.0
         self._clock = time.perf_counter()
@@ -146,16 +149,6 @@ class Trainer:
         """
         with self._locked():
             self._train(min(step, self.total_steps), progress or Silent())
-
-    def scores(self, architectures: Sequence[Architecture]) -> list[float]:
-        """How good subnets are on the validation split with the averaged weights, each recalibrated, in 0..1.
-
-        Raises:
-            UserError: there is too little memory for it.
-        """
-        with evaluation_explained():
-            averaged, device = self._averaged_model(), self.accelerator.device
-            return [validation_score(averaged, architecture, self.dataset, device) for architecture in architectures]
 
     def _train(self, until: int, bar: ProgressBar) -> None:
         keep_freed_memory()
@@ -232,33 +225,16 @@ class Trainer:
             self._save()
         self.take_turn()
 
-    @torch.no_grad()
     def _require_sound(self) -> None:
-        """Refuse what the last update made of the weights, whose losses no step has told: those of one batch more.
+        """Have the weights that the last step left judged, by what the next would be.
 
         Raises:
-            DivergedError: the averaged weights are spoilt.
+            DivergedError: they are spoilt.
         """
-        if self._sound:
-            return
-        averaged = self._averaged_model()
-        finite = all(bool(parameter.isfinite().all()) for parameter in averaged.parameters())
-        losses = self._next_losses(averaged.train())
-        self.losses.judge_weights(self.step, losses, finite=finite)
-        self._sound = True
-
-    def _next_losses(self, model: ElasticNetwork) -> list[float]:
-        """What the next step would tell by the labels alone."""
-        device = self.accelerator.device
-        images, *targets = (tensor.to(device) for tensor in self._made_on(CPU)(self.step))
-        layout, losses = layout_for(self.space, device), []
-        for architecture in subnets(self.space, self.phases[-1], self.config, self.step):
-            inputs = self.dataset.input(images, architecture.resolution, layout)
-            with self.accelerator.autocast():
-                outputs = model(inputs, architecture)
-            losses.append(self.task.loss(outputs, targets, architecture.resolution, None))
-        of_all: Tensor = self.accelerator.reduce(torch.stack(losses), reduction="mean")
-        return of_all.tolist()
+        if not self._sound:
+            drawn = subnets(self.space, self.phases[-1], self.config, self.step)
+            self.judge.require_sound(self.step, self._made_on(CPU)(self.step), drawn, self.losses)
+            self._sound = True
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -291,10 +267,9 @@ class Trainer:
         return default_workers(self.accelerator.device, here, self.config.batch_size // processes * image_bytes)
 
     def _make_step(self) -> Step:
-        run = Run(self.state, self.task, self.dataset, self.config)
         if self._record_steps is not None:
-            return ReplayedStep(run, self.accelerator.autocast, self._record_steps)
-        return EagerStep(run, self.accelerator, self.optimizer)
+            return ReplayedStep(self._run, self.accelerator.autocast, self._record_steps)
+        return EagerStep(self._run, self.accelerator, self.optimizer)
 
     def _can_replay(self) -> bool:
         """Whether CUDA graphs do a step: nothing in it waits for the CPU."""
@@ -305,7 +280,7 @@ class Trainer:
         """Keep the full network if it is to teach; sort channels: what belongs to the old order starts anew."""
         self._step = None
         if phase.teacher == "full" and self.state.teacher is None:
-            network = self._averaged_model().extract(self.space.largest)
+            network = self.judge.averaged().extract(self.space.largest)
             self._teach(network)
         if phase.sorts:
             if self.config.init is None:  # such weights are in their order
@@ -390,30 +365,8 @@ class Trainer:
         line |= {"phase": phase.name, **_named(losses, phase)}
         line |= {"lr": float(self.state.optimizer.param_groups[-1]["lr"]), "seconds": round(self.seconds, 2)}
         if evaluated:
-            line |= self._evaluate()
+            line |= self.judge.extremes(self.step)
         extend_history(self.directory, line)
-
-    # --- evaluation ---------------------------------------------------------------------------------------
-
-    def _evaluate(self) -> dict[str, float]:
-        """How good the extremes, which may be one and the same, are on the validation split with averaged weights.
-
-        Found once after a step.
-        """
-        if self._judged is None or self._judged[0] != self.step:
-            extremes = {"largest": self.space.largest, "smallest": self.space.smallest}
-            distinct = list(dict.fromkeys(extremes.values()))
-            found = dict(zip(distinct, self.scores(distinct), strict=True))
-            key = self.space.metric_key
-            self._judged = self.step, {f"{key}_{name}": found[one] for name, one in extremes.items()}
-        return self._judged[1]
-
-    def _averaged_model(self) -> ElasticNetwork:
-        averaged = copy.deepcopy(self.model)
-        with torch.no_grad():
-            for name, parameter in averaged.named_parameters():  # one that blocks share has one name here
-                parameter.copy_(self.state.average[name])
-        return averaged.eval()
 
     def finish(self) -> SupernetRecord:
         """Judge and save what was trained; returns the record.
@@ -424,7 +377,7 @@ class Trainer:
         """
         with memory_explained(self.config, self.accelerator.num_processes):
             self._require_sound()
-        metrics = self._evaluate()
+        metrics = self.judge.extremes(self.step)
         record = SupernetRecord(
             space=self.space.name,
             num_classes=self.space.num_classes,
@@ -439,7 +392,7 @@ class Trainer:
             metrics={f"validation_{name}": value for name, value in metrics.items()} | self._of_teacher(),
         )
         if self.accelerator.is_main_process:
-            record = save_supernet(self.directory, self._averaged_model(), record)
+            record = save_supernet(self.directory, self.judge.averaged(), record)
         self.accelerator.wait_for_everyone()
         return record
 

@@ -85,7 +85,7 @@ class ShortRuns:
         settings = with_values(self._config.model_dump(), values)
         trainer = Trainer(directory, self._space, self._dataset, TrainingConfig.model_validate(settings))
         trainer.run_until(until, progress)
-        return trainer.scores(self._measured)
+        return trainer.judge.scores(self._measured)
 
 
 def measured_subnets(space: Space, count: int, seed: int) -> list[Architecture]:

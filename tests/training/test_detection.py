@@ -47,14 +47,14 @@ def config(**changes: Any) -> TrainingConfig:
 def test_it_learns_to_find_rectangles(tmp_path: Path, rectangles: DetectionDataset) -> None:
     still = {"jitter": {"smallest": 1, "largest": 1}}
     run = Trainer(tmp_path / "run", SPACE, rectangles, config(epochs=25, full_epochs=5, detection=still))
-    before = run.scores([SPACE.largest])[0]
+    before = run.judge.scores([SPACE.largest])[0]
     record = run.run()
     losses = [line["loss_largest"] for line in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert losses[-1] < 0.5 * losses[0]
     assert record.metrics["validation_map_largest"] > max(0.1, 5 * before)
     assert set(record.metrics) == {"validation_map_largest", "validation_map_smallest"}
     assert record.dataset.class_names == ("red", "blue")
-    found = SubnetEvaluator(run._averaged_model(), rectangles)(SPACE.largest)
+    found = SubnetEvaluator(run.judge.averaged(), rectangles)(SPACE.largest)
     assert found == pytest.approx(record.metrics["validation_map_largest"], abs=1e-3)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from hwnas.data import load_dataset
 from hwnas.errors import DivergedError, UserError
 from hwnas.files import read_json_lines, write_atomic
-from hwnas.training import trainer as trainer_module
+from hwnas.training import judge
 from hwnas.training.failures import BLOWN_UP_STEPS, LossWatch, evaluation_explained, memory_explained
 from tests.forked import finished
 
@@ -168,7 +168,7 @@ def test_memory_that_does_not_hold_an_evaluation_is_told_apart(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "validation_score", starve)
+        patch.setattr(judge, "validation_score", starve)
         with pytest.raises(UserError, match="too little memory to evaluate subnets") as told:
             toy.thin(tmp_path, epochs=1).run()
     assert "try a batch of" not in str(told.value)

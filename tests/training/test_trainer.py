@@ -12,6 +12,7 @@ from hwnas.files import read_json_lines, sha256_of
 from hwnas.spaces import get_space
 from hwnas.supernet import load_supernet
 from hwnas.training import Trainer
+from hwnas.training.judge import Judge
 from hwnas.training.recipes import phases, subnets
 from hwnas.training.state import STATE_FILE
 from tests.forked import finished, killed_when
@@ -66,11 +67,12 @@ def test_the_last_step_is_told_and_judged_once_wherever_it_is(
 ) -> None:
     whole, broken, last = tmp_path / "whole", tmp_path / "broken", round(6 * epochs)
     judged: list[int] = []
-    scores = Trainer.scores
-    monkeypatch.setattr(Trainer, "scores", lambda run, some: (judged.append(run.step), scores(run, some))[1])
+    scores = Judge.scores
+    monkeypatch.setattr(Judge, "scores", lambda judge, some: (judged.append(len(some)), scores(judge, some))[1])
     record = toy.thin(whole, epochs=epochs, full_epochs=0).run()
     lines = steps(whole)
-    assert [line["step"] for line in lines] == judged == [*range(6, last, 6), last]
+    assert [line["step"] for line in lines] == [*range(6, last, 6), last]
+    assert judged == [2] * len(lines)
     assert lines[-1]["top1_largest"] == record.metrics["validation_top1_largest"]
     assert lines[-1]["top1_smallest"] == record.metrics["validation_top1_smallest"]
     toy.thin(broken, epochs=epochs, full_epochs=0).run_until(last - 1)

@@ -172,7 +172,7 @@ def test_rungs_are_one_unbroken_training(tmp_path: Path) -> None:
         assert parts.step == end
     for mine, theirs in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
         assert bool((mine == theirs).all())
-    assert parts.scores([SPACE.smallest, SPACE.largest]) == whole.scores([SPACE.smallest, SPACE.largest])
+    assert parts.judge.scores([SPACE.smallest, SPACE.largest]) == whole.judge.scores([SPACE.smallest, SPACE.largest])
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
 
 
