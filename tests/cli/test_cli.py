@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hwnas.cli.main import main
+from tests.forked import begun
 
 PROGRAM = [sys.executable, "-c", "from hwnas.cli.main import main; main()"]
 
@@ -37,6 +41,15 @@ def test_a_target_is_shown_with_its_live_fingerprint() -> None:
     assert shown["target"]["name"] == "host-cpu"
     assert shown["identity"]["runtime"]["name"] == "onnxruntime"
     assert len(shown["identity8"]) == 8
+
+
+def run_program(arguments: list[str], place: Path, told: Path) -> None:
+    """hwnas in a directory, in a process of its own that need not import it; its stderr goes to a file."""
+    os.chdir(place)
+    with told.open("wb") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.argv = ["hwnas", *arguments]
+    main()
 
 
 @pytest.mark.parametrize(
@@ -76,12 +89,15 @@ def test_a_target_is_shown_with_its_live_fingerprint() -> None:
 def test_a_users_mistake_is_one_sentence_and_nothing_is_left_behind(
     tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    done = hwnas(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    message = " ".join(done.stderr.split())
+    place, told = tmp_path / "place", tmp_path / "stderr"
+    place.mkdir()
+    process = begun(run_program, arguments, place, told)
+    process.join()
+    message = " ".join(told.read_text().split())
+    assert process.exitcode == 2, message
     assert sentence in message
     assert "Traceback" not in message
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path for path in place.rglob("*") if path.is_file()] == []
 
 
 def test_the_module_is_the_program() -> None:

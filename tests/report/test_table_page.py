@@ -33,18 +33,22 @@ def page(table: LatencyTable, directory: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return page(with_figures(made_table(share_of_blocks=0.6)), tmp_path_factory.mktemp("page"))
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 820, 1280])
-def test_the_page_is_whole(tmp_path: Path, browser: Any, width: int, dark: bool) -> None:
-    path = page(with_figures(made_table(share_of_blocks=0.6)), tmp_path)
-    browser.open(path, width, dark=dark)
+def test_the_page_is_whole(whole_page: Path, browser: Any, width: int, dark: bool) -> None:
+    browser.open(whole_page, width, dark=dark)
     drawn = browser.evaluate(
         """[...document.querySelectorAll('figure')].map(figure => [...figure.querySelectorAll(':scope > svg')]
         .filter(svg => svg.getBoundingClientRect().width > 200).length)"""
     )
     assert drawn == [1, 1, 1]
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.requests == [path.as_uri()]
+    assert browser.requests == [whole_page.as_uri()]
     assert browser.complaints == []
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,14 @@ from tests.rectangles import make_set
 SETTINGS = {"epochs": 10, "batch_size": 32, "full_epochs": 2, "learning_rate": 0.001, "checkpoint_steps": 1000}
 SETTINGS |= {
     "drop_connect": 0.1,
+    "random_subnets": 1,
     "augmentation": {"crop": "padded", "randaugment": 1, "mixup": 0.5, "erasing": 0.5},
 }
 STEPS = 20
 
 
 def together(directory: Path, last_step: int) -> None:
-    toy.in_two_processes(str(directory), json.dumps(SETTINGS), str(last_step))
+    toy.in_two_processes(toy.thin_until, directory, last_step, **SETTINGS)
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -61,10 +61,11 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_stopped(tmp_path
 
 def test_two_processes_train_the_detector_that_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though one's pictures have more anchors that answer for a box than the other's."""
-    monkeypatch.setenv("HWNAS_CACHE", str(tmp_path / "cache"))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HWNAS_CACHE", str(cache))
     pictures = make_set(tmp_path / "set", train=16)
     toy_detector.trainer(tmp_path / "one", pictures).run_until(toy_detector.STEPS)
-    toy.in_two_processes(str(tmp_path / "two"), str(pictures), program=toy_detector.__file__)
+    toy.in_two_processes(toy_detector.first_steps, tmp_path / "two", pictures, cache)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((two[name] - tensor).abs().max().item() for name, tensor in one.items()) < 1e-5
 

@@ -29,12 +29,12 @@ def steps(directory: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_killed_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path: Path, optimizer: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(toy.main, whole, optimizer=optimizer)
+    finished(toy.thin_main, whole, optimizer=optimizer)
     # Killed once at its first state file, which is before the sandwich, and once at the next, or a few steps on.
     for last_step in (6, 12):
-        killed_when(toy.saved_anew(broken), toy.main, broken, optimizer=optimizer, stuck_after=last_step)
+        killed_when(toy.saved_anew(broken), toy.thin_main, broken, optimizer=optimizer, stuck_after=last_step)
         assert not (broken / "record.json").exists()
-    finished(toy.main, broken, optimizer=optimizer)
+    finished(toy.thin_main, broken, optimizer=optimizer)
     assert sha256_of(broken / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
     assert steps(broken) == steps(whole)
     assert not list(broken.glob(".*.part"))
@@ -112,7 +112,7 @@ def test_it_learns_in_bf16_and_gives_the_same_bits_again(tmp_path: Path) -> None
 
 
 def test_two_processes_stay_equal_and_learn(tmp_path: Path) -> None:
-    toy.in_two_processes(str(tmp_path))
+    toy.by_torchrun(tmp_path)
     assert (tmp_path / "rank0.sha256").read_text() == (tmp_path / "rank1.sha256").read_text()
     lines = steps(tmp_path)
     assert [line["step"] for line in lines] == [6, 12, 18]

@@ -1,15 +1,16 @@
-"""A training run that takes seconds; as a program: ``python toy.py DIRECTORY [SETTINGS LAST_STEP]``."""
+"""A training run that takes seconds; as a program: ``python toy.py DIRECTORY``."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,9 @@ from hwnas.spaces.inverted_residuals import Preset, Stage, choices, slots
 from hwnas.training import Trainer, TrainingConfig
 from hwnas.training.graphs import Record
 from hwnas.training.state import STATE_FILE
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.forked import begun
 
 CLASSES = ("left", "middle", "right")
 
@@ -121,18 +125,39 @@ def saved_anew(directory: Path) -> Callable[[], bool]:
     return lambda: written() != before
 
 
-def in_two_processes(*arguments: str, program: str = __file__) -> None:
-    """This file, or another, as a program in two processes that train together."""
+def by_torchrun(directory: Path) -> None:
+    """This file as a program in two processes that train together."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", program, *arguments]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", __file__, str(directory)]
     subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
 
+def in_two_processes(function: Callable[..., None], *arguments: object, **settings: Any) -> None:
+    """A module's function in two processes that train together, told so as torchrun tells its own."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    processes = [begun(_as_rank, rank, port, function, *arguments, **settings) for rank in range(2)]
+    while any(process.is_alive() for process in processes) and not any(process.exitcode for process in processes):
+        processes[0].join(0.05)
+    for process in processes:
+        process.kill()  # which waits in vain where the other has failed
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _as_rank(rank: int, port: int, function: Callable[..., None], *arguments: object, **settings: Any) -> None:
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
+    function(*arguments, **settings)
+
+
+def thin_until(directory: Path, last_step: int, **changes: object) -> None:
+    """A run in the thin space that goes no further than a step."""
+    run = thin(directory, **changes)
+    run.run_until(last_step)
+    end(run)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        main(Path(sys.argv[1]))
-    else:  # DIRECTORY SETTINGS LAST_STEP, in the thin space
-        torch.set_num_threads(1)
-        run = thin(Path(sys.argv[1]), **json.loads(sys.argv[2]))
-        run.run_until(int(sys.argv[3]))
-        end(run)
+    main(Path(sys.argv[1]), random_subnets=1)

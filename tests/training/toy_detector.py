@@ -1,4 +1,4 @@
-"""A training run of a detector that takes seconds; as a program: ``python toy_detector.py DIRECTORY PICTURES``."""
+"""A training run of a detector that takes seconds."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def main(directory: Path, pictures: Path, cache: Path, stuck_after: int | None =
     toy.follow(trainer(directory, pictures, **changes), directory, stuck_after)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run = trainer(Path(sys.argv[1]), Path(sys.argv[2]))
+def first_steps(directory: Path, pictures: Path, cache: Path) -> None:
+    """A run that goes no further than a few steps."""
+    os.environ["HWNAS_CACHE"] = str(cache)
+    run = trainer(directory, pictures)
     run.run_until(STEPS)
     toy.end(run)
