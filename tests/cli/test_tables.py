@@ -84,7 +84,7 @@ def test_tables_of_different_spaces_are_refused_in_a_sentence(tmp_path: Path, ta
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A directory in which the command has profiled this machine, and what it printed."""
     directory = tmp_path_factory.mktemp("profiled")
-    return directory, profile(directory, "0.5")
+    return directory, profile(directory, "0.3")
 
 
 def profile(directory: Path, minutes: str) -> dict[str, Any]:
