@@ -19,7 +19,9 @@ from hwnas.errors import UserError
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+WIDEST = 20.0
+"""Width : height of a part that is cut out."""
+Ratio = Annotated[float, Field(ge=1 / WIDEST, le=WIDEST)]
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -29,7 +31,7 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 AreaBounds = Annotated[tuple[Share, Share], AfterValidator(_rising)]
-RatioBounds = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+RatioBounds = Annotated[tuple[Ratio, Ratio], AfterValidator(_rising)]
 
 
 class AugmentationConfig(BaseModel):
@@ -96,7 +98,7 @@ class AugmentationConfig(BaseModel):
         changes: dict[str, object] = {
             "padding": round(self.padding * strength),
             "resized_area": tuple(max(0.01, 1 - (1 - bound) * strength) for bound in self.resized_area),
-            "resized_ratio": tuple(bound**strength for bound in self.resized_ratio),
+            "resized_ratio": tuple(max(1 / WIDEST, min(WIDEST, bound**strength)) for bound in self.resized_ratio),
             "brightness": min(1.0, self.brightness * strength),
             "contrast": min(1.0, self.contrast * strength),
             "saturation": min(1.0, self.saturation * strength),

@@ -18,8 +18,8 @@ from hwnas.errors import UserError
 from hwnas.files import sha256_of
 from hwnas.supernet import load_supernet, recalibrate
 from hwnas.supernet.importing import LITE2, LITE2_RESOLUTION, LITE_MEAN, LITE_STD, lite2, weights_file
+from hwnas.training.validation import EVALUATION_BATCH
 
-RECALIBRATION_BATCH = 250
 _WORDNET = re.compile(r"n\d{8}")
 _IMAGENET = (1000, "n01440764", "n15075141")
 """Number of classes, the first and the last, by their WordNet numbers, which ascend."""
@@ -76,7 +76,7 @@ def supernet_teacher(directory: Path, dataset: Dataset, device: torch.device) ->
     network = supernet.extract(largest).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = record.dataset.mean, record.dataset.std
     images = recalibration_pixels(dataset, supernet.recalibration)
-    batches = torch.split(images, even_batches(len(images), RECALIBRATION_BATCH))
+    batches = torch.split(images, even_batches(len(images), EVALUATION_BATCH))
     recalibrate(network, (to_input(pixels.to(device), largest.resolution, mean, std) for pixels in batches))
     return Teacher(network, largest.resolution, mean, std), record.weights_sha256
 

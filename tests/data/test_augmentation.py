@@ -132,6 +132,7 @@ def test_grey_images_have_no_hue() -> None:
         {"hue": 0.7},
         {"flip": 0.5},
         {"resized_area": (0.9, 0.1)},
+        {"resized_ratio": (0.5, float("inf"))},
         {"randaugment_magnitude": 30},
         {"mixup": 0.6, "cutmix": 0.6},
     ],
@@ -143,6 +144,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 
 @given(configs, st.floats(0, 10))
 @example(AugmentationConfig(mixup=0.5, cutmix=0.0005), 2.0)
+@example(AugmentationConfig(resized_ratio=(0.1, 10)), 10.0)
 def test_a_strength_scales_within_bounds(config: AugmentationConfig, strength: float) -> None:
     changed = config.model_copy(update={"strength": strength}).scaled()
     AugmentationConfig.model_validate(changed.model_dump())
