@@ -34,7 +34,7 @@ install_torch() {
     plan=$(.venv/bin/pip install --dry-run --no-deps "$pinned" 2>/dev/null || true)
     if ! nvidia-smi -L >/dev/null 2>&1 && [[ "$plan" != *+cpu* ]]; then
         echo "hwnas: no NVIDIA GPU here, and pip's index offers torch with CUDA (gigabytes)." >&2
-        echo "       Set HWNAS_TORCH_INDEX to PyTorch's CPU index to avoid that (README, 'Installation'). Going on." >&2
+        echo "       Set HWNAS_TORCH_INDEX to PyTorch's CPU index to avoid that (README, 'Two commands'). Going on." >&2
     fi
     .venv/bin/pip install --quiet "$pinned"
 }
