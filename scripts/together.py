@@ -88,11 +88,13 @@ class Member:
         with self._sound():
             self.trainer.take_turn()
             self.trainer.advance(batch, self.trainer.total_steps, self.share)
-            self.finish_if_due()
+        self.finish_if_due()
 
     def finish_if_due(self) -> None:
         """Judge and save what was trained to its end."""
-        if self.trainer.step == self.trainer.total_steps:
+        if self.ended or self.trainer.step < self.trainer.total_steps:
+            return
+        with self._sound():
             self.trainer.finish()
             self.ended = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_a_training_that_diverges_is_written_down_and_the_queue_goes_on(tmp_path
     assert "diverged" in wild.why_diverged()
     assert bar.done == bar.total
     assert queue[1].validation_top1 is not None
+
+
+def test_one_that_had_diverged_at_its_end_is_written_down_when_it_is_judged(tmp_path: Path) -> None:
+    queue = [training(tmp_path / "spoilt"), training(tmp_path / "sound", seed=1)]
+    trainer = queue[0].trainer()
+    trainer.run_until(trainer.total_steps)
+    next(iter(trainer.state.average.values()))[:1] = math.nan
+    trainer.pause()
+    bar = Counting()
+    assert run_all(queue, None, bar)
+    assert "not finite" in queue[0].why_diverged()
+    assert queue[1].validation_top1 is not None
+    assert bar.done == bar.total
 
 
 def test_two_workers_never_train_in_one_directory(tmp_path: Path) -> None:
