@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
@@ -95,6 +95,7 @@ def test_what_nothing_listens_to_goes_without_a_trace(family: str, seed: int) ->
 
 @pytest.mark.parametrize("family", DETECTORS)
 @given(seed=st.integers(0, 2**31))
+@example(seed=46)
 @settings(max_examples=3, deadline=None)
 def test_what_nothing_listens_to_goes_from_all_levels(family: str, seed: int) -> None:
     goes_without_a_trace(family, seed)
@@ -115,9 +116,11 @@ def goes_without_a_trace(family: str, seed: int) -> None:
     plain, images = untrained(network), images_of(network)
     important = silenced(plain, layout, widths, rng)
     narrow = narrowed(plain, layout, widths, important)
-    for expected, found in zip(outputs_of(plain, images), outputs_of(narrow, images), strict=True):
-        assert expected.std() > 0
-        torch.testing.assert_close(found / expected.std(), expected / expected.std(), rtol=1e-3, atol=1e-3)
+    before, after = outputs_of(plain, images), outputs_of(narrow, images)
+    assert any(expected.std() > 0 for expected in before)
+    for expected, found in zip(before, after, strict=True):
+        scale = expected.std() or 1  # a coarse level of few channels may be silent behind its ReLUs
+        torch.testing.assert_close(found / scale, expected / scale, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
