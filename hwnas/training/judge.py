@@ -22,18 +22,16 @@ class Judge:
 
     def __init__(self, run: Run, accelerator: Accelerator) -> None:
         assert isinstance(run.state.model, ElasticNetwork)
-        self._space = run.state.model.space
+        self._model, self._space = run.state.model, run.state.model.space
         self._run, self._accelerator = run, accelerator
         self._extremes: tuple[int, dict[str, float]] | None = None  # after which step, and how good
 
     def averaged(self) -> ElasticNetwork:
         """A copy of the supernet with the averaged weights, in evaluation mode."""
-        state = self._run.state
-        averaged = copy.deepcopy(state.model)
-        assert isinstance(averaged, ElasticNetwork)
+        averaged = copy.deepcopy(self._model)
         with torch.no_grad():
             for name, parameter in averaged.named_parameters():  # one that blocks share has one name here
-                parameter.copy_(state.average[name])
+                parameter.copy_(self._run.state.average[name])
         return averaged.eval()
 
     def scores(self, architectures: Sequence[Architecture]) -> list[float]:

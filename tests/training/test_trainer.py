@@ -66,13 +66,13 @@ def test_the_last_step_is_told_and_judged_once_wherever_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: float
 ) -> None:
     whole, broken, last = tmp_path / "whole", tmp_path / "broken", round(6 * epochs)
-    judged: list[int] = []
-    scores = Judge.scores
-    monkeypatch.setattr(Judge, "scores", lambda judge, some: (judged.append(len(some)), scores(judge, some))[1])
+    asked, judged = [0], list[int]()
+    extremes, scores = Judge.extremes, Judge.scores
+    monkeypatch.setattr(Judge, "extremes", lambda judge, step: (asked.append(step), extremes(judge, step))[1])
+    monkeypatch.setattr(Judge, "scores", lambda judge, some: (judged.append(asked[-1]), scores(judge, some))[1])
     record = toy.thin(whole, epochs=epochs, full_epochs=0).run()
     lines = steps(whole)
-    assert [line["step"] for line in lines] == [*range(6, last, 6), last]
-    assert judged == [2] * len(lines)
+    assert [line["step"] for line in lines] == judged == [*range(6, last, 6), last]
     assert lines[-1]["top1_largest"] == record.metrics["validation_top1_largest"]
     assert lines[-1]["top1_smallest"] == record.metrics["validation_top1_smallest"]
     toy.thin(broken, epochs=epochs, full_epochs=0).run_until(last - 1)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,10 @@ def in_two_processes(function: Callable[..., None], *arguments: object, **settin
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     processes = [begun(_as_rank, rank, port, function, *arguments, **settings) for rank in range(2)]
-    while any(process.is_alive() for process in processes) and not any(process.exitcode for process in processes):
-        processes[0].join(0.05)
+    while (running := [process.sentinel for process in processes if process.is_alive()]) and not any(
+        process.exitcode for process in processes
+    ):
+        wait(running)
     for process in processes:
         process.kill()  # which waits in vain where the other has failed
         process.join()
